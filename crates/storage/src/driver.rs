@@ -1,0 +1,183 @@
+//! The contract every storage backend fulfils.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::pin::Pin;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::{Result, StoragePath};
+
+/// A file's content from some offset on, in pieces of bounded size.
+pub type Reader = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+
+/// What is known of a file or folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The size in bytes; 0 for a folder.
+    pub size: u64,
+    /// When it was last written, where the store knows.
+    pub modified: Option<SystemTime>,
+    /// Whether it is a folder.
+    pub is_dir: bool,
+}
+
+/// One direct child of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The name, a single path part.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_dir: bool,
+}
+
+/// How a [`Writer`] starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteMode {
+    /// A new, empty file; one that exists is replaced when the writer commits or closes.
+    Create,
+    /// The existing file from this offset in bytes on; what lies behind the offset is dropped.
+    Append {
+        /// Where to go on; at most the file's size.
+        at: u64,
+    },
+}
+
+/// How long a write must be able to survive when it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It survives the machine: content, name and every new folder are synced.
+    Machine,
+    /// It survives the process; the machine may lose it.
+    Process,
+}
+
+/// A request that a client might be sent to the store itself for.
+#[derive(Clone, Debug)]
+pub struct RedirectRequest<'a> {
+    /// The file that is asked for.
+    pub path: &'a StoragePath,
+    /// The method: `GET` or `HEAD`.
+    pub method: &'a str,
+    /// The media type the answer should carry.
+    pub content_type: &'a str,
+}
+
+/// Files under paths: the contract that every backend fulfils.
+///
+/// Any future may be dropped at any time: the operation then has happened or not, but nothing is
+/// half done that a reader could see.
+#[async_trait]
+pub trait Driver: Debug + Send + Sync + 'static {
+    /// The driver's name, as it stands in the configuration file.
+    fn name(&self) -> &'static str;
+
+    /// The whole content of a file. For small files: it is held in memory.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind` for a folder.
+    async fn get(&self, path: &StoragePath) -> Result<Bytes>;
+
+    /// Writes a small file whole, making the folders above it. A reader sees the old content or
+    /// the new, never a part, also after a crash.
+    ///
+    /// # Errors
+    /// `WrongKind` when the path is a folder, or a part above it a file.
+    async fn put(&self, path: &StoragePath, content: Bytes, durability: Durability) -> Result<()>;
+
+    /// The content of a file from `offset` (in bytes) on.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidOffset` beyond the end (the end itself gives an empty stream);
+    /// `WrongKind` for a folder.
+    async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader>;
+
+    /// An open handle of the file, where files are local: the serving path reads from it without
+    /// the driver. `None` where they are not.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind` for a folder.
+    async fn open(&self, path: &StoragePath) -> Result<Option<File>>;
+
+    /// A writer for a file of any size, making the folders above it.
+    ///
+    /// # Errors
+    /// With [`WriteMode::Append`], `NotFound` when there is no file and `InvalidOffset` when it is
+    /// shorter than the offset.
+    async fn writer(&self, path: &StoragePath, mode: WriteMode) -> Result<Box<dyn Writer>>;
+
+    /// What is known of a file or folder.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn stat(&self, path: &StoragePath) -> Result<Stat>;
+
+    /// The direct children of a folder in the order of their names' bytes, those that sort behind
+    /// `after` only, `limit` at the most. Names that are no valid path part are left out.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind` for a file.
+    async fn list(
+        &self,
+        path: &StoragePath,
+        after: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<Vec<Entry>>;
+
+    /// Moves a file, replacing one that is there, atomically, and makes the folders above its new
+    /// place. On return it survives the machine.
+    ///
+    /// # Errors
+    /// `NotFound` when there is nothing at `from`.
+    async fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()>;
+
+    /// Removes a file, or a folder with all below it. A path that merely starts with the same
+    /// letters stays. On return a file's removal survives the machine.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn delete(&self, path: &StoragePath) -> Result<()>;
+
+    /// Where the store itself serves this request, or `None` where it cannot.
+    ///
+    /// # Errors
+    /// Any that signing meets.
+    async fn redirect_url(&self, _request: RedirectRequest<'_>) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// A file being written. Dropping it without [`close`](Writer::close),
+/// [`commit`](Writer::commit) or [`cancel`](Writer::cancel) keeps whatever the store has by then.
+#[async_trait]
+pub trait Writer: Debug + Send {
+    /// Appends buffers, in order, without copying them where the store allows.
+    ///
+    /// # Errors
+    /// After an error the writer is good only for `cancel`.
+    async fn write(&mut self, buffers: Vec<Bytes>) -> Result<()>;
+
+    /// The file's size so far in bytes, counting what was there before.
+    fn size(&self) -> u64;
+
+    /// Ends this writer so that another may append later; what was written survives the machine.
+    ///
+    /// # Errors
+    /// The file then has at least what was durable before.
+    async fn close(self: Box<Self>) -> Result<()>;
+
+    /// Ends the file: all of it survives the machine and can be read, moved and replaced.
+    ///
+    /// # Errors
+    /// The file then may be missing or short, and must not be relied on.
+    async fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Gives the file up and removes it.
+    ///
+    /// # Errors
+    /// The file may remain.
+    async fn cancel(self: Box<Self>) -> Result<()>;
+}
