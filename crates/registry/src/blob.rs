@@ -1,0 +1,345 @@
+//! Blobs: the global, content-addressed store, and a repository's access to it.
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wharfinger_oci::{Algorithm, Descriptor, Digest, RepositoryName, media_type};
+use wharfinger_storage::{Driver, Durability, Reader, RedirectRequest};
+
+use crate::content_cache::{ContentCache, SmallContent};
+use crate::descriptor_cache::CachedDescriptor;
+use crate::link::{LinkSet, LinkedBlobs};
+use crate::lock::KeyedLocks;
+use crate::{Error, Registry, Result, Upload, UploadId, layout};
+
+/// How many repositories an anonymous mount looks into before it gives up.
+const ANONYMOUS_MOUNT_LIMIT: usize = 256;
+
+/// The global store: blobs by canonical digest. Access is checked above it, through links.
+#[derive(Debug)]
+pub(crate) struct BlobStore {
+    driver: Arc<dyn Driver>,
+    content: ContentCache,
+}
+
+impl BlobStore {
+    pub(crate) fn new(driver: Arc<dyn Driver>, content: ContentCache) -> Self {
+        Self { driver, content }
+    }
+
+    /// The blob's size in bytes, or `None` when it is not there.
+    pub(crate) async fn stat(&self, canonical: &Digest) -> Result<Option<u64>> {
+        let path = layout::blob_data(canonical);
+        match self.driver.stat(&path).await {
+            Ok(stat) if stat.is_dir => {
+                let reason = "a folder lies where a blob's bytes belong".to_owned();
+                Err(Error::Damaged { path, reason })
+            }
+            Ok(stat) => Ok(Some(stat.size)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A small blob whole. Its bytes have been checked against the digest.
+    pub(crate) async fn get(&self, canonical: &Digest) -> Result<SmallContent> {
+        if let Some(content) = self.content.get(canonical) {
+            return Ok(content);
+        }
+        let path = layout::blob_data(canonical);
+        let bytes = match self.driver.get(&path).await {
+            Err(error) if error.is_not_found() => return Err(Error::BlobUnknown(*canonical)),
+            bytes => bytes?,
+        };
+        if Digest::of(canonical.algorithm(), &bytes) != *canonical {
+            let reason = format!("its {} bytes have another digest", bytes.len());
+            return Err(Error::Damaged { path, reason });
+        }
+        let content = SmallContent {
+            bytes,
+            media_type: None,
+        };
+        self.content.set(*canonical, content.clone());
+        Ok(content)
+    }
+
+    /// Remembers a manifest's media type along with its bytes.
+    pub(crate) fn remember(&self, canonical: Digest, content: SmallContent) {
+        self.content.set(canonical, content);
+    }
+
+    /// Stores small content whole, durably, unless it is there.
+    ///
+    /// `publishing` keeps others from building on it before it is durable.
+    pub(crate) async fn put(
+        &self,
+        publishing: &KeyedLocks<Digest>,
+        bytes: Bytes,
+    ) -> Result<CachedDescriptor> {
+        let canonical = Digest::canonical(&bytes);
+        let size = bytes.len() as u64;
+        let _publishing = publishing.exclusive(&canonical).await;
+        if self.stat(&canonical).await? != Some(size) {
+            let path = layout::blob_data(&canonical);
+            self.driver.put(&path, bytes, Durability::Machine).await?;
+        }
+        Ok(CachedDescriptor { canonical, size })
+    }
+
+    /// A part of a blob whose size is known.
+    async fn open(&self, blob: CachedDescriptor, range: Range<u64>) -> Result<Content> {
+        if blob.size <= ContentCache::MAX_ITEM {
+            let bytes = self.get(&blob.canonical).await?.bytes;
+            let in_bytes = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+            let range = in_bytes(range.start)..in_bytes(range.end).min(bytes.len());
+            return Ok(Content::Bytes(bytes.slice(range)));
+        }
+        let path = layout::blob_data(&blob.canonical);
+        let opened = match self.driver.open(&path).await {
+            Err(error) if error.is_not_found() => return Err(Error::BlobUnknown(blob.canonical)),
+            opened => opened?,
+        };
+        let Some(file) = opened else {
+            let reader = self.driver.reader(&path, range.start).await?;
+            return Ok(Content::Stream {
+                reader,
+                length: range.end - range.start,
+            });
+        };
+        let actual = file.metadata().map_or(blob.size, |metadata| metadata.len());
+        if actual != blob.size {
+            let reason = format!("it has {actual} bytes, not {}", blob.size);
+            return Err(Error::Damaged { path, reason });
+        }
+        Ok(Content::File { file, range })
+    }
+}
+
+/// A part of a blob's bytes, in the form that can be sent on with the least work.
+#[derive(derive_more::Debug)]
+pub enum Content {
+    /// Small: the bytes themselves, just those of the range.
+    Bytes(Bytes),
+    /// A local file, to be read at `range`.
+    File {
+        /// The open file, its position anywhere.
+        file: File,
+        /// The part to be sent, in bytes.
+        range: Range<u64>,
+    },
+    /// A stream that begins at the range's start and may go on behind its end.
+    Stream {
+        /// The stream.
+        #[debug(skip)]
+        reader: Reader,
+        /// How many of its bytes are meant.
+        length: u64,
+    },
+}
+
+/// The blobs that a repository has links to.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    links: LinkedBlobs,
+}
+
+impl Blobs {
+    pub(crate) fn new(links: LinkedBlobs) -> Self {
+        Self { links }
+    }
+
+    /// The access check: whether the repository has the blob, and its size. The descriptor carries
+    /// the digest that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::BlobUnknown`]; [`Error::Damaged`] for a broken link.
+    pub async fn stat(&self, digest: &Digest) -> Result<Descriptor> {
+        let blob = self.blob(digest).await?;
+        Ok(descriptor(digest, blob.size))
+    }
+
+    async fn blob(&self, digest: &Digest) -> Result<CachedDescriptor> {
+        self.links
+            .stat(digest)
+            .await?
+            .ok_or(Error::BlobUnknown(*digest))
+    }
+
+    /// The store's own handle for a descriptor that [`Blobs::stat`] gave.
+    async fn opened(&self, descriptor: &Descriptor) -> Result<CachedDescriptor> {
+        if descriptor.digest.is_canonical() {
+            Ok(CachedDescriptor {
+                canonical: descriptor.digest,
+                size: descriptor.size,
+            })
+        } else {
+            self.blob(&descriptor.digest).await
+        }
+    }
+
+    /// A small blob whole, checked against its digest.
+    ///
+    /// # Errors
+    /// [`Error::BlobUnknown`] when it went since; [`Error::Damaged`].
+    pub async fn get(&self, descriptor: &Descriptor) -> Result<Bytes> {
+        let blob = self.opened(descriptor).await?;
+        Ok(self.links.shared.blobs.get(&blob.canonical).await?.bytes)
+    }
+
+    /// A part of a blob, in bytes. The range must lie within the descriptor's size.
+    ///
+    /// # Errors
+    /// [`Error::BlobUnknown`] when it went since; [`Error::Damaged`] when its size is wrong.
+    pub async fn open(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Content> {
+        let blob = self.opened(descriptor).await?;
+        self.links.shared.blobs.open(blob, range).await
+    }
+
+    /// Where the store itself serves the blob, when it can and redirects are enabled.
+    ///
+    /// # Errors
+    /// Any that signing meets.
+    pub async fn redirect(&self, descriptor: &Descriptor, method: &str) -> Result<Option<String>> {
+        if !self.links.shared.options.redirect {
+            return Ok(None);
+        }
+        let blob = self.opened(descriptor).await?;
+        let path = layout::blob_data(&blob.canonical);
+        let content_type = media_type::OCTET_STREAM;
+        let request = RedirectRequest {
+            path: &path,
+            method,
+            content_type,
+        };
+        Ok(self.links.shared.driver.redirect_url(request).await?)
+    }
+
+    /// Stores a small blob whole and links it.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], or that the store failed.
+    pub async fn put(&self, bytes: Bytes) -> Result<Descriptor> {
+        self.links.shared.check_writable()?;
+        let _pushing = self
+            .links
+            .shared
+            .repositories
+            .shared(&self.links.name)
+            .await;
+        let shared = &self.links.shared;
+        let blob = shared.blobs.put(&shared.publishing, bytes).await?;
+        self.links.link(&blob.canonical, blob).await?;
+        Ok(descriptor(&blob.canonical, blob.size))
+    }
+
+    /// Begins an upload that will be claimed to have a digest of `algorithm`; another algorithm at
+    /// the end is accepted and costs rereading. Nothing is written before it pauses or gets long.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`].
+    pub fn create(&self, algorithm: Algorithm) -> Result<Upload> {
+        self.links.shared.check_writable()?;
+        Ok(Upload::create(self.links.clone(), algorithm))
+    }
+
+    /// Takes up an upload that was paused, on this node or another, or that a crash ended.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`]; [`Error::UploadInvalid`] while another request works on it.
+    pub async fn resume(&self, id: &UploadId) -> Result<Upload> {
+        self.links.shared.check_writable()?;
+        Upload::resume(self.links.clone(), id).await
+    }
+
+    /// Links a blob of another repository, or answers `None` when that one does not have it.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], or that the store failed.
+    pub async fn mount(
+        &self,
+        from: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Descriptor>> {
+        self.links.shared.check_writable()?;
+        let source = self.in_repository(from);
+        let Some(blob) = source.stat(digest).await? else {
+            return Ok(None);
+        };
+        let _pushing = self
+            .links
+            .shared
+            .repositories
+            .shared(&self.links.name)
+            .await;
+        self.links.link(&blob.canonical, blob).await?;
+        if *digest != blob.canonical {
+            self.links.link(digest, blob).await?;
+        }
+        Ok(Some(descriptor(digest, blob.size)))
+    }
+
+    /// Links a blob that any repository has for which `readable` holds, or answers `None` when
+    /// none of those looked into has it: this one, and the first few in catalog order.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], or that the store failed.
+    pub async fn mount_anywhere(
+        &self,
+        digest: &Digest,
+        readable: impl Fn(&RepositoryName) -> bool,
+    ) -> Result<Option<Descriptor>> {
+        self.links.shared.check_writable()?;
+        // Without the bytes there is no repository to look for.
+        if digest.is_canonical() && self.links.shared.blobs.stat(digest).await?.is_none() {
+            return Ok(None);
+        }
+        if let Some(blob) = self.links.stat(digest).await? {
+            return Ok(Some(descriptor(digest, blob.size)));
+        }
+        let registry = Registry {
+            shared: Arc::clone(&self.links.shared),
+        };
+        for name in registry.catalog(None, ANONYMOUS_MOUNT_LIMIT).await?.items {
+            if readable(&name)
+                && let Some(descriptor) = self.mount(&name, digest).await?
+            {
+                return Ok(Some(descriptor));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the repository's access to the blob away. The bytes stay until they are collected.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where deletion is off; [`Error::BlobUnknown`].
+    pub async fn delete(&self, digest: &Digest) -> Result<()> {
+        self.links.shared.check_deletable()?;
+        let _deleting = self
+            .links
+            .shared
+            .repositories
+            .exclusive(&self.links.name)
+            .await;
+        let blob = self.blob(digest).await?;
+        self.links.unlink(digest, &blob.canonical).await
+    }
+
+    fn in_repository(&self, name: &RepositoryName) -> LinkedBlobs {
+        LinkedBlobs::new(
+            Arc::clone(&self.links.shared),
+            name.clone(),
+            LinkSet::Layers,
+        )
+    }
+}
+
+pub(crate) fn descriptor(digest: &Digest, size: u64) -> Descriptor {
+    Descriptor {
+        media_type: media_type::OCTET_STREAM.into(),
+        digest: *digest,
+        size,
+    }
+}

@@ -1,0 +1,134 @@
+//! The catalog: which repositories there are.
+
+use std::collections::VecDeque;
+
+use wharfinger_oci::RepositoryName;
+use wharfinger_storage::StoragePath;
+
+use crate::{Page, Registry, Result, layout};
+
+impl Registry {
+    /// The repositories in path order (a repository before those nested in it), those behind
+    /// `after` only, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn catalog(&self, after: Option<&str>, limit: usize) -> Result<Page<RepositoryName>> {
+        let mut walk = CatalogWalk::new(self, after);
+        let mut items = Vec::new();
+        while items.len() < limit {
+            match walk.next().await? {
+                Some(name) => items.push(name),
+                None => return Ok(Page { items, more: false }),
+            }
+        }
+        let more = walk.next().await?.is_some();
+        Ok(Page { items, more })
+    }
+}
+
+/// A walk over the tree of repositories that opens only the folders it must.
+pub(crate) struct CatalogWalk<'a> {
+    registry: &'a Registry,
+    /// Folders to open, the next one first, each with the name it stands for and where in it to
+    /// go on.
+    pending: VecDeque<Folder>,
+    /// Whether folders count that nothing was ever completely pushed to.
+    every_folder: bool,
+}
+
+struct Folder {
+    path: StoragePath,
+    /// The repository's name, empty for the root.
+    name: String,
+    /// What of `after` lies below this folder: names up to it are not wanted any more.
+    after: Option<String>,
+}
+
+impl<'a> CatalogWalk<'a> {
+    pub(crate) fn new(registry: &'a Registry, after: Option<&str>) -> Self {
+        let root = Folder {
+            path: layout::repositories(),
+            name: String::new(),
+            after: after.filter(|after| !after.is_empty()).map(str::to_owned),
+        };
+        Self {
+            registry,
+            pending: VecDeque::from([root]),
+            every_folder: false,
+        }
+    }
+
+    /// A walk that also gives the folders in which there are but uploads.
+    pub(crate) fn every_folder(registry: &'a Registry) -> Self {
+        Self {
+            every_folder: true,
+            ..Self::new(registry, None)
+        }
+    }
+
+    /// The next repository.
+    pub(crate) async fn next(&mut self) -> Result<Option<RepositoryName>> {
+        while let Some(folder) = self.pending.pop_front() {
+            if let Some(name) = self.open(folder).await? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens a folder: queues those in it, and gives its name when it is a repository.
+    async fn open(&mut self, folder: Folder) -> Result<Option<RepositoryName>> {
+        let entries = match self
+            .registry
+            .shared
+            .driver
+            .list(&folder.path, None, None)
+            .await
+        {
+            Err(error) if error.is_not_found() => return Ok(None),
+            entries => entries?,
+        };
+        let (first, rest) = match &folder.after {
+            Some(after) => match after.split_once('/') {
+                Some((first, rest)) => (Some(first), Some(rest)),
+                None => (Some(after.as_str()), None),
+            },
+            None => (None, None),
+        };
+        let is_repository = self.every_folder
+            || entries
+                .iter()
+                .any(|e| e.is_dir && matches!(&*e.name, "_manifests" | "_layers"));
+        let mut nested = Vec::new();
+        for entry in entries {
+            if !entry.is_dir || entry.name.starts_with('_') {
+                continue;
+            }
+            let after = match first {
+                Some(first) if *entry.name < *first => continue,
+                // Up to `after` itself nothing is wanted, but what is nested in it is.
+                Some(first) if entry.name == first => Some(rest.unwrap_or_default().to_owned()),
+                _ => None,
+            };
+            let Ok(path) = folder.path.join(&entry.name) else {
+                continue;
+            };
+            let name = match &*folder.name {
+                "" => entry.name,
+                parent => format!("{parent}/{}", entry.name),
+            };
+            nested.push(Folder { path, name, after });
+        }
+        for folder in nested.into_iter().rev() {
+            self.pending.push_front(folder);
+        }
+        // A folder that carries a rest of `after`, even an empty one, is `after` or lies above it.
+        let wanted = is_repository && folder.after.is_none();
+        Ok(if wanted {
+            folder.name.parse().ok()
+        } else {
+            None
+        })
+    }
+}

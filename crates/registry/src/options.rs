@@ -1,0 +1,97 @@
+//! What an operator decides about a registry.
+
+use std::path::PathBuf;
+
+use regex::RegexSet;
+
+/// How a registry behaves. [`Options::default`] is a writable registry with deletion switched off,
+/// as CNCF Distribution's.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether blobs, manifests and tags may be deleted (`storage.delete.enabled`).
+    pub delete: bool,
+    /// Whether everything that writes is refused at the start
+    /// (`storage.maintenance.readonly.enabled`).
+    pub read_only: bool,
+    /// Whether clients may be sent to the store itself (`storage.redirect.disable` turns it off).
+    pub redirect: bool,
+    /// How many descriptors are cached (`storage.cache`); 0 switches the cache off.
+    pub descriptor_cache: usize,
+    /// How many bytes of manifests and small blobs are kept in memory; 0 switches it off.
+    pub content_cache: u64,
+    /// Whether schema 1 manifests may be pushed (`compatibility.schema1.enabled`). Pulling those
+    /// that are there always works.
+    pub schema1_push: bool,
+    /// The PEM file with the EC key that signs schema 1 manifests which have no signature of their
+    /// own (`compatibility.schema1.signingkeyfile`); a key is made up at start when there is none.
+    pub schema1_key: Option<PathBuf>,
+    /// What a manifest must fulfil (`validation`).
+    pub validation: Validation,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            delete: false,
+            read_only: false,
+            redirect: true,
+            descriptor_cache: 10_000,
+            content_cache: 8 << 20,
+            schema1_push: false,
+            schema1_key: None,
+            validation: Validation::default(),
+        }
+    }
+}
+
+/// What a manifest must fulfil to be accepted, besides being well formed.
+#[derive(Clone, Debug, Default)]
+pub struct Validation {
+    /// Whether a manifest may name configs, layers and manifests that have not been pushed
+    /// (`validation.manifests.sparse`).
+    pub sparse: bool,
+    /// Which urls of layers are accepted; `None` accepts every `http` and `https` url.
+    pub urls: Option<UrlRules>,
+    /// Which of an index's manifests must have been pushed.
+    pub index_platforms: IndexPlatforms,
+}
+
+/// `validation.manifests.urls`: a url is accepted when it matches one of `allow` (or `allow` is
+/// empty) and none of `deny`.
+#[derive(Clone, Debug)]
+pub struct UrlRules {
+    /// The patterns of which one must match; no pattern at all lets everything through.
+    pub allow: RegexSet,
+    /// The patterns of which none may match.
+    pub deny: RegexSet,
+}
+
+impl UrlRules {
+    pub(crate) fn accepts(&self, url: &str) -> bool {
+        (self.allow.is_empty() || self.allow.is_match(url)) && !self.deny.is_match(url)
+    }
+}
+
+/// `validation.manifests.indexes`: which of an index's manifests must have been pushed before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum IndexPlatforms {
+    /// All of them.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// Those for one of these platforms, each an `(os, architecture)`.
+    List(Vec<(String, String)>),
+}
+
+impl IndexPlatforms {
+    pub(crate) fn must_exist(&self, platform: Option<(&str, &str)>) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::List(list) => {
+                platform.is_some_and(|(os, arch)| list.iter().any(|(o, a)| o == os && a == arch))
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The registry and its repositories: what hands out the services.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use wharfinger_oci::{Digest, RepositoryName};
+use wharfinger_storage::Driver;
+
+use crate::blob::BlobStore;
+use crate::content_cache::ContentCache;
+use crate::descriptor_cache::DescriptorCache;
+use crate::link::{LinkSet, LinkedBlobs};
+use crate::lock::KeyedLocks;
+use crate::signature::SchemaOneKey;
+use crate::{
+    Blobs, Error, Manifests, Options, Referrers, Result, Signatures, Tags, UploadId, layout,
+};
+
+/// What all services of a registry share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) options: Options,
+    pub(crate) blobs: BlobStore,
+    pub(crate) descriptors: Option<DescriptorCache>,
+    /// Held by repository: shared while something is pushed, exclusively while something is
+    /// deleted, so that a push never relies on what a deletion is taking away.
+    pub(crate) repositories: KeyedLocks<RepositoryName>,
+    /// Held exclusively while a blob or a link of this digest is written but may not yet be
+    /// durable: nobody else may build on it before it is.
+    pub(crate) publishing: KeyedLocks<Digest>,
+    /// Held by upload: one request at a time works on it.
+    pub(crate) uploads: KeyedLocks<UploadId>,
+    pub(crate) schema1_key: SchemaOneKey,
+    read_only: AtomicBool,
+}
+
+impl Shared {
+    /// # Errors
+    /// [`Error::ReadOnly`] in read-only mode.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.read_only.load(Ordering::Relaxed) {
+            Err(Error::ReadOnly)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// # Errors
+    /// [`Error::ReadOnly`] in read-only mode, [`Error::Unsupported`] where deletion is off.
+    pub(crate) fn check_deletable(&self) -> Result<()> {
+        if !self.options.delete {
+            return Err(Error::Unsupported("deletion"));
+        }
+        self.check_writable()
+    }
+}
+
+/// One part of a longer listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items, in order.
+    pub items: Vec<T>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// A registry over a storage driver. Clones are cheap and share everything.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Registry {
+    /// A registry that keeps everything in `driver`.
+    ///
+    /// # Errors
+    /// When the key of [`Options::schema1_key`] cannot be read.
+    pub fn new(driver: Arc<dyn Driver>, options: Options) -> Result<Self> {
+        let schema1_key = SchemaOneKey::load(options.schema1_key.as_deref())?;
+        let content = ContentCache::new(options.content_cache);
+        let descriptors = match options.descriptor_cache {
+            0 => None,
+            capacity => Some(DescriptorCache::new(capacity)),
+        };
+        let read_only = AtomicBool::new(options.read_only);
+        let shared = Shared {
+            blobs: BlobStore::new(Arc::clone(&driver), content),
+            driver,
+            options,
+            descriptors,
+            repositories: KeyedLocks::default(),
+            publishing: KeyedLocks::default(),
+            uploads: KeyedLocks::default(),
+            schema1_key,
+            read_only,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The repository with this name. It need not exist: pushing to it makes it.
+    pub fn repository(&self, name: &RepositoryName) -> Repository {
+        Repository {
+            shared: Arc::clone(&self.shared),
+            name: name.clone(),
+        }
+    }
+
+    /// Whether everything that writes is refused.
+    pub fn is_read_only(&self) -> bool {
+        self.shared.read_only.load(Ordering::Relaxed)
+    }
+
+    /// Switches read-only mode on or off, for requests that begin from now on.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.shared.read_only.store(read_only, Ordering::Relaxed);
+    }
+
+    /// Whether the store can be reached.
+    ///
+    /// # Errors
+    /// What the store answers, but for "there is nothing yet".
+    pub async fn check(&self) -> Result<()> {
+        match self.shared.driver.stat(&layout::repositories()).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One repository of a registry: hands out its services, which are cheap to make.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) name: RepositoryName,
+}
+
+impl Repository {
+    /// The repository's name.
+    pub fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
+    /// Its blobs: layers, configs, and whatever else is no manifest.
+    pub fn blobs(&self) -> Blobs {
+        Blobs::new(self.links(LinkSet::Layers))
+    }
+
+    /// Its manifests.
+    pub fn manifests(&self) -> Manifests {
+        Manifests::new(self.clone())
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> Tags {
+        Tags::new(self.clone())
+    }
+
+    /// The manifests that refer to others as their subject.
+    pub fn referrers(&self) -> Referrers {
+        Referrers::new(self.clone())
+    }
+
+    /// The signatures of its schema 1 manifests.
+    pub fn signatures(&self) -> Signatures {
+        Signatures::new(self.clone())
+    }
+
+    /// Whether anything has ever been pushed to the repository.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn exists(&self) -> Result<bool> {
+        let layers = layout::layers(&self.name, wharfinger_oci::Algorithm::CANONICAL);
+        for path in [layout::manifests(&self.name), layers] {
+            match self.shared.driver.stat(&path).await {
+                Ok(_) => return Ok(true),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    pub(crate) fn links(&self, set: LinkSet) -> LinkedBlobs {
+        LinkedBlobs::new(Arc::clone(&self.shared), self.name.clone(), set)
+    }
+}

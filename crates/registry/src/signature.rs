@@ -1,0 +1,106 @@
+//! The signatures of signed schema 1 manifests, kept apart from the payload that they sign.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use wharfinger_oci::Digest;
+use wharfinger_oci::schema1::SigningKey;
+
+use crate::link::{LinkSet, LinkedBlobs};
+use crate::{Error, Repository, Result};
+
+/// How many signatures are fetched at once.
+const CONCURRENCY: usize = 8;
+
+/// The signatures of a repository's schema 1 manifests.
+#[derive(Clone, Debug)]
+pub struct Signatures {
+    repository: Repository,
+}
+
+impl Signatures {
+    pub(crate) fn new(repository: Repository) -> Self {
+        Self { repository }
+    }
+
+    /// Every signature of a revision, each as the JSON object that it is stored as, in the order
+    /// of their digests. A revision may have none.
+    ///
+    /// # Errors
+    /// [`Error::SignatureUnknown`] names one that is listed but cannot be read.
+    pub async fn get(&self, revision: &Digest) -> Result<Vec<Bytes>> {
+        let links = self.links(revision);
+        stream::iter(links.digests().await?)
+            .map(|signature| Self::fetch(&links, revision, signature))
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await
+    }
+
+    async fn fetch(links: &LinkedBlobs, revision: &Digest, signature: Digest) -> Result<Bytes> {
+        let unknown = |source| Error::SignatureUnknown {
+            revision: *revision,
+            signature,
+            source: Box::new(source),
+        };
+        let blob = links.stat(&signature).await.map_err(unknown)?;
+        let blob = blob.ok_or_else(|| unknown(Error::BlobUnknown(signature)))?;
+        Ok(links
+            .shared
+            .blobs
+            .get(&blob.canonical)
+            .await
+            .map_err(unknown)?
+            .bytes)
+    }
+
+    /// Adds signatures, each a JSON object, to a revision.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], or that the store failed.
+    pub async fn put(&self, revision: &Digest, signatures: Vec<Bytes>) -> Result<()> {
+        let shared = &self.repository.shared;
+        shared.check_writable()?;
+        let links = self.links(revision);
+        stream::iter(signatures.into_iter().map(Ok))
+            .try_for_each_concurrent(CONCURRENCY, |signature| async {
+                let blob = shared.blobs.put(&shared.publishing, signature).await?;
+                links.link(&blob.canonical, blob).await
+            })
+            .await
+    }
+
+    fn links(&self, revision: &Digest) -> LinkedBlobs {
+        self.repository.links(LinkSet::Signatures {
+            revision: *revision,
+        })
+    }
+}
+
+/// The key that signs schema 1 manifests which have no signature of their own: the configured
+/// one, or one made up when it is first needed.
+#[derive(Debug, Default)]
+pub(crate) struct SchemaOneKey(OnceLock<SigningKey>);
+
+impl SchemaOneKey {
+    /// # Errors
+    /// When the file cannot be read or holds no usable key.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self> {
+        let key = Self::default();
+        if let Some(path) = path {
+            let file = path.display();
+            let pem = std::fs::read_to_string(path)
+                .map_err(|error| Error::SigningKey(format!("{file}: {error}")))?;
+            let loaded = SigningKey::from_pem(&pem)
+                .map_err(|error| Error::SigningKey(format!("{file}: {error}")))?;
+            let _first = key.0.set(loaded);
+        }
+        Ok(key)
+    }
+
+    pub(crate) fn get(&self) -> &SigningKey {
+        self.0.get_or_init(SigningKey::generate)
+    }
+}

@@ -1,0 +1,357 @@
+//! Uploads: sessions that receive bytes and end in a blob or in nothing.
+//!
+//! Bytes go once through memory: each batch is hashed and written at the same time, while the
+//! next one is read from the network. Short content stays in memory and is stored whole.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+use tracing::warn;
+use uuid::Uuid;
+use wharfinger_oci::{Algorithm, Descriptor, Digest, Hasher};
+use wharfinger_storage::Durability;
+
+use crate::blob::descriptor;
+use crate::descriptor_cache::CachedDescriptor;
+use crate::link::{LinkedBlobs, ignore_absent};
+use crate::{Error, Result, layout};
+
+mod purge;
+mod sink;
+mod state;
+
+pub use purge::PurgeReport;
+use sink::Sink;
+
+/// How many bytes are collected before they are hashed and written.
+const BATCH: usize = 1 << 20;
+
+/// How many buffers a batch has at most, so that many tiny ones do not pile up.
+const BATCH_BUFFERS: usize = 512;
+
+/// How long a request waits for the one before it to let go of the upload: a client that lost its
+/// connection comes back faster than the server notices.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The name of an upload: a random UUID.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UploadId(Uuid);
+
+impl UploadId {
+    /// A new name that nobody has.
+    pub fn generate() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::UploadUnknown`]: nothing else has another form of name.
+    fn from_str(s: &str) -> Result<Self> {
+        let unknown = || Error::UploadUnknown(s.to_owned());
+        let id = Self(Uuid::try_parse(s).map_err(|_| unknown())?);
+        if id.to_string() == s {
+            Ok(id)
+        } else {
+            Err(unknown())
+        }
+    }
+}
+
+/// An upload under way. While it exists, no other request of this process can work on it.
+///
+/// Dropping it keeps what the last [`pause`](Upload::pause) made durable.
+#[derive(Debug)]
+pub struct Upload {
+    links: LinkedBlobs,
+    id: UploadId,
+    started_at: Timestamp,
+    /// Whether the session's record is in the store.
+    recorded: bool,
+    /// How many bytes were durable when this request took the upload up.
+    durable: u64,
+    /// `None` once a request's failure has taken it along.
+    sink: Option<Sink>,
+}
+
+impl Upload {
+    pub(crate) fn create(links: LinkedBlobs, algorithm: Algorithm) -> Self {
+        let id = UploadId::generate();
+        let held = links
+            .shared
+            .uploads
+            .try_exclusive(&id)
+            .expect("a new name is held by nobody");
+        let data = layout::upload_data(&links.name, &id);
+        let mut hashers = vec![Hasher::new(Algorithm::CANONICAL)];
+        if algorithm != Algorithm::CANONICAL {
+            hashers.push(Hasher::new(algorithm));
+        }
+        let sink = Sink::empty(links.shared.driver.clone(), data, hashers, held);
+        let started_at = Timestamp::now();
+        Self {
+            links,
+            id,
+            started_at,
+            recorded: false,
+            durable: 0,
+            sink: Some(sink),
+        }
+    }
+
+    pub(crate) async fn resume(links: LinkedBlobs, id: &UploadId) -> Result<Self> {
+        let waiting = tokio::time::timeout(PATIENCE, links.shared.uploads.exclusive(id)).await;
+        let held = waiting.map_err(|_| {
+            Error::UploadInvalid("another request is working on this upload".to_owned())
+        })?;
+        let started_at = state::started_at(&links, id).await?;
+        let (offset, hashers) = state::restore(&links, id).await?;
+        let data = layout::upload_data(&links.name, id);
+        let sink = Sink::resumed(links.shared.driver.clone(), data, offset, hashers, held);
+        Ok(Self {
+            links,
+            id: id.clone(),
+            started_at,
+            recorded: true,
+            durable: offset,
+            sink: Some(sink),
+        })
+    }
+
+    /// The upload's name.
+    pub fn id(&self) -> &UploadId {
+        &self.id
+    }
+
+    /// How many bytes have been received.
+    pub fn offset(&self) -> u64 {
+        self.sink.as_ref().map_or(self.durable, Sink::len)
+    }
+
+    /// When the upload was begun.
+    pub fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// Says that a digest of `algorithm` will be claimed, so that the content need not be read
+    /// again for it. Too late once there are bytes, but then only slower.
+    pub fn expect(&mut self, algorithm: Algorithm) {
+        if let Some(sink) = &mut self.sink {
+            sink.expect(algorithm);
+        }
+    }
+
+    /// Appends a body. Memory is bounded by two batches, and the body is read no faster than it
+    /// can be hashed and written.
+    ///
+    /// # Errors
+    /// [`Error::Body`] when the body breaks off: what came before is received, and
+    /// [`pause`](Upload::pause) keeps it. After any other error the upload cannot go on in this
+    /// request; what was durable before stays.
+    pub async fn append<S, E>(&mut self, mut body: S) -> Result<()>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let mut under_way: Option<JoinHandle<(Sink, Result<()>)>> = None;
+        let mut broken = None;
+        let mut ended = false;
+        while !ended {
+            let mut batch = Vec::new();
+            let mut length = 0;
+            while length < BATCH && batch.len() < BATCH_BUFFERS {
+                match body.next().await {
+                    Some(Ok(bytes)) => {
+                        length += bytes.len();
+                        batch.push(bytes);
+                    }
+                    Some(Err(error)) => {
+                        broken = Some(Error::Body(Box::new(error)));
+                        ended = true;
+                        break;
+                    }
+                    None => {
+                        ended = true;
+                        break;
+                    }
+                }
+            }
+            if let Some(task) = under_way.take() {
+                self.take_back(task).await?;
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            let mut sink = self.sink.take().ok_or_else(unusable)?;
+            if sink.takes_in_memory(length) {
+                sink.keep(batch);
+                self.sink = Some(sink);
+            } else {
+                under_way = Some(tokio::spawn(sink.write(batch)));
+            }
+        }
+        if let Some(task) = under_way {
+            self.take_back(task).await?;
+        }
+        broken.map_or(Ok(()), Err)
+    }
+
+    async fn take_back(&mut self, task: JoinHandle<(Sink, Result<()>)>) -> Result<()> {
+        let (sink, result) = task.await.map_err(|_| unusable())?;
+        match result {
+            Ok(()) => {
+                self.sink = Some(sink);
+                Ok(())
+            }
+            Err(error) => {
+                drop(sink);
+                // Nobody was told of any byte yet: leave no useless file behind, least of all
+                // when the disk is full.
+                if self.durable == 0 {
+                    self.remove_folder().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends this request's work so that another request, on any node, can take the upload up.
+    /// What was received is durable; of an upload without a byte, only the process's end is
+    /// survived.
+    ///
+    /// # Errors
+    /// When the store fails; what was durable before stays.
+    pub async fn pause(mut self) -> Result<()> {
+        let sink = self.sink.take().ok_or_else(unusable)?;
+        let offset = sink.len();
+        let durability = if offset == 0 {
+            Durability::Process
+        } else {
+            Durability::Machine
+        };
+        // The hash state must never be durable before the bytes it stands for: resuming trusts it.
+        let (hashers, _held) = sink.close().await?;
+        let record = async {
+            if self.recorded && self.durable > 0 {
+                return Ok(());
+            }
+            let path = layout::upload_started_at(&self.links.name, &self.id);
+            let content = Bytes::from(state::format_started_at(self.started_at));
+            Ok(self
+                .links
+                .shared
+                .driver
+                .put(&path, content, durability)
+                .await?)
+        };
+        let save = async {
+            // Of no bytes there is a state only to keep in mind which algorithm was asked for.
+            if offset > self.durable || (!self.recorded && hashers.len() > 1) {
+                state::save(&self.links, &self.id, offset, &hashers).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        futures_util::future::try_join(record, save).await?;
+        if self.durable > 0 && offset > self.durable {
+            state::forget(&self.links, &self.id, self.durable).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the upload in a blob: checks the digest, makes the bytes durable, gives them their
+    /// place and links them. The descriptor carries the digest that was claimed.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`] ends the upload in nothing. When the store fails, what was
+    /// durable before stays.
+    pub async fn commit(mut self, claimed: &Digest) -> Result<Descriptor> {
+        let sink = self.sink.take().ok_or_else(unusable)?;
+        let size = sink.len();
+        let shared = self.links.shared.clone();
+        let (canonical, actual) = sink.digests(claimed.algorithm()).await?;
+        if actual != *claimed {
+            drop(sink);
+            self.remove_folder().await;
+            return Err(Error::DigestMismatch {
+                expected: *claimed,
+                actual,
+            });
+        }
+        let _pushing = shared.repositories.shared(&self.links.name).await;
+        let blob = CachedDescriptor { canonical, size };
+        let held = match sink.into_memory() {
+            Ok((bytes, held)) => {
+                shared.blobs.put(&shared.publishing, bytes).await?;
+                held
+            }
+            Err(sink) => self.publish(sink, blob).await?,
+        };
+        let mut digests = vec![canonical];
+        if *claimed != canonical {
+            digests.push(*claimed);
+        }
+        try_join_all(digests.iter().map(|digest| self.links.link(digest, blob))).await?;
+        if self.recorded || size > 0 {
+            self.remove_folder().await;
+        }
+        drop(held);
+        Ok(descriptor(claimed, size))
+    }
+
+    /// Gives the bytes of a written file their place, unless the store has them already.
+    async fn publish(&self, sink: Sink, blob: CachedDescriptor) -> Result<sink::Held> {
+        let shared = &self.links.shared;
+        // The long part, syncing the bytes, is done before others are kept waiting.
+        let known = shared.blobs.stat(&blob.canonical).await? == Some(blob.size);
+        let held = if known {
+            sink.abandon()
+        } else {
+            sink.commit().await?
+        };
+        let _publishing = shared.publishing.exclusive(&blob.canonical).await;
+        if !known && shared.blobs.stat(&blob.canonical).await? != Some(blob.size) {
+            let from = layout::upload_data(&self.links.name, &self.id);
+            shared
+                .driver
+                .rename(&from, &layout::blob_data(&blob.canonical))
+                .await?;
+        }
+        Ok(held)
+    }
+
+    /// Ends the upload in nothing.
+    ///
+    /// # Errors
+    /// When the store cannot remove it.
+    pub async fn cancel(mut self) -> Result<()> {
+        let _held = self.sink.take().map(Sink::abandon);
+        let folder = layout::upload(&self.links.name, &self.id);
+        ignore_absent(self.links.shared.driver.delete(&folder).await)
+    }
+
+    /// Removes what is left of the session. A failure leaves it to purging.
+    async fn remove_folder(&self) {
+        let folder = layout::upload(&self.links.name, &self.id);
+        if let Err(error) = ignore_absent(self.links.shared.driver.delete(&folder).await) {
+            warn!(upload = %self.id, %error, "what an upload left behind cannot be removed yet");
+        }
+    }
+}
+
+fn unusable() -> Error {
+    Error::UploadInvalid("it failed in this request and has to be resumed".to_owned())
+}

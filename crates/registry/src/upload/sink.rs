@@ -1,0 +1,261 @@
+//! Where an upload's bytes go: the hashers, and memory or a file.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use tokio::sync::OwnedRwLockWriteGuard;
+use tokio::task::spawn_blocking;
+use wharfinger_oci::{Algorithm, Digest, Hasher};
+use wharfinger_storage::{Driver, StoragePath, WriteMode, Writer};
+
+use crate::{Error, Result};
+
+/// What keeps other requests away from the upload.
+pub(super) type Held = OwnedRwLockWriteGuard<()>;
+
+/// Content up to this size is kept in memory and stored whole.
+const IN_MEMORY: usize = 64 * 1024;
+
+/// Below this, hashing on the spot is cheaper than handing the bytes to another thread.
+const HASH_INLINE: usize = 16 * 1024;
+
+/// The bytes of an upload, hashed as they come.
+#[derive(Debug)]
+pub(super) struct Sink {
+    driver: Arc<dyn Driver>,
+    path: StoragePath,
+    length: u64,
+    /// The canonical algorithm's first.
+    hashers: Vec<Hasher>,
+    data: Data,
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Data {
+    /// All of them, in memory.
+    Memory(Vec<Bytes>),
+    /// All of them in the file, which nothing has been appended to in this request.
+    Stored,
+    /// In the file that is being written.
+    File(Box<dyn Writer>),
+}
+
+impl Sink {
+    pub(super) fn empty(
+        driver: Arc<dyn Driver>,
+        path: StoragePath,
+        hashers: Vec<Hasher>,
+        held: Held,
+    ) -> Self {
+        Self {
+            driver,
+            path,
+            length: 0,
+            hashers,
+            data: Data::Memory(Vec::new()),
+            held,
+        }
+    }
+
+    /// A sink that goes on behind `length` bytes of the file, which `hashers` have taken up.
+    pub(super) fn resumed(
+        driver: Arc<dyn Driver>,
+        path: StoragePath,
+        length: u64,
+        hashers: Vec<Hasher>,
+        held: Held,
+    ) -> Self {
+        let data = if length == 0 {
+            Data::Memory(Vec::new())
+        } else {
+            Data::Stored
+        };
+        Self {
+            driver,
+            path,
+            length,
+            hashers,
+            data,
+            held,
+        }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Hashes with `algorithm` too, when nothing has come yet.
+    pub(super) fn expect(&mut self, algorithm: Algorithm) {
+        if self.length == 0 && self.hashers.iter().all(|h| h.algorithm() != algorithm) {
+            self.hashers.push(Hasher::new(algorithm));
+        }
+    }
+
+    /// Whether `more` bytes can be kept in memory.
+    pub(super) fn takes_in_memory(&self, more: usize) -> bool {
+        matches!(self.data, Data::Memory(_)) && self.length + more as u64 <= IN_MEMORY as u64
+    }
+
+    /// Keeps bytes in memory.
+    pub(super) fn keep(&mut self, buffers: Vec<Bytes>) {
+        for hasher in &mut self.hashers {
+            buffers.iter().for_each(|bytes| hasher.update(bytes));
+        }
+        self.length += total(&buffers);
+        if let Data::Memory(kept) = &mut self.data {
+            kept.extend(buffers);
+        }
+    }
+
+    /// Hashes and writes bytes, both at once. After an error the sink is good for nothing.
+    pub(super) async fn write(mut self, buffers: Vec<Bytes>) -> (Self, Result<()>) {
+        let result = self.hash_and_write(buffers).await;
+        (self, result)
+    }
+
+    async fn hash_and_write(&mut self, buffers: Vec<Bytes>) -> Result<()> {
+        self.open().await?;
+        let Data::File(writer) = &mut self.data else {
+            unreachable!("it was just opened")
+        };
+        let added = total(&buffers);
+        let mut hashers = std::mem::take(&mut self.hashers);
+        let to_hash = buffers.clone();
+        let hash = move || {
+            for hasher in &mut hashers {
+                to_hash.iter().for_each(|bytes| hasher.update(bytes));
+            }
+            hashers
+        };
+        if added <= HASH_INLINE as u64 {
+            self.hashers = hash();
+            writer.write(buffers).await?;
+        } else {
+            let hashing = spawn_blocking(hash);
+            let written = writer.write(buffers).await;
+            self.hashers = hashing.await.map_err(|_| failed())?;
+            written?;
+        }
+        self.length += added;
+        Ok(())
+    }
+
+    /// Makes sure that there is a writer, and that it has what was in memory.
+    async fn open(&mut self) -> Result<()> {
+        let mode = match &self.data {
+            Data::File(_) => return Ok(()),
+            Data::Memory(_) => WriteMode::Create,
+            Data::Stored => WriteMode::Append { at: self.length },
+        };
+        let mut writer = self.driver.writer(&self.path, mode).await?;
+        if let Data::Memory(kept) = &mut self.data
+            && !kept.is_empty()
+        {
+            writer.write(std::mem::take(kept)).await?;
+        }
+        self.data = Data::File(writer);
+        Ok(())
+    }
+
+    /// The content's canonical digest and its digest by `claimed`, reading the content again only
+    /// when that algorithm was not hashed all along.
+    pub(super) async fn digests(&self, claimed: Algorithm) -> Result<(Digest, Digest)> {
+        let mut finished = Vec::new();
+        for hasher in &self.hashers {
+            finished.push(hasher.clone().finish());
+        }
+        let by = |algorithm| {
+            finished
+                .iter()
+                .find(|d: &&Digest| d.algorithm() == algorithm)
+        };
+        let canonical = *by(Algorithm::CANONICAL).ok_or_else(failed)?;
+        let claimed = match by(claimed) {
+            Some(digest) => *digest,
+            None => self.reread(claimed).await?,
+        };
+        Ok((canonical, claimed))
+    }
+
+    async fn reread(&self, algorithm: Algorithm) -> Result<Digest> {
+        let mut hasher = Hasher::new(algorithm);
+        match &self.data {
+            Data::Memory(kept) => kept.iter().for_each(|bytes| hasher.update(bytes)),
+            Data::Stored | Data::File(_) => {
+                let mut reader = self.driver.reader(&self.path, 0).await?;
+                let mut left = self.length;
+                while let Some(bytes) = reader.next().await {
+                    let bytes = bytes?;
+                    let wanted = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    left -= wanted as u64;
+                    hasher = spawn_blocking(move || {
+                        hasher.update(&bytes[..wanted]);
+                        hasher
+                    })
+                    .await
+                    .map_err(|_| failed())?;
+                }
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    /// The content, when all of it is in memory; else the sink again.
+    #[expect(clippy::result_large_err, reason = "both are this sink, moved on")]
+    pub(super) fn into_memory(self) -> Result<(Bytes, Held), Self> {
+        match self.data {
+            Data::Memory(kept) => {
+                let bytes = match <[Bytes; 1]>::try_from(kept) {
+                    Ok([one]) => one,
+                    Err(many) => {
+                        let mut all = BytesMut::with_capacity(total(&many) as usize);
+                        many.iter().for_each(|bytes| all.extend_from_slice(bytes));
+                        all.freeze()
+                    }
+                };
+                Ok((bytes, self.held))
+            }
+            Data::Stored | Data::File(_) => Err(self),
+        }
+    }
+
+    /// Ends the file for now; its bytes survive the machine. Gives the hashers and the hold.
+    pub(super) async fn close(mut self) -> Result<(Vec<Hasher>, Held)> {
+        if self.length > 0 && matches!(self.data, Data::Memory(_)) {
+            self.open().await?;
+        }
+        if let Data::File(writer) = self.data {
+            writer.close().await?;
+        }
+        Ok((self.hashers, self.held))
+    }
+
+    /// Ends the file for good; it survives the machine and can be moved.
+    pub(super) async fn commit(self) -> Result<Held> {
+        match self.data {
+            Data::File(writer) => writer.commit().await?,
+            Data::Stored | Data::Memory(_) => {
+                // What was stored was durable when the request before ended; a store with parts
+                // still has to put them together, and an end left over by a crash has to go.
+                let mode = WriteMode::Append { at: self.length };
+                self.driver.writer(&self.path, mode).await?.commit().await?;
+            }
+        }
+        Ok(self.held)
+    }
+
+    /// Leaves the file as it is.
+    pub(super) fn abandon(self) -> Held {
+        self.held
+    }
+}
+
+fn total(buffers: &[Bytes]) -> u64 {
+    buffers.iter().map(|bytes| bytes.len() as u64).sum()
+}
+
+fn failed() -> Error {
+    Error::UploadInvalid("hashing it was interrupted".to_owned())
+}

@@ -1,0 +1,152 @@
+//! What an upload leaves in the store so that any node can go on with it: when it was begun, and
+//! the state of its hashes at the offset up to which its bytes are durable.
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+use tracing::{debug, warn};
+use wharfinger_oci::{Algorithm, Hasher};
+use wharfinger_storage::Durability;
+
+use super::UploadId;
+use crate::link::{LinkedBlobs, ignore_absent};
+use crate::{Error, Result, layout};
+
+/// RFC 3339 in UTC with whole seconds, as Distribution writes it.
+pub(super) fn format_started_at(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// When an upload was begun.
+///
+/// # Errors
+/// [`Error::UploadUnknown`] when there is no such upload; [`Error::Damaged`].
+pub(super) async fn started_at(links: &LinkedBlobs, id: &UploadId) -> Result<Timestamp> {
+    let path = layout::upload_started_at(&links.name, id);
+    let content = match links.shared.driver.get(&path).await {
+        Err(error) if error.is_not_found() => return Err(Error::UploadUnknown(id.to_string())),
+        content => content?,
+    };
+    let parsed = std::str::from_utf8(&content)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    parsed.ok_or_else(|| Error::Damaged {
+        path,
+        reason: "it holds no time".to_owned(),
+    })
+}
+
+/// The offset to go on at, and hashers that have taken up all before it.
+///
+/// A saved state is trusted, and bytes behind it were never acknowledged. Where there is none, or
+/// none can be read, all that is there is hashed again.
+pub(super) async fn restore(links: &LinkedBlobs, id: &UploadId) -> Result<(u64, Vec<Hasher>)> {
+    let data = layout::upload_data(&links.name, id);
+    let size = match links.shared.driver.stat(&data).await {
+        Err(error) if error.is_not_found() => 0,
+        stat => stat?.size,
+    };
+    if size == 0 {
+        let mut hashers = vec![Hasher::new(Algorithm::CANONICAL)];
+        if let Ok(other) = load(links, id, Algorithm::Sha512, 0).await {
+            hashers.push(other);
+        }
+        return Ok((0, hashers));
+    }
+    let mut offsets = offsets(links, id, Algorithm::CANONICAL).await?;
+    offsets.retain(|offset| *offset <= size);
+    offsets.sort_unstable();
+    while let Some(offset) = offsets.pop() {
+        match load(links, id, Algorithm::CANONICAL, offset).await {
+            Ok(canonical) => {
+                let mut hashers = vec![canonical];
+                if let Ok(other) = load(links, id, Algorithm::Sha512, offset).await {
+                    hashers.push(other);
+                }
+                return Ok((offset, hashers));
+            }
+            Err(error) => warn!(upload = %id, offset, %error, "a hash state cannot be used"),
+        }
+    }
+    debug!(upload = %id, size, "no hash state: hashing what is there");
+    let mut hasher = Hasher::new(Algorithm::CANONICAL);
+    let mut reader = links.shared.driver.reader(&data, 0).await?;
+    let mut offset = 0;
+    while let Some(bytes) = reader.next().await {
+        let bytes = bytes?;
+        offset += bytes.len() as u64;
+        hasher = spawn_blocking(move || {
+            hasher.update(&bytes);
+            hasher
+        })
+        .await
+        .map_err(|_| Error::UploadInvalid("hashing it was interrupted".to_owned()))?;
+    }
+    Ok((offset, vec![hasher]))
+}
+
+async fn offsets(links: &LinkedBlobs, id: &UploadId, algorithm: Algorithm) -> Result<Vec<u64>> {
+    let folder = layout::hash_states(&links.name, id, algorithm);
+    match links.shared.driver.list(&folder, None, None).await {
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        entries => Ok(entries?
+            .iter()
+            .filter_map(|entry| entry.name.parse().ok())
+            .collect()),
+    }
+}
+
+async fn load(
+    links: &LinkedBlobs,
+    id: &UploadId,
+    algorithm: Algorithm,
+    offset: u64,
+) -> Result<Hasher> {
+    let path = layout::hash_state(&links.name, id, algorithm, offset);
+    let saved = links.shared.driver.get(&path).await?;
+    let damaged = |reason: String| Error::Damaged {
+        path: path.clone(),
+        reason,
+    };
+    let hasher = Hasher::restore(algorithm, &saved).map_err(|error| damaged(error.to_string()))?;
+    if hasher.length() == offset {
+        Ok(hasher)
+    } else {
+        Err(damaged(format!(
+            "it is the state after {} bytes",
+            hasher.length()
+        )))
+    }
+}
+
+/// Keeps the state of the hashes after `offset` bytes, durably.
+pub(super) async fn save(
+    links: &LinkedBlobs,
+    id: &UploadId,
+    offset: u64,
+    hashers: &[Hasher],
+) -> Result<()> {
+    try_join_all(hashers.iter().map(|hasher| async move {
+        let path = layout::hash_state(&links.name, id, hasher.algorithm(), offset);
+        let state = Bytes::from(hasher.save());
+        links
+            .shared
+            .driver
+            .put(&path, state, Durability::Machine)
+            .await
+    }))
+    .await?;
+    Ok(())
+}
+
+/// Removes the state of an offset that a later one has replaced.
+pub(super) async fn forget(links: &LinkedBlobs, id: &UploadId, offset: u64) {
+    for algorithm in Algorithm::ALL {
+        let path = layout::hash_state(&links.name, id, algorithm, offset);
+        if let Err(error) = ignore_absent(links.shared.driver.delete(&path).await) {
+            debug!(upload = %id, offset, %error, "an old hash state stays until the upload ends");
+        }
+    }
+}
