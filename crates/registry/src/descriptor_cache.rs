@@ -1,6 +1,6 @@
 //! The descriptor cache: which digests a repository grants access to, and how large they are.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -98,9 +98,7 @@ impl DescriptorCache {
     }
 
     fn stripe(&self, digest: &Digest) -> usize {
-        let mut hasher = self.hasher.build_hasher();
-        digest.hash(&mut hasher);
-        (hasher.finish() % Self::STRIPES as u64) as usize
+        (self.hasher.hash_one(digest) % Self::STRIPES as u64) as usize
     }
 
     fn lock(&self, stripe: usize) -> std::sync::MutexGuard<'_, u64> {
