@@ -82,7 +82,8 @@ pub trait Driver: Debug + Send + Sync + 'static {
     async fn get(&self, path: &StoragePath) -> Result<Bytes>;
 
     /// Writes a small file whole, making the folders above it. A reader sees the old content or
-    /// the new, never a part, also after a crash.
+    /// the new, never a part; with [`Durability::Machine`] also after a crash of the machine,
+    /// which with [`Durability::Process`] may leave the file old, new, missing or damaged.
     ///
     /// # Errors
     /// `WrongKind` when the path is a folder, or a part above it a file.
@@ -104,7 +105,11 @@ pub trait Driver: Debug + Send + Sync + 'static {
 
     /// A writer for a file of any size, making the folders above it.
     ///
+    /// A path has one writer: opening another ends the earlier one, whose operations then fail.
+    /// So bytes of an abandoned request never land in a file that a later request goes on with.
+    ///
     /// # Errors
+    /// `WrongKind` when the path is a folder, or with [`WriteMode::Create`] a part above it a file.
     /// With [`WriteMode::Append`], `NotFound` when there is no file and `InvalidOffset` when it is
     /// shorter than the offset.
     async fn writer(&self, path: &StoragePath, mode: WriteMode) -> Result<Box<dyn Writer>>;
@@ -128,17 +133,18 @@ pub trait Driver: Debug + Send + Sync + 'static {
     ) -> Result<Vec<Entry>>;
 
     /// Moves a file, replacing one that is there, atomically, and makes the folders above its new
-    /// place. On return it survives the machine.
+    /// place. On return the move survives the machine; the content does if it did before.
     ///
     /// # Errors
-    /// `NotFound` when there is nothing at `from`.
+    /// `NotFound` when there is nothing at `from`; `WrongKind` when either is a folder, or a part
+    /// above `to` a file.
     async fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()>;
 
     /// Removes a file, or a folder with all below it. A path that merely starts with the same
-    /// letters stays. On return a file's removal survives the machine.
+    /// letters stays. On return the removal survives the machine.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `Unsupported` for the root.
     async fn delete(&self, path: &StoragePath) -> Result<()>;
 
     /// Where the store itself serves this request, or `None` where it cannot.
@@ -175,7 +181,8 @@ pub trait Writer: Debug + Send {
     /// The file then may be missing or short, and must not be relied on.
     async fn commit(self: Box<Self>) -> Result<()>;
 
-    /// Gives the file up and removes it.
+    /// Gives the file up and removes it. A file that [`WriteMode::Create`] would have replaced
+    /// stays as it was.
     ///
     /// # Errors
     /// The file may remain.

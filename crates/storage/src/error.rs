@@ -1,6 +1,7 @@
 //! What can go wrong in a driver.
 
 use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -42,6 +43,16 @@ pub enum Error {
         /// The operation.
         operation: &'static str,
     },
+    /// The folder that the driver was to keep its files in cannot be used.
+    #[error("storage folder {}: {operation}: {source}", .root.display())]
+    Root {
+        /// The folder on this machine.
+        root: PathBuf,
+        /// What was being done, as a verb.
+        operation: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
     /// The store failed: no space, no permission, an I/O error.
     #[error("{path}: {operation}: {source}")]
     Io {
@@ -55,6 +66,58 @@ pub enum Error {
 }
 
 impl Error {
+    /// A missing file or folder.
+    pub(crate) fn not_found(path: &StoragePath) -> Self {
+        Self::NotFound { path: path.clone() }
+    }
+
+    /// A folder where a file is needed.
+    pub(crate) fn not_a_file(path: &StoragePath) -> Self {
+        Self::WrongKind {
+            path: path.clone(),
+            expected: "a file",
+        }
+    }
+
+    /// A file where a folder is needed.
+    pub(crate) fn not_a_folder(path: &StoragePath) -> Self {
+        Self::WrongKind {
+            path: path.clone(),
+            expected: "a folder",
+        }
+    }
+
+    /// A failure of the store itself.
+    pub(crate) fn io(
+        path: &StoragePath,
+        operation: &'static str,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Self::Io {
+            path: path.clone(),
+            operation,
+            source: source.into(),
+        }
+    }
+
+    /// A writer that another one, opened later for the same path, has ended.
+    pub(crate) fn superseded(path: &StoragePath) -> Self {
+        Self::io(
+            path,
+            "write",
+            io::Error::other("another writer took the file over"),
+        )
+    }
+
+    /// A writer whose earlier operation failed or was abandoned halfway.
+    pub(crate) fn broken_writer(path: &StoragePath) -> Self {
+        Self::io(
+            path,
+            "write",
+            io::Error::other("an earlier write did not finish"),
+        )
+    }
+
     /// Whether the error says that nothing is there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
@@ -62,13 +125,13 @@ impl Error {
 
     /// Whether the store has no room left (or a quota is used up).
     pub fn is_no_space(&self) -> bool {
-        matches!(self, Self::Io { source, .. }
+        matches!(self, Self::Io { source, .. } | Self::Root { source, .. }
             if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
     /// Whether the store refuses to be written to (read-only or without permission).
     pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Io { source, .. }
+        matches!(self, Self::Io { source, .. } | Self::Root { source, .. }
             if matches!(source.kind(),
                 io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied))
     }

@@ -7,7 +7,9 @@ use thiserror::Error;
 
 /// A string is not a storage path.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("invalid storage path {0:?}: paths are '/' or '/'-led parts of letters, digits, '.', '_' and '-'")]
+#[error(
+    "invalid storage path {0:?}: paths are '/' or '/'-led parts of letters, digits, '.', '_' and '-'"
+)]
 pub struct InvalidPath(pub String);
 
 /// An absolute path below a driver's root: `/`, or parts of `[A-Za-z0-9._-]+`, each led by `/`.
@@ -15,7 +17,7 @@ pub struct InvalidPath(pub String);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoragePath(String);
 
-fn is_part(part: &str) -> bool {
+pub(crate) fn is_part(part: &str) -> bool {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     !matches!(part, "" | "." | "..") && part.bytes().all(allowed)
 }
@@ -62,7 +64,11 @@ impl StoragePath {
     pub fn join(&self, part: &str) -> Result<Self, InvalidPath> {
         let base = if self.is_root() { "" } else { &self.0 };
         let joined = format!("{base}/{part}");
-        if is_part(part) { Ok(Self(joined)) } else { Err(InvalidPath(joined)) }
+        if is_part(part) {
+            Ok(Self(joined))
+        } else {
+            Err(InvalidPath(joined))
+        }
     }
 
     /// Whether `self` is `ancestor` or lies below it.
@@ -79,8 +85,14 @@ impl FromStr for StoragePath {
     type Err = InvalidPath;
 
     fn from_str(s: &str) -> Result<Self, InvalidPath> {
-        let valid = s == "/" || s.strip_prefix('/').is_some_and(|s| s.split('/').all(is_part));
-        if valid { Ok(Self(s.to_owned())) } else { Err(InvalidPath(s.to_owned())) }
+        let valid = s == "/"
+            || s.strip_prefix('/')
+                .is_some_and(|s| s.split('/').all(is_part));
+        if valid {
+            Ok(Self(s.to_owned()))
+        } else {
+            Err(InvalidPath(s.to_owned()))
+        }
     }
 }
 

@@ -1,0 +1,222 @@
+//! The driver that keeps files in a folder of this machine.
+//!
+//! A storage path is the path of a file below the root folder, so that a folder written by CNCF
+//! Distribution is read as it is, and the reverse. Two kinds of names are ours besides, and no
+//! listing shows them: `.tmp-` and 32 hexadecimal digits beside a file that is being written, and
+//! `.wharfinger-trash` in the root, where folders go before they are taken apart.
+//!
+//! Every operation is one hop to tokio's blocking pool, which runs to its end even when the
+//! future that waits for it is dropped.
+
+mod durable;
+mod folder;
+mod listing;
+mod reader;
+mod store;
+mod trash;
+mod writer;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+
+use self::store::Store;
+use self::writer::WriterSlots;
+use crate::{
+    Driver, Durability, Entry, Error, Reader, Result, Stat, StoragePath, WriteMode, Writer,
+};
+
+/// Where a [`FilesystemDriver`] keeps its files, and how many threads it may use.
+#[derive(Clone, Debug)]
+pub struct FilesystemOptions {
+    /// The root folder; made when missing. `rootdirectory` in the configuration file.
+    pub root: PathBuf,
+    /// How many operations may be at work at once; the others wait. `maxthreads` in the
+    /// configuration file. Less than [`MIN_MAX_THREADS`](Self::MIN_MAX_THREADS) counts as that.
+    pub max_threads: usize,
+}
+
+impl FilesystemOptions {
+    /// The `maxthreads` of a configuration that names none.
+    pub const DEFAULT_MAX_THREADS: usize = 100;
+    /// The least `maxthreads` there is.
+    pub const MIN_MAX_THREADS: usize = 25;
+
+    /// The defaults with this root folder.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            max_threads: Self::DEFAULT_MAX_THREADS,
+        }
+    }
+}
+
+/// Keeps files in a folder of this machine. Cheap to clone: clones are one driver.
+#[derive(Clone, Debug)]
+pub struct FilesystemDriver {
+    store: Arc<Store>,
+    threads: Arc<Semaphore>,
+    writers: Arc<WriterSlots>,
+}
+
+impl FilesystemDriver {
+    /// The driver's name in the configuration file.
+    pub const NAME: &'static str = "filesystem";
+
+    /// A driver on the root folder, which is made, with those above it, when it is missing.
+    /// Blocks for as long as the filesystem takes.
+    ///
+    /// A folder that cannot be written to is accepted, for a registry may serve from it; see
+    /// [`check`](Self::check).
+    ///
+    /// # Errors
+    /// [`Error::Root`] when the root cannot be made or read, or is not a folder.
+    pub fn new(options: FilesystemOptions) -> Result<Self> {
+        let store = Arc::new(Store::open(options.root)?);
+        trash::empty_at_start(&store);
+        Ok(Self {
+            store,
+            threads: Arc::new(Semaphore::new(
+                options
+                    .max_threads
+                    .clamp(FilesystemOptions::MIN_MAX_THREADS, Semaphore::MAX_PERMITS),
+            )),
+            writers: Arc::default(),
+        })
+    }
+
+    /// The root folder, absolute.
+    pub fn root(&self) -> &Path {
+        self.store.root()
+    }
+
+    /// Writes and removes a file in the root, to tell whether the store can be written to.
+    ///
+    /// # Errors
+    /// [`Error::Root`] with the reason when it cannot.
+    pub async fn check(&self) -> Result<()> {
+        self.hop(&StoragePath::root(), Store::check).await
+    }
+
+    /// Removes the files that writes cut short by a crash have left beside their targets, where
+    /// they are older than `older_than`; gives their number. It reads every folder of the store,
+    /// so it belongs where all of them are walked anyway, such as a collection.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a folder cannot be read or a leftover not removed.
+    pub async fn remove_leftovers(&self, older_than: Duration) -> Result<u64> {
+        self.hop(&StoragePath::root(), move |store| {
+            trash::remove_leftovers(store, older_than)
+        })
+        .await
+    }
+
+    /// Runs `work` on the blocking pool when a thread may be used.
+    async fn hop<T: Send + 'static>(
+        &self,
+        path: &StoragePath,
+        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = self.permit().await;
+        let store = Arc::clone(&self.store);
+        joined(
+            path,
+            spawn_blocking(move || run(permit, || work(&store))).await,
+        )
+    }
+
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.threads)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed")
+    }
+}
+
+/// Does `work` and only then lets the next operation have the thread.
+fn run<T>(permit: OwnedSemaphorePermit, work: impl FnOnce() -> T) -> T {
+    let result = work();
+    drop(permit);
+    result
+}
+
+/// The result of a hop; a panic goes on in the caller.
+fn joined<T>(path: &StoragePath, result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    match result {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(Error::io(path, "start", io::Error::other(error))),
+    }
+}
+
+#[async_trait]
+impl Driver for FilesystemDriver {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    async fn get(&self, path: &StoragePath) -> Result<Bytes> {
+        let wanted = path.clone();
+        self.hop(path, move |store| store.get(&wanted)).await
+    }
+
+    async fn put(&self, path: &StoragePath, content: Bytes, durability: Durability) -> Result<()> {
+        let wanted = path.clone();
+        self.hop(path, move |store| store.put(&wanted, &content, durability))
+            .await
+    }
+
+    async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader> {
+        reader::open(self, path, offset).await
+    }
+
+    async fn open(&self, path: &StoragePath) -> Result<Option<File>> {
+        let wanted = path.clone();
+        self.hop(path, move |store| Ok(Some(store.open_file(&wanted)?.0)))
+            .await
+    }
+
+    async fn writer(&self, path: &StoragePath, mode: WriteMode) -> Result<Box<dyn Writer>> {
+        Ok(Box::new(writer::open(self, path, mode).await?))
+    }
+
+    async fn stat(&self, path: &StoragePath) -> Result<Stat> {
+        let wanted = path.clone();
+        self.hop(path, move |store| store.stat(&wanted)).await
+    }
+
+    async fn list(
+        &self,
+        path: &StoragePath,
+        after: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<Vec<Entry>> {
+        let wanted = path.clone();
+        let after = after.map(str::to_owned);
+        self.hop(path, move |store| {
+            listing::list(store, &wanted, after.as_deref(), limit)
+        })
+        .await
+    }
+
+    async fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()> {
+        let (source, target) = (from.clone(), to.clone());
+        self.hop(from, move |store| store.rename(&source, &target))
+            .await
+    }
+
+    async fn delete(&self, path: &StoragePath) -> Result<()> {
+        let wanted = path.clone();
+        self.hop(path, move |store| store.delete(&wanted)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! What the driver does on the blocking pool: one function per operation.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rustix::fs::{Mode, OFlags, open};
+
+use super::durable::DurableNames;
+use super::folder::{ATTEMPTS, Folder, Temporary};
+use super::{FilesystemDriver, trash};
+use crate::{Durability, Error, Result, Stat, StoragePath};
+
+/// The root folder and what is known about its content.
+#[derive(Debug)]
+pub(super) struct Store {
+    root: PathBuf,
+    pub(super) durable: DurableNames,
+}
+
+impl Store {
+    /// Makes the root folder when it is missing and looks whether it can be used.
+    pub(super) fn open(root: PathBuf) -> Result<Self> {
+        let failed = |root: &Path, operation| {
+            let root = root.to_owned();
+            move |source| Error::Root {
+                root,
+                operation,
+                source,
+            }
+        };
+        let root = std::path::absolute(&root).map_err(failed(&root, "find it"))?;
+        if !root.is_dir() {
+            make_root(&root).map_err(failed(&root, "make it"))?;
+        }
+        fs::read_dir(&root).map_err(failed(&root, "read it"))?;
+        Ok(Self {
+            root,
+            durable: DurableNames::default(),
+        })
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the path lies on this machine. It cannot lie outside the root, for a storage path
+    /// has no `..`; only a link that somebody has put into the root leads out.
+    pub(super) fn full(&self, path: &StoragePath) -> PathBuf {
+        if path.is_root() {
+            self.root.clone()
+        } else {
+            self.root.join(&path.as_str()[1..])
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let write = || {
+            let folder = Folder::open(self, &StoragePath::root())?;
+            Temporary::create(&folder)?.file.write_all(b"wharfinger")
+        };
+        write().map_err(|source| Error::Root {
+            root: self.root.clone(),
+            operation: "write a file in it",
+            source,
+        })
+    }
+
+    /// A file open for reading, and its size in bytes.
+    pub(super) fn open_file(&self, path: &StoragePath) -> Result<(File, u64)> {
+        // NONBLOCK does nothing to files and keeps a stray pipe from holding the thread.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = open(self.full(path), flags, Mode::empty());
+        let file = File::from(file.map_err(|error| read_error(path, "open", error.into()))?);
+        let metadata = file
+            .metadata()
+            .map_err(|error| Error::io(path, "stat", error))?;
+        if metadata.is_file() {
+            Ok((file, metadata.len()))
+        } else {
+            Err(Error::not_a_file(path))
+        }
+    }
+
+    pub(super) fn get(&self, path: &StoragePath) -> Result<Bytes> {
+        let (mut file, size) = self.open_file(path)?;
+        // One byte more than needed, so that the end is found without growing.
+        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+        file.read_to_end(&mut content)
+            .map_err(|error| Error::io(path, "read", error))?;
+        Ok(content.into())
+    }
+
+    pub(super) fn stat(&self, path: &StoragePath) -> Result<Stat> {
+        let metadata =
+            fs::metadata(self.full(path)).map_err(|error| read_error(path, "stat", error))?;
+        let is_dir = metadata.is_dir();
+        Ok(Stat {
+            size: if is_dir { 0 } else { metadata.len() },
+            modified: metadata.modified().ok(),
+            is_dir,
+        })
+    }
+
+    /// The order of the syncs is the fewest that a journal needs: the folders are made before the
+    /// file is synced, so that one commit takes both, and the rename with all entries above it
+    /// makes the second. The syncs of the folders above then find nothing left to write.
+    pub(super) fn put(
+        &self,
+        path: &StoragePath,
+        content: &[u8],
+        durability: Durability,
+    ) -> Result<()> {
+        let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
+        self.retry(path, "write", || {
+            let folder = Folder::open_or_make(self, &parent)?;
+            let write = || {
+                let mut temporary = Temporary::create(&folder)?;
+                temporary.file.write_all(content)?;
+                if durability == Durability::Machine {
+                    temporary.file.sync_data()?;
+                }
+                temporary.put_in_place(path.name())
+            };
+            if let Err(error) = write() {
+                return Ok(Err(error));
+            }
+            if durability == Durability::Machine {
+                self.sync_entry(&folder)?;
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    /// Makes a change of the folder's entries survive the machine.
+    pub(super) fn sync_entry(&self, folder: &Folder) -> Result<()> {
+        folder
+            .sync()
+            .map_err(|error| Error::io(&folder.path, "sync", error))?;
+        self.settle(folder)
+    }
+
+    pub(super) fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()> {
+        let source = fs::metadata(self.full(from));
+        if source
+            .map_err(|error| read_error(from, "stat", error))?
+            .is_dir()
+        {
+            return Err(Error::not_a_file(from));
+        }
+        let from_parent = from.parent().ok_or_else(|| Error::not_a_file(from))?;
+        let to_parent = to.parent().ok_or_else(|| Error::not_a_file(to))?;
+        self.retry(to, "rename", || {
+            let to_folder = Folder::open_or_make(self, &to_parent)?;
+            let rename = || -> io::Result<Folder> {
+                let from_folder = Folder::open(self, &from_parent)?;
+                from_folder.rename(from.name(), &to_folder, to.name())?;
+                Ok(from_folder)
+            };
+            let from_folder = match rename() {
+                Ok(folder) => folder,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // Was it the source that has gone, or the folder it was to go to?
+                    fs::symlink_metadata(self.full(from))
+                        .map_err(|error| read_error(from, "stat", error))?;
+                    return Ok(Err(error));
+                }
+                Err(error) => return Ok(Err(error)),
+            };
+            // The new name first: a crash between the two must not leave the file without a name.
+            self.sync_entry(&to_folder)?;
+            if from_parent != to_parent {
+                from_folder
+                    .sync()
+                    .map_err(|error| Error::io(&from_parent, "sync", error))?;
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    pub(super) fn delete(&self, path: &StoragePath) -> Result<()> {
+        let Some(parent) = path.parent() else {
+            return Err(Error::Unsupported {
+                driver: FilesystemDriver::NAME,
+                operation: "removing its root",
+            });
+        };
+        let folder = Folder::open(self, &parent).map_err(|e| read_error(path, "open", e))?;
+        let metadata = fs::symlink_metadata(self.full(path));
+        let is_dir = metadata
+            .map_err(|error| read_error(path, "stat", error))?
+            .is_dir();
+        if is_dir {
+            return trash::remove_folder(self, &folder, path);
+        }
+        folder
+            .unlink(path.name())
+            .map_err(|error| read_error(path, "remove", error))?;
+        folder
+            .sync()
+            .map_err(|error| Error::io(&parent, "sync", error))
+    }
+
+    /// Runs an operation again when its inner result says that something is not there: a removal
+    /// has taken away the folder that was just opened or made.
+    fn retry(
+        &self,
+        path: &StoragePath,
+        operation: &'static str,
+        mut attempt: impl FnMut() -> Result<io::Result<()>>,
+    ) -> Result<()> {
+        let mut attempts = 1;
+        loop {
+            match attempt()? {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => {
+                    attempts += 1;
+                }
+                result => return result.map_err(|e| self.write_error(path, operation, e)),
+            }
+        }
+    }
+
+    /// The error of an operation that makes something at `path`.
+    pub(super) fn write_error(
+        &self,
+        path: &StoragePath,
+        operation: &'static str,
+        error: io::Error,
+    ) -> Error {
+        match error.kind() {
+            io::ErrorKind::IsADirectory => Error::not_a_file(path),
+            io::ErrorKind::NotADirectory => match self.file_on_the_way(path) {
+                Some(file) => Error::not_a_folder(&file),
+                None => Error::io(path, operation, error),
+            },
+            _ => Error::io(path, operation, error),
+        }
+    }
+
+    /// The uppermost part of the path that is a file and so has nothing below it.
+    fn file_on_the_way(&self, path: &StoragePath) -> Option<StoragePath> {
+        let mut ancestors: Vec<_> =
+            std::iter::successors(Some(path.clone()), StoragePath::parent).collect();
+        ancestors.reverse();
+        ancestors
+            .into_iter()
+            .find(|path| fs::metadata(self.full(path)).is_ok_and(|metadata| !metadata.is_dir()))
+    }
+}
+
+/// Makes the root folder with those above it, each durable in the one above.
+fn make_root(root: &Path) -> io::Result<()> {
+    let missing: Vec<_> = root.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(root)?;
+    for made in missing {
+        if let Some(above) = made.parent() {
+            File::open(above)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// The error of an operation that looks for something: below a file there is nothing.
+pub(super) fn read_error(path: &StoragePath, operation: &'static str, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::not_found(path),
+        io::ErrorKind::IsADirectory => Error::not_a_file(path),
+        _ => Error::io(path, operation, error),
+    }
+}
+
+/// Whether both are one file.
+pub(super) fn same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    a.dev() == b.dev() && a.ino() == b.ino()
+}

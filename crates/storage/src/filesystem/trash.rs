@@ -1,0 +1,141 @@
+//! Removing folders, and what a crash has left behind.
+
+use std::fs::{self, DirEntry};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::folder::{ATTEMPTS, Folder, is_temporary_name, temporary_name};
+use super::store::{Store, read_error};
+use crate::{Error, Result, StoragePath};
+
+/// The folder in the root where folders go to be taken apart. It lies in the root because
+/// Distribution, which may serve the same folder later, lists everything below `docker` but not
+/// the root: a folder left beside a tag would look like a tag to it.
+pub(super) const TRASH: &str = ".wharfinger-trash";
+
+/// Removes a folder: at once from its place, so that nobody sees a part of it, and then for good.
+pub(super) fn remove_folder(store: &Store, parent: &Folder, path: &StoragePath) -> Result<()> {
+    let trash = store.root().join(TRASH);
+    let gone = move_to_trash(store, parent, path, &trash)?;
+    parent
+        .sync()
+        .map_err(|error| Error::io(&parent.path, "sync", error))?;
+    remove_all(&gone).map_err(|error| Error::io(path, "remove", error))?;
+    // Stays where another removal is at work.
+    let _ = fs::remove_dir(&trash);
+    Ok(())
+}
+
+fn move_to_trash(
+    store: &Store,
+    parent: &Folder,
+    path: &StoragePath,
+    trash: &Path,
+) -> Result<PathBuf> {
+    let name = temporary_name();
+    let mut attempts = 1;
+    loop {
+        let failed = |error| Error::io(path, "remove", error);
+        match fs::create_dir(trash) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let place = trash.join(&name);
+        match fs::rename(store.full(path), &place) {
+            Ok(()) => return Ok(place),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                // Behind a link into another filesystem only a place beside it will do.
+                let _ = fs::remove_dir(trash);
+                parent.rename(path.name(), parent, &name).map_err(failed)?;
+                return Ok(store.full(&parent.path).join(&name));
+            }
+            // The trash goes away with the last removal in it.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && attempts < ATTEMPTS
+                    && fs::symlink_metadata(store.full(path)).is_ok() =>
+            {
+                attempts += 1;
+            }
+            Err(error) => return Err(read_error(path, "remove", error)),
+        }
+    }
+}
+
+/// Removes a folder with all below it, or a file.
+fn remove_all(path: &Path) -> io::Result<()> {
+    let mut attempts = 1;
+    loop {
+        match fs::remove_dir_all(path) {
+            // A write that had opened the folder before it went to the trash has put its file.
+            Err(error)
+                if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempts < ATTEMPTS =>
+            {
+                attempts += 1;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return fs::remove_file(path);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Takes apart what removals cut short by a crash have left in the trash. On a thread of its
+/// own, because it may be much and nothing waits for it.
+pub(super) fn empty_at_start(store: &Arc<Store>) {
+    let trash = store.root().join(TRASH);
+    if !trash.is_dir() {
+        return;
+    }
+    std::thread::spawn(move || {
+        // Entry by entry: a removal that has just begun needs the trash itself to stay.
+        for entry in fs::read_dir(&trash).into_iter().flatten().flatten() {
+            if let Err(error) = remove_all(&entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "trash not removed");
+            }
+        }
+        let _ = fs::remove_dir(&trash);
+    });
+}
+
+/// Removes temporary files and folders below the root that are older than `older_than`.
+pub(super) fn remove_leftovers(store: &Store, older_than: Duration) -> Result<u64> {
+    let mut removed = 0;
+    let mut folders = vec![StoragePath::root()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(store.full(&folder)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io(&folder, "list", error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| Error::io(&folder, "list", error))?;
+            let Some(path) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| folder.join(name).ok())
+            else {
+                continue;
+            };
+            if is_temporary_name(path.name()) {
+                if is_older(&entry, older_than) {
+                    remove_all(&entry.path()).map_err(|e| Error::io(&path, "remove", e))?;
+                    removed += 1;
+                }
+            } else if path.as_str()[1..] != *TRASH && entry.file_type().is_ok_and(|t| t.is_dir()) {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn is_older(entry: &DirEntry, than: Duration) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age >= than))
+}

@@ -1,0 +1,322 @@
+//! Listing, looking, moving and removing.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Place, content};
+use crate::{Entry, Error, StoragePath, WriteMode};
+
+/// A listing has the direct children in order, and says which are folders.
+pub async fn list_names_only_children(place: Place) {
+    for file in ["b/file", "b/deep/file", "a", "c/x", "B", "a-b", "a.b"] {
+        place.put(file, "x").await;
+    }
+    let entries = place.driver.list(&place.folder, None, None).await.unwrap();
+    let entry = |name: &str, is_dir| Entry {
+        name: name.to_owned(),
+        is_dir,
+    };
+    let expected = [
+        entry("B", false),
+        entry("a", false),
+        entry("a-b", false),
+        entry("a.b", false),
+        entry("b", true),
+        entry("c", true),
+    ];
+    assert_eq!(entries, expected);
+    assert_eq!(place.names("b", None, None).await, ["deep", "file"]);
+    let root = place
+        .driver
+        .list(&StoragePath::root(), None, None)
+        .await
+        .unwrap();
+    assert!(root.contains(&entry(place.folder.name(), true)));
+    place.remove().await;
+}
+
+/// A listing starts behind a name, which need not exist, and ends at the limit.
+pub async fn list_after_and_limit(place: Place) {
+    let names: Vec<_> = (0..50).map(|i| format!("n{i:02}")).collect();
+    for name in &names {
+        place.put(name, "x").await;
+    }
+    assert_eq!(place.names("", None, None).await, names);
+    assert_eq!(place.names("", None, Some(7)).await, names[..7]);
+    assert_eq!(place.names("", None, Some(50)).await, names);
+    assert_eq!(place.names("", None, Some(usize::MAX)).await, names);
+    assert_eq!(place.names("", Some("n09"), Some(3)).await, names[10..13]);
+    assert_eq!(place.names("", Some("n09x"), Some(3)).await, names[10..13]);
+    assert_eq!(place.names("", Some("a"), None).await, names);
+    assert_eq!(place.names("", Some(""), None).await, names);
+    assert_eq!(place.names("", Some("n48"), Some(9)).await, names[49..]);
+    assert_eq!(place.names("", Some("n49"), None).await, [""; 0]);
+    assert_eq!(place.names("", Some("z"), Some(1)).await, [""; 0]);
+    assert_eq!(place.names("", None, Some(0)).await, [""; 0]);
+    place.remove().await;
+}
+
+/// Only a folder can be listed.
+pub async fn list_what_is_not_there(place: Place) {
+    place.put("file", "x").await;
+    let missing = place
+        .driver
+        .list(&place.path("nothing"), None, None)
+        .await
+        .unwrap_err();
+    assert!(missing.is_not_found(), "{missing:?}");
+    let file = place
+        .driver
+        .list(&place.path("file"), None, None)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            file,
+            Error::WrongKind {
+                expected: "a folder",
+                ..
+            }
+        ),
+        "{file:?}"
+    );
+    place.remove().await;
+}
+
+/// A file has its size, a folder none.
+pub async fn stat_files_and_folders(place: Place) {
+    assert!(place.is_missing("folder").await);
+    assert!(place.is_missing("folder/file").await);
+    place.put("folder/file", content(4096)).await;
+    let file = place.driver.stat(&place.path("folder/file")).await.unwrap();
+    assert_eq!((file.size, file.is_dir), (4096, false));
+    let folder = place.driver.stat(&place.path("folder")).await.unwrap();
+    assert_eq!((folder.size, folder.is_dir), (0, true));
+    place.remove().await;
+}
+
+/// The time of a file is that of its last write, give or take what clocks differ by.
+pub async fn stat_knows_when(place: Place) {
+    let modified = async || {
+        place
+            .driver
+            .stat(&place.path("file"))
+            .await
+            .unwrap()
+            .modified
+    };
+    place.put("file", content(10)).await;
+    if let Some(first) = modified().await {
+        let now = SystemTime::now();
+        let difference = now
+            .duration_since(first)
+            .unwrap_or_else(|error| error.duration());
+        assert!(difference < Duration::from_secs(600), "{difference:?} off");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        place.put("file", content(20)).await;
+        let second = modified().await.expect("the store knew before");
+        assert!(second > first, "{second:?} is not after {first:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        place
+            .write("file", WriteMode::Append { at: 20 }, vec![content(1)])
+            .await;
+        assert!(modified().await.expect("the store knew before") > second);
+    }
+    place.remove().await;
+}
+
+/// What is moved is at its new place and not at the old one.
+pub async fn move_file(place: Place) {
+    place.put("from", content(32)).await;
+    place
+        .driver
+        .rename(&place.path("from"), &place.path("to"))
+        .await
+        .unwrap();
+    assert_eq!(place.get("to").await, content(32));
+    assert!(place.is_missing("from").await);
+    place.remove().await;
+}
+
+/// A move replaces the file that is there.
+pub async fn move_replaces(place: Place) {
+    place.put("from", content(32)).await;
+    place.put("to", content(64)).await;
+    place
+        .driver
+        .rename(&place.path("from"), &place.path("to"))
+        .await
+        .unwrap();
+    assert_eq!(place.get("to").await, content(32));
+    assert!(place.is_missing("from").await);
+    place.remove().await;
+}
+
+/// Moving nothing harms nothing.
+pub async fn move_what_is_not_there(place: Place) {
+    place.put("to", content(32)).await;
+    let moved = place
+        .driver
+        .rename(&place.path("from"), &place.path("to"))
+        .await;
+    match moved.unwrap_err() {
+        Error::NotFound { path } => assert_eq!(path, place.path("from")),
+        error => panic!("{error:?}"),
+    }
+    assert_eq!(place.get("to").await, content(32));
+    let moved = place
+        .driver
+        .rename(&place.path("from"), &place.path("new/to"))
+        .await;
+    assert!(moved.unwrap_err().is_not_found());
+    assert!(
+        place.is_missing("new").await,
+        "a failed move makes no folder"
+    );
+    place.remove().await;
+}
+
+/// A move makes the folders that it needs, and works for a file that has just been committed.
+pub async fn move_makes_folders(place: Place) {
+    place
+        .write("up/load", WriteMode::Create, vec![content(70_000)])
+        .await;
+    place
+        .driver
+        .rename(&place.path("up/load"), &place.path("a/b/c/data"))
+        .await
+        .unwrap();
+    assert!(place.get("a/b/c/data").await == content(70_000));
+    assert!(place.is_missing("up/load").await);
+    place.remove().await;
+}
+
+/// A file is no place to move to.
+pub async fn move_below_a_file(place: Place) {
+    place.put("file", "x").await;
+    let nothing = place
+        .driver
+        .rename(&place.path("file/a"), &place.path("file/b"))
+        .await;
+    nothing.expect_err("moved nothing to nowhere");
+    place.put("from", "y").await;
+    let below = place
+        .driver
+        .rename(&place.path("from"), &place.path("file/b/c"))
+        .await;
+    match below.unwrap_err() {
+        Error::WrongKind { path, .. } => assert_eq!(path, place.path("file")),
+        error => panic!("{error:?}"),
+    }
+    assert_eq!(place.get("from").await, "y");
+    assert_eq!(place.get("file").await, "x");
+    place.remove().await;
+}
+
+/// Only files move, and not onto folders: no object store could do otherwise at once.
+pub async fn move_folders_is_refused(place: Place) {
+    place.put("folder/file", "x").await;
+    place.put("from", "y").await;
+    let refused = |error: Error| {
+        assert!(
+            matches!(
+                error,
+                Error::WrongKind {
+                    expected: "a file",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    };
+    for (from, to) in [("folder", "to"), ("from", "folder")] {
+        let moved = place
+            .driver
+            .rename(&place.path(from), &place.path(to))
+            .await;
+        refused(moved.unwrap_err());
+    }
+    let root = place
+        .driver
+        .rename(&place.path("from"), &StoragePath::root())
+        .await;
+    refused(root.unwrap_err());
+    assert_eq!(place.get("folder/file").await, "x");
+    assert_eq!(place.get("from").await, "y");
+    place.remove().await;
+}
+
+/// A file moved to where it is stays.
+pub async fn move_onto_itself(place: Place) {
+    place.put("file", "x").await;
+    place
+        .driver
+        .rename(&place.path("file"), &place.path("file"))
+        .await
+        .unwrap();
+    assert_eq!(place.get("file").await, "x");
+    place.remove().await;
+}
+
+/// What is removed is gone, and nothing else is.
+pub async fn delete_file(place: Place) {
+    place.put("file", "x").await;
+    place.put("other", "y").await;
+    place.driver.delete(&place.path("file")).await.unwrap();
+    assert!(place.is_missing("file").await);
+    assert_eq!(place.names("", None, None).await, ["other"]);
+    place.put("file", "again").await;
+    assert_eq!(place.get("file").await, "again");
+    place.remove().await;
+}
+
+/// Removing nothing is an error.
+pub async fn delete_what_is_not_there(place: Place) {
+    for file in ["nothing", "no/such/file"] {
+        match place.driver.delete(&place.path(file)).await.unwrap_err() {
+            Error::NotFound { path } => assert_eq!(path, place.path(file)),
+            error => panic!("{error:?}"),
+        }
+    }
+    place.remove().await;
+}
+
+/// A folder goes with all below it.
+pub async fn delete_folder(place: Place) {
+    for file in ["folder/1", "folder/2", "folder/deep/er/3", "folder/deep/4"] {
+        place.put(file, "x").await;
+    }
+    place.driver.delete(&place.path("folder/1")).await.unwrap();
+    assert!(place.is_missing("folder/1").await);
+    assert_eq!(place.get("folder/2").await, "x");
+    place.driver.delete(&place.path("folder")).await.unwrap();
+    for gone in ["folder", "folder/2", "folder/deep", "folder/deep/er/3"] {
+        assert!(place.is_missing(gone).await, "{gone} is still there");
+    }
+    place.put("folder/2", "new").await;
+    assert_eq!(place.names("folder", None, None).await, ["2"]);
+    place.remove().await;
+}
+
+/// A path that starts with the same letters is another path.
+pub async fn delete_only_what_is_below(place: Place) {
+    for file in ["a/file", "a/filesuffix", "a/a/file", "a/asuffix/file", "ab"] {
+        place.put(file, "x").await;
+    }
+    place.driver.delete(&place.path("a/file")).await.unwrap();
+    assert_eq!(place.get("a/filesuffix").await, "x");
+    place.driver.delete(&place.path("a/a")).await.unwrap();
+    assert!(place.is_missing("a/a/file").await);
+    assert_eq!(place.get("a/asuffix/file").await, "x");
+    place.driver.delete(&place.path("a")).await.unwrap();
+    assert_eq!(place.get("ab").await, "x");
+    place.remove().await;
+}
+
+/// Nobody removes everything by an empty path.
+pub async fn delete_the_root_is_refused(place: Place) {
+    place.put("file", "x").await;
+    let refused = place.driver.delete(&StoragePath::root()).await.unwrap_err();
+    assert!(matches!(refused, Error::Unsupported { .. }), "{refused:?}");
+    assert_eq!(place.get("file").await, "x");
+    place.remove().await;
+}
