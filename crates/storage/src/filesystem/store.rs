@@ -254,7 +254,10 @@ impl Store {
         error: io::Error,
     ) -> Error {
         match error.kind() {
-            io::ErrorKind::IsADirectory => Error::not_a_file(path),
+            // The second where a file was to replace the folder that it is in.
+            io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty => {
+                Error::not_a_file(path)
+            }
             io::ErrorKind::NotADirectory => match self.file_on_the_way(path) {
                 Some(file) => Error::not_a_folder(&file),
                 None => Error::io(path, operation, error),
