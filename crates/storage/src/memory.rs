@@ -404,6 +404,9 @@ impl MemoryWriter {
 #[async_trait]
 impl Writer for MemoryWriter {
     async fn write(&mut self, buffers: Vec<Bytes>) -> Result<()> {
+        if buffers.iter().all(Bytes::is_empty) {
+            return Ok(());
+        }
         let state = self.turn()?;
         let mut content = lock(&self.file);
         content.append(buffers);

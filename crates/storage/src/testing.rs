@@ -1,9 +1,13 @@
 //! For tests: the contract suite, and drivers that fail and crash on demand.
 //!
 //! Behind the `testing` feature. A new driver runs [`contract_tests!`](crate::contract_tests) and
-//! is held to what [`Driver`](crate::Driver) says.
+//! is held to what [`Driver`](crate::Driver) says. What stands on a driver is tested over
+//! [`FaultDriver`](fault::FaultDriver), whose operations fail as planned, and
+//! [`CrashDisk`](crash::CrashDisk), which loses what was not synced.
 
 pub mod contract;
+pub mod crash;
+pub mod fault;
 mod random;
 
 pub use random::Random;

@@ -172,9 +172,7 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(Error::io(&above, "open", error)),
             };
-            above
-                .sync()
-                .map_err(|error| Error::io(&above.path, "sync", error))?;
+            self.sync_folder(&above)?;
             settled.extend(id);
             id = self.durable.id(&above.path, &above.handle);
             path = above.path;

@@ -18,6 +18,9 @@ use crate::{Durability, Error, Result, Stat, StoragePath};
 pub(super) struct Store {
     root: PathBuf,
     pub(super) durable: DurableNames,
+    /// What was synced, in order, for tests that count.
+    #[cfg(test)]
+    pub(super) synced: std::sync::Mutex<Vec<String>>,
 }
 
 impl Store {
@@ -39,6 +42,8 @@ impl Store {
         Ok(Self {
             root,
             durable: DurableNames::default(),
+            #[cfg(test)]
+            synced: Default::default(),
         })
     }
 
@@ -120,7 +125,7 @@ impl Store {
                 let mut temporary = Temporary::create(&folder)?;
                 temporary.file.write_all(content)?;
                 if durability == Durability::Machine {
-                    temporary.file.sync_data()?;
+                    self.sync_content(path, &temporary.file)?;
                 }
                 temporary.put_in_place(path.name())
             };
@@ -134,13 +139,36 @@ impl Store {
         })
     }
 
-    /// Makes a change of the folder's entries survive the machine.
-    pub(super) fn sync_entry(&self, folder: &Folder) -> Result<()> {
+    /// Makes a file's content survive the machine. Its times may be lost, which nobody needs.
+    pub(super) fn sync_content(&self, path: &StoragePath, file: &File) -> io::Result<()> {
+        self.note_sync("content", path);
+        file.sync_data()
+    }
+
+    /// Makes a change of the folder's entries survive the machine, where the folder does.
+    pub(super) fn sync_folder(&self, folder: &Folder) -> Result<()> {
+        self.note_sync("folder", &folder.path);
         folder
             .sync()
-            .map_err(|error| Error::io(&folder.path, "sync", error))?;
+            .map_err(|error| Error::io(&folder.path, "sync", error))
+    }
+
+    /// Makes a change of the folder's entries survive the machine.
+    pub(super) fn sync_entry(&self, folder: &Folder) -> Result<()> {
+        self.sync_folder(folder)?;
         self.settle(folder)
     }
+
+    #[cfg(test)]
+    fn note_sync(&self, what: &str, path: &StoragePath) {
+        self.synced
+            .lock()
+            .expect("no test panics here")
+            .push(format!("{what} {path}"));
+    }
+
+    #[cfg(not(test))]
+    fn note_sync(&self, _what: &str, _path: &StoragePath) {}
 
     pub(super) fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()> {
         let source = fs::metadata(self.full(from));
@@ -172,9 +200,7 @@ impl Store {
             // The new name first: a crash between the two must not leave the file without a name.
             self.sync_entry(&to_folder)?;
             if from_parent != to_parent {
-                from_folder
-                    .sync()
-                    .map_err(|error| Error::io(&from_parent, "sync", error))?;
+                self.sync_folder(&from_folder)?;
             }
             Ok(Ok(()))
         })
@@ -198,9 +224,7 @@ impl Store {
         folder
             .unlink(path.name())
             .map_err(|error| read_error(path, "remove", error))?;
-        folder
-            .sync()
-            .map_err(|error| Error::io(&parent, "sync", error))
+        self.sync_folder(&folder)
     }
 
     /// Runs an operation again when its inner result says that something is not there: a removal
@@ -230,7 +254,10 @@ impl Store {
         error: io::Error,
     ) -> Error {
         match error.kind() {
-            io::ErrorKind::IsADirectory => Error::not_a_file(path),
+            // The second where a file was to replace the folder that it is in.
+            io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty => {
+                Error::not_a_file(path)
+            }
             io::ErrorKind::NotADirectory => match self.file_on_the_way(path) {
                 Some(file) => Error::not_a_folder(&file),
                 None => Error::io(path, operation, error),

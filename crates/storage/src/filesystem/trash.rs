@@ -19,9 +19,7 @@ pub(super) const TRASH: &str = ".wharfinger-trash";
 pub(super) fn remove_folder(store: &Store, parent: &Folder, path: &StoragePath) -> Result<()> {
     let trash = store.root().join(TRASH);
     let gone = move_to_trash(store, parent, path, &trash)?;
-    parent
-        .sync()
-        .map_err(|error| Error::io(&parent.path, "sync", error))?;
+    store.sync_folder(parent)?;
     remove_all(&gone).map_err(|error| Error::io(path, "remove", error))?;
     // Stays where another removal is at work.
     let _ = fs::remove_dir(&trash);

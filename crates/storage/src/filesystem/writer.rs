@@ -32,6 +32,11 @@ type Slot = Arc<tokio::sync::Mutex<u64>>;
 pub(super) struct WriterSlots(Mutex<HashMap<StoragePath, Weak<tokio::sync::Mutex<u64>>>>);
 
 impl WriterSlots {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn slot(&self, path: &StoragePath) -> Slot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get(path).and_then(Weak::upgrade) {
@@ -178,7 +183,8 @@ impl FilesystemWriter {
 }
 
 fn finish(store: &Store, path: &StoragePath, file: &File, place: &Place) -> Result<()> {
-    file.sync_data()
+    store
+        .sync_content(path, file)
         .map_err(|error| Error::io(path, "sync", error))?;
     let id = store.durable.id(path, file);
     if matches!(place, Place::There) && id.is_some_and(|id| store.durable.contains(id)) {

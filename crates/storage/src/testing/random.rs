@@ -32,11 +32,10 @@ impl Random {
 
     /// Bytes of this number.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let words = count.div_ceil(8);
-        let mut bytes: Vec<u8> = (0..words)
-            .flat_map(|_| self.number().to_le_bytes())
-            .collect();
-        bytes.truncate(count);
+        let mut bytes = vec![0; count];
+        for word in bytes.chunks_mut(8) {
+            word.copy_from_slice(&self.number().to_le_bytes()[..word.len()]);
+        }
         bytes
     }
 }

@@ -155,6 +155,7 @@ pub async fn abandoned_operations(place: Place) {
     let versions = [content(300_000), content(40)];
     place.put("file", versions[0].clone()).await;
     place.put("log", "kept ").await;
+    let large = content(2_000_000);
     for i in 0..60_u64 {
         let wait = Duration::from_micros(i * 20);
         let bytes = versions[(i % 2) as usize].clone();
@@ -171,7 +172,7 @@ pub async fn abandoned_operations(place: Place) {
         let path = place.path("log");
         let mode = WriteMode::Append { at: 5 };
         let mut abandoned = place.driver.writer(&path, mode).await.unwrap();
-        let write = abandoned.write(vec![content(2_000_000)]);
+        let write = abandoned.write(vec![large.clone()]);
         if tokio::time::timeout(wait, write).await.is_err() {
             abandoned
                 .write(vec!["more".into()])

@@ -228,7 +228,11 @@ pub async fn move_folders_is_refused(place: Place) {
             "{error:?}"
         );
     };
-    for (from, to) in [("folder", "to"), ("from", "folder")] {
+    for (from, to) in [
+        ("folder", "to"),
+        ("from", "folder"),
+        ("folder/file", "folder"),
+    ] {
         let moved = place
             .driver
             .rename(&place.path(from), &place.path(to))

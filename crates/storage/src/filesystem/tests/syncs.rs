@@ -1,0 +1,152 @@
+//! Which syncs each operation does: all that durability needs, and no more.
+
+use super::*;
+
+async fn put_durable(driver: &FilesystemDriver, file: &str) {
+    driver
+        .put(&path(file), "x".into(), Durability::Machine)
+        .await
+        .unwrap();
+}
+
+/// What was synced since this was last asked.
+fn synced(driver: &FilesystemDriver) -> Vec<String> {
+    std::mem::take(&mut *driver.store.synced.lock().unwrap())
+}
+
+#[test]
+fn a_put_syncs_its_content_its_folder_and_what_is_not_known_above() {
+    block_on(async {
+        let (driver, folder) = driver();
+        put_durable(&driver, "/a/b/file").await;
+        assert_eq!(
+            synced(&driver),
+            ["content /a/b/file", "folder /a/b", "folder /a", "folder /"]
+        );
+        put_durable(&driver, "/a/b/file").await;
+        assert_eq!(synced(&driver), ["content /a/b/file", "folder /a/b"]);
+        put_durable(&driver, "/a/c/file").await;
+        assert_eq!(
+            synced(&driver),
+            ["content /a/c/file", "folder /a/c", "folder /a"]
+        );
+        put_durable(&driver, "/file").await;
+        assert_eq!(synced(&driver), ["content /file", "folder /"]);
+
+        // A process that is killed may have made a folder and not have synced it.
+        let next = FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap();
+        put_durable(&next, "/a/b/file").await;
+        assert_eq!(
+            synced(&next),
+            ["content /a/b/file", "folder /a/b", "folder /a", "folder /"]
+        );
+    });
+}
+
+#[test]
+fn what_only_the_process_is_promised_is_not_synced_and_not_taken_for_synced() {
+    block_on(async {
+        let (driver, _folder) = driver();
+        put(&driver, "/a/b/one", "x").await;
+        assert_eq!(synced(&driver), [""; 0]);
+        put_durable(&driver, "/a/b/two").await;
+        assert_eq!(
+            synced(&driver),
+            ["content /a/b/two", "folder /a/b", "folder /a", "folder /"]
+        );
+    });
+}
+
+#[test]
+fn a_folder_made_again_is_synced_again() {
+    block_on(async {
+        let (driver, _folder) = driver();
+        put_durable(&driver, "/a/b/file").await;
+        synced(&driver);
+        driver.delete(&path("/a")).await.unwrap();
+        assert_eq!(synced(&driver), ["folder /"]);
+        put(&driver, "/a/b/other", "x").await;
+        put_durable(&driver, "/a/b/file").await;
+        assert_eq!(
+            synced(&driver),
+            ["content /a/b/file", "folder /a/b", "folder /a", "folder /"]
+        );
+    });
+}
+
+#[test]
+fn a_writer_syncs_the_name_once() {
+    block_on(async {
+        let (driver, folder) = driver();
+        let file = path("/up/data");
+        let mut writer = driver.writer(&file, WriteMode::Create).await.unwrap();
+        writer.write(vec!["one".into()]).await.unwrap();
+        assert_eq!(synced(&driver), [""; 0]);
+        writer.close().await.unwrap();
+        assert_eq!(
+            synced(&driver),
+            ["content /up/data", "folder /up", "folder /"]
+        );
+        let mode = WriteMode::Append { at: 3 };
+        driver
+            .writer(&file, mode)
+            .await
+            .unwrap()
+            .close()
+            .await
+            .unwrap();
+        assert_eq!(synced(&driver), ["content /up/data"]);
+
+        // The name may be there without being durable: its writer was killed.
+        let next = FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap();
+        next.writer(&file, mode)
+            .await
+            .unwrap()
+            .close()
+            .await
+            .unwrap();
+        assert_eq!(
+            synced(&next),
+            ["content /up/data", "folder /up", "folder /"]
+        );
+
+        // A file that takes another's place brings its own name.
+        driver
+            .writer(&file, WriteMode::Create)
+            .await
+            .unwrap()
+            .commit()
+            .await
+            .unwrap();
+        assert_eq!(synced(&driver), ["content /up/data", "folder /up"]);
+    });
+}
+
+#[test]
+fn a_rename_syncs_the_new_name_before_the_old_one() {
+    block_on(async {
+        let (driver, _folder) = driver();
+        put_durable(&driver, "/up/data").await;
+        synced(&driver);
+        driver
+            .rename(&path("/up/data"), &path("/blobs/x/data"))
+            .await
+            .unwrap();
+        let all = ["folder /blobs/x", "folder /blobs", "folder /", "folder /up"];
+        assert_eq!(synced(&driver), all);
+        driver
+            .rename(&path("/blobs/x/data"), &path("/blobs/x/other"))
+            .await
+            .unwrap();
+        assert_eq!(synced(&driver), ["folder /blobs/x"]);
+
+        // A name that is durable says nothing of the name the file gets next.
+        driver
+            .rename(&path("/blobs/x/other"), &path("/up/data"))
+            .await
+            .unwrap();
+        synced(&driver);
+        driver.delete(&path("/up/data")).await.unwrap();
+        assert_eq!(synced(&driver), ["folder /up"]);
+    });
+}
