@@ -11,6 +11,7 @@ mod name;
 mod tag;
 
 pub mod media_type;
+pub mod schema1;
 
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError};

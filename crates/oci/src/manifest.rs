@@ -1,12 +1,18 @@
 //! Manifests of every generation: parsed strictly, kept byte for byte.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::Digest;
+use crate::{Digest, media_type};
+
+mod image;
+mod schema1;
+mod strict;
 
 /// The largest manifest that is accepted, in bytes.
 pub const MAX_SIZE: usize = 4 * 1024 * 1024;
@@ -79,25 +85,224 @@ pub enum ManifestError {
     Unverified(String),
 }
 
-/// A manifest: what was parsed and the exact bytes.
+/// A manifest: what was parsed, and the exact bytes.
 #[derive(Clone, Debug)]
-pub struct Manifest;
+pub struct Manifest {
+    media_type: &'static str,
+    bytes: Bytes,
+    payload: Bytes,
+    body: Body,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Image(Box<image::Image>),
+    Index(Box<image::Index>),
+    SchemaOne(Box<schema1::SchemaOne>),
+}
+
+/// The fields that tell one kind of manifest from another.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape<'a> {
+    schema_version: u32,
+    #[serde(borrow, default)]
+    media_type: Option<Cow<'a, str>>,
+    config: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+    manifests: Option<IgnoredAny>,
+    fs_layers: Option<IgnoredAny>,
+    signatures: Option<IgnoredAny>,
+}
+
+impl Shape<'_> {
+    /// The media type that the content itself tells, by its field or else by its shape.
+    fn media_type(&self) -> Result<&'static str, ManifestError> {
+        match (self.schema_version, self.media_type.as_deref()) {
+            (1, _) if self.signatures.is_some() => Ok(media_type::SCHEMA1_SIGNED_MANIFEST),
+            (1, _) => Ok(media_type::SCHEMA1_MANIFEST),
+            (_, Some(told)) if !told.is_empty() => known(told),
+            _ if self.manifests.is_some() => Ok(media_type::OCI_IMAGE_INDEX),
+            _ if self.config.is_some() || self.layers.is_some() => {
+                Ok(media_type::OCI_IMAGE_MANIFEST)
+            }
+            _ => Err(ManifestError::Invalid(
+                "its kind cannot be told from its fields".to_owned(),
+            )),
+        }
+    }
+
+    /// # Errors
+    /// When the content is of another kind than `media_type`: a client that believed the media
+    /// type and one that believed the content would see two different images (CVE-2021-41190).
+    fn agrees_with(&self, media_type: &str) -> Result<(), ManifestError> {
+        let invalid = |what: &str| Err(ManifestError::Invalid(what.to_owned()));
+        let is_schema1 = media_type.starts_with(media_type::SCHEMA1_PREFIX);
+        if self.schema_version != if is_schema1 { 1 } else { 2 } {
+            let version = self.schema_version;
+            return Err(ManifestError::Invalid(format!(
+                "schemaVersion {version} is not that of {media_type}"
+            )));
+        }
+        if let Some(told) = self.media_type.as_deref()
+            && !is_schema1
+            && !told.is_empty()
+            && told != media_type
+        {
+            return Err(ManifestError::Invalid(format!(
+                "its mediaType is {told:?}, but it came as {media_type}"
+            )));
+        }
+        match media_type {
+            media_type::OCI_IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => {
+                if self.manifests.is_some() {
+                    return invalid("an image manifest must not have \"manifests\"");
+                }
+            }
+            media_type::OCI_IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST => {
+                if self.config.is_some() || self.layers.is_some() {
+                    return invalid("an index must not have \"config\" or \"layers\"");
+                }
+            }
+            _ => {}
+        }
+        if !is_schema1 && self.fs_layers.is_some() {
+            return invalid("\"fsLayers\" belongs to schema 1");
+        }
+        Ok(())
+    }
+}
+
+/// The media type without its parameters, in lower case.
+fn essence(media_type: &str) -> String {
+    media_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+}
+
+fn known(media_type: &str) -> Result<&'static str, ManifestError> {
+    const KNOWN: [&str; 6] = [
+        media_type::OCI_IMAGE_MANIFEST,
+        media_type::OCI_IMAGE_INDEX,
+        media_type::DOCKER_MANIFEST,
+        media_type::DOCKER_MANIFEST_LIST,
+        media_type::SCHEMA1_MANIFEST,
+        media_type::SCHEMA1_SIGNED_MANIFEST,
+    ];
+    let found = KNOWN.iter().find(|known| **known == media_type);
+    found
+        .copied()
+        .ok_or_else(|| ManifestError::MediaType(media_type.to_owned()))
+}
+
+fn invalid(error: impl std::fmt::Display) -> ManifestError {
+    ManifestError::Invalid(error.to_string())
+}
 
 impl Manifest {
-    /// Parses by the media type of the request; `None` or a generic JSON type: by the `mediaType` field, or by shape.
-    pub fn parse(_media_type: Option<&str>, _bytes: Bytes) -> Result<Self, ManifestError> { todo!() }
+    /// Parses a manifest strictly as what `media_type` says; parameters of the media type are
+    /// dropped. Without one, or with `application/json`, the content's own `mediaType` decides, or
+    /// its shape.
+    ///
+    /// # Errors
+    /// [`ManifestError`] says what is wrong.
+    pub fn parse(media_type: Option<&str>, bytes: Bytes) -> Result<Self, ManifestError> {
+        if bytes.len() > MAX_SIZE {
+            return Err(ManifestError::TooLarge(bytes.len()));
+        }
+        strict::check(&bytes)?;
+        let shape: Shape<'_> = serde_json::from_slice(&bytes).map_err(invalid)?;
+        let given = media_type
+            .map(essence)
+            .filter(|given| given != "application/json");
+        let media_type = match given {
+            Some(given) => known(&given)?,
+            None => shape.media_type()?,
+        };
+        shape.agrees_with(media_type)?;
+        let (payload, body) = match media_type {
+            media_type::OCI_IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => (
+                bytes.clone(),
+                Body::Image(Box::new(image::Image::parse(&bytes)?)),
+            ),
+            media_type::OCI_IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST => (
+                bytes.clone(),
+                Body::Index(Box::new(image::Index::parse(&bytes)?)),
+            ),
+            _ => {
+                let parsed = schema1::SchemaOne::parse(&bytes)?;
+                (parsed.payload.clone(), Body::SchemaOne(Box::new(parsed)))
+            }
+        };
+        Ok(Self {
+            media_type,
+            bytes,
+            payload,
+            body,
+        })
+    }
+
     /// The media type, without parameters.
-    pub fn media_type(&self) -> &str { todo!() }
+    pub fn media_type(&self) -> &'static str {
+        self.media_type
+    }
+
     /// The exact bytes as they were pushed.
-    pub fn bytes(&self) -> &Bytes { todo!() }
-    /// The bytes that the digest is taken over: the payload of a signed schema 1 manifest, else all.
-    pub fn payload(&self) -> &Bytes { todo!() }
-    /// Config, layers, manifests in order (not the subject, which may be missing).
-    pub fn references(&self) -> Vec<Referenced<'_>> { todo!() }
-    /// The manifest this one refers to.
-    pub fn subject(&self) -> Option<&ContentDescriptor> { todo!() }
-    /// The artifact type for referrers: `artifactType`, else the config's media type (images only).
-    pub fn artifact_type(&self) -> Option<&str> { todo!() }
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The bytes that the digest is taken over: the payload of a signed schema 1 manifest, else
+    /// all of them.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Config, layers and manifests, in order. Not the subject, which may be missing.
+    pub fn references(&self) -> Vec<Referenced<'_>> {
+        match &self.body {
+            Body::Image(image) => image.references(),
+            Body::Index(index) => index.references(),
+            Body::SchemaOne(manifest) => manifest.references(),
+        }
+    }
+
+    /// The manifest that this one refers to as its subject.
+    pub fn subject(&self) -> Option<&ContentDescriptor> {
+        match &self.body {
+            Body::Image(image) => image.subject(),
+            Body::Index(index) => index.subject(),
+            Body::SchemaOne(_) => None,
+        }
+    }
+
+    /// The artifact type as referrers tell it: `artifactType`, else an image's config's media
+    /// type.
+    pub fn artifact_type(&self) -> Option<&str> {
+        match &self.body {
+            Body::Image(image) => Some(image.artifact_type()),
+            Body::Index(index) => index.artifact_type(),
+            Body::SchemaOne(_) => None,
+        }
+    }
+
     /// The manifest's own annotations.
-    pub fn annotations(&self) -> Option<&BTreeMap<String, String>> { todo!() }
+    pub fn annotations(&self) -> Option<&BTreeMap<String, String>> {
+        match &self.body {
+            Body::Image(image) => image.annotations(),
+            Body::Index(index) => index.annotations(),
+            Body::SchemaOne(_) => None,
+        }
+    }
+
+    /// The signatures of a signed schema 1 manifest, each as a JSON object; none for others.
+    pub fn signatures(&self) -> Vec<Bytes> {
+        match &self.body {
+            Body::SchemaOne(manifest) => manifest.signatures.clone(),
+            Body::Image(_) | Body::Index(_) => Vec::new(),
+        }
+    }
 }

@@ -41,7 +41,9 @@ impl RepositoryName {
 fn is_component(component: &str) -> bool {
     let bytes = component.as_bytes();
     let alphanumeric = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     if !alphanumeric(first) || !alphanumeric(last) {
         return false;
     }

@@ -12,7 +12,10 @@ use wharfinger_storage::MemoryDriver;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let options = Options { delete: true, ..Options::default() };
+    let options = Options {
+        delete: true,
+        ..Options::default()
+    };
     let registry = Registry::new(Arc::new(MemoryDriver::new()), options)?;
     let repository = registry.repository(&"library/hello".parse()?);
 
@@ -27,12 +30,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     let manifest = Manifest::parse(Some(media_type::OCI_IMAGE_MANIFEST), manifest.into())?;
     let digest = Digest::canonical(manifest.payload());
-    repository.manifests().put(&manifest, &digest, &["latest".parse()?]).await?;
+    repository
+        .manifests()
+        .put(&manifest, &digest, &["latest".parse()?])
+        .await?;
 
     let digest = repository.tags().get(&"latest".parse()?).await?;
     let served = repository.manifests().get(&digest).await?;
     println!("latest is {digest}, a {}", served.descriptor.media_type);
-    println!("signatures: {}", repository.signatures().get(&digest).await?.len());
+    println!(
+        "signatures: {}",
+        repository.signatures().get(&digest).await?.len()
+    );
     for name in registry.catalog(None, 100).await?.items {
         let tags = registry.repository(&name).tags().list(None, None).await?;
         println!("{name}: {:?}", tags.items);

@@ -42,13 +42,17 @@ impl Referrers {
         let links = self
             .repository
             .links(LinkSet::Referrers { subject: *subject });
-        let mut found: BTreeMap<Digest, ContentDescriptor> = stream::iter(links.digests().await?)
-            .map(|digest| async move { self.describe(&digest).await })
+        let listed = links.digests().await?;
+        let descriptions: Vec<_> = listed.iter().map(|digest| self.describe(digest)).collect();
+        let described: Vec<_> = stream::iter(descriptions)
             .buffer_unordered(CONCURRENCY)
-            .try_filter_map(|described| async { Ok(described) })
-            .map_ok(|descriptor| (descriptor.digest, descriptor))
             .try_collect()
             .await?;
+        let mut found: BTreeMap<Digest, ContentDescriptor> = described
+            .into_iter()
+            .flatten()
+            .map(|d| (d.digest, d))
+            .collect();
         for descriptor in self.fallback(subject).await? {
             found.entry(descriptor.digest).or_insert(descriptor);
         }

@@ -32,8 +32,11 @@ impl Signatures {
     /// [`Error::SignatureUnknown`] names one that is listed but cannot be read.
     pub async fn get(&self, revision: &Digest) -> Result<Vec<Bytes>> {
         let links = self.links(revision);
-        stream::iter(links.digests().await?)
-            .map(|signature| Self::fetch(&links, revision, signature))
+        let listed = links.digests().await?.into_iter();
+        let fetches: Vec<_> = listed
+            .map(|digest| Self::fetch(&links, revision, digest))
+            .collect();
+        stream::iter(fetches)
             .buffered(CONCURRENCY)
             .try_collect()
             .await
@@ -64,12 +67,11 @@ impl Signatures {
         let shared = &self.repository.shared;
         shared.check_writable()?;
         let links = self.links(revision);
-        stream::iter(signatures.into_iter().map(Ok))
-            .try_for_each_concurrent(CONCURRENCY, |signature| async {
-                let blob = shared.blobs.put(&shared.publishing, signature).await?;
-                links.link(&blob.canonical, blob).await
-            })
-            .await
+        for signature in signatures {
+            let blob = shared.blobs.put(&shared.publishing, signature).await?;
+            links.link(&blob.canonical, blob).await?;
+        }
+        Ok(())
     }
 
     fn links(&self, revision: &Digest) -> LinkedBlobs {

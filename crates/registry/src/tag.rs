@@ -111,23 +111,28 @@ impl Tags {
             Err(Error::NameUnknown(_)) => return Ok(()),
             page => page?.items,
         };
-        let name = &self.repository.name;
-        stream::iter(tags)
-            .map(Ok::<_, Error>)
-            .try_for_each_concurrent(CONCURRENCY, |tag| async move {
-                let current = match self.get(&tag).await {
-                    Ok(current) => current,
-                    // A tag that stands for nothing readable does not stand for these.
-                    Err(Error::ManifestUnknown(_) | Error::Damaged { .. }) => return Ok(()),
-                    Err(error) => return Err(error),
-                };
-                if digests.contains(&current) {
-                    let folder = layout::tag(name, &tag);
-                    ignore_absent(self.repository.shared.driver.delete(&folder).await)?;
-                }
-                Ok(())
-            })
+        let removals: Vec<_> = tags
+            .iter()
+            .map(|tag| self.remove_if_of(tag, digests))
+            .collect();
+        stream::iter(removals)
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
             .await
+    }
+
+    async fn remove_if_of(&self, tag: &Tag, digests: &[Digest]) -> Result<()> {
+        let current = match self.get(tag).await {
+            Ok(current) => current,
+            // A tag that stands for nothing readable does not stand for these.
+            Err(Error::ManifestUnknown(_) | Error::Damaged { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if digests.contains(&current) {
+            let folder = layout::tag(&self.repository.name, tag);
+            ignore_absent(self.repository.shared.driver.delete(&folder).await)?;
+        }
+        Ok(())
     }
 
     fn index(&self, tag: &Tag) -> crate::link::LinkedBlobs {

@@ -22,7 +22,10 @@ async fn a_manifest_comes_back_byte_for_byte_by_tag_and_digest() {
         assert_eq!(repository.tags().get(&tag("12")).await.unwrap(), digest);
         let served = repository.manifests().get(&digest).await.unwrap();
         assert_eq!(served.bytes, *manifest.bytes());
-        assert_eq!(&*served.descriptor.media_type, media_type::OCI_IMAGE_MANIFEST);
+        assert_eq!(
+            &*served.descriptor.media_type,
+            media_type::OCI_IMAGE_MANIFEST
+        );
         assert_eq!(served.descriptor.size, manifest.bytes().len() as u64);
     }
 }
@@ -34,8 +37,14 @@ async fn what_a_manifest_refers_to_must_be_there() {
     let manifest = image(&repository, 1, "").await;
     let elsewhere = registry.repository(&name("b"));
     let digest = Digest::canonical(manifest.payload());
-    let error = elsewhere.manifests().put(&manifest, &digest, &[]).await.unwrap_err();
-    let Error::ManifestReferencesUnknown(missing) = error else { panic!("{error}") };
+    let error = elsewhere
+        .manifests()
+        .put(&manifest, &digest, &[])
+        .await
+        .unwrap_err();
+    let Error::ManifestReferencesUnknown(missing) = error else {
+        panic!("{error}")
+    };
     assert_eq!(missing.len(), 2, "config and layer");
     assert!(elsewhere.manifests().get(&digest).await.is_err());
 
@@ -50,13 +59,23 @@ async fn what_a_manifest_refers_to_must_be_there() {
         ),
     );
     let index_digest = Digest::canonical(index.payload());
-    let error = repository.manifests().put(&index, &index_digest, &[]).await.unwrap_err();
-    assert!(matches!(error, Error::ManifestReferencesUnknown(_)), "{error}");
+    let error = repository
+        .manifests()
+        .put(&index, &index_digest, &[])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::ManifestReferencesUnknown(_)),
+        "{error}"
+    );
     put(&repository, &manifest, &[]).await;
     put(&repository, &index, &["index"]).await;
 
     let (sparse, _) = with(Options {
-        validation: wharfinger_registry::Validation { sparse: true, ..Default::default() },
+        validation: wharfinger_registry::Validation {
+            sparse: true,
+            ..Default::default()
+        },
         ..Options::default()
     });
     put(&sparse.repository(&name("a")), &index, &["sparse"]).await;
@@ -68,7 +87,11 @@ async fn a_digest_that_is_not_the_manifests_is_refused() {
     let repository = registry.repository(&name("a"));
     let manifest = image(&repository, 1, "").await;
     let wrong = Digest::canonical(b"wrong");
-    let error = repository.manifests().put(&manifest, &wrong, &[]).await.unwrap_err();
+    let error = repository
+        .manifests()
+        .put(&manifest, &wrong, &[])
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
 }
 
@@ -80,7 +103,11 @@ async fn a_manifest_under_sha512_is_served_under_both_and_deleted_under_both() {
     let sha512 = Digest::of(Algorithm::Sha512, manifest.payload());
     let sha256 = Digest::canonical(manifest.payload());
     for delete in [sha512, sha256] {
-        repository.manifests().put(&manifest, &sha512, &[tag("t")]).await.unwrap();
+        repository
+            .manifests()
+            .put(&manifest, &sha512, &[tag("t")])
+            .await
+            .unwrap();
         assert_eq!(repository.tags().get(&tag("t")).await.unwrap(), sha512);
         for digest in [sha512, sha256] {
             let served = repository.manifests().get(&digest).await.unwrap();
@@ -88,7 +115,10 @@ async fn a_manifest_under_sha512_is_served_under_both_and_deleted_under_both() {
             assert_eq!(served.bytes, *manifest.bytes());
         }
         repository.manifests().delete(&delete).await.unwrap();
-        assert!(matches!(repository.tags().get(&tag("t")).await, Err(Error::ManifestUnknown(_))));
+        assert!(matches!(
+            repository.tags().get(&tag("t")).await,
+            Err(Error::ManifestUnknown(_))
+        ));
         for digest in [sha512, sha256] {
             let got = repository.manifests().get(&digest).await;
             assert!(matches!(got, Err(Error::ManifestUnknown(_))), "{digest}");
@@ -100,7 +130,12 @@ async fn a_manifest_under_sha512_is_served_under_both_and_deleted_under_both() {
 async fn deleting_by_digest_removes_its_tags_and_no_others() {
     let (registry, _) = registry();
     let repository = registry.repository(&name("a"));
-    let one = put(&repository, &image(&repository, 1, "").await, &["x", "y", "z"]).await;
+    let one = put(
+        &repository,
+        &image(&repository, 1, "").await,
+        &["x", "y", "z"],
+    )
+    .await;
     let two = put(&repository, &image(&repository, 2, "").await, &["z", "w"]).await;
     let history = repository.tags().history(&tag("z")).await.unwrap();
     assert_eq!(history.len(), 2);
@@ -112,7 +147,10 @@ async fn deleting_by_digest_removes_its_tags_and_no_others() {
     assert!(matches!(again, Err(Error::ManifestUnknown(_))));
     repository.tags().delete(&tag("w")).await.unwrap();
     assert!(repository.manifests().get(&two).await.is_ok());
-    assert!(matches!(repository.tags().delete(&tag("w")).await, Err(Error::ManifestUnknown(_))));
+    assert!(matches!(
+        repository.tags().delete(&tag("w")).await,
+        Err(Error::ManifestUnknown(_))
+    ));
 }
 
 #[tokio::test]
@@ -126,21 +164,48 @@ async fn deletion_is_refused_unless_it_is_enabled() {
         repository.manifests().delete(&digest).await,
         repository.tags().delete(&tag("t")).await,
     ];
-    assert!(unsupported.iter().all(|r| matches!(r, Err(Error::Unsupported(_)))));
+    assert!(
+        unsupported
+            .iter()
+            .all(|r| matches!(r, Err(Error::Unsupported(_))))
+    );
 }
 
 #[tokio::test]
 async fn tags_are_listed_in_order_and_by_page() {
     let (registry, _) = registry();
     let repository = registry.repository(&name("a"));
-    assert!(matches!(repository.tags().list(None, None).await, Err(Error::NameUnknown(_))));
+    assert!(matches!(
+        repository.tags().list(None, None).await,
+        Err(Error::NameUnknown(_))
+    ));
     let manifest = image(&repository, 1, "").await;
-    assert!(repository.tags().list(None, None).await.unwrap().items.is_empty());
+    assert!(
+        repository
+            .tags()
+            .list(None, None)
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
     put(&repository, &manifest, &["b", "a", "C", "_x", "a.1"]).await;
     let page = repository.tags().list(None, Some(2)).await.unwrap();
-    assert_eq!(page, Page { items: vec![tag("C"), tag("_x")], more: true });
+    assert_eq!(
+        page,
+        Page {
+            items: vec![tag("C"), tag("_x")],
+            more: true
+        }
+    );
     let page = repository.tags().list(Some("_x"), Some(3)).await.unwrap();
-    assert_eq!(page, Page { items: vec![tag("a"), tag("a.1"), tag("b")], more: false });
+    assert_eq!(
+        page,
+        Page {
+            items: vec![tag("a"), tag("a.1"), tag("b")],
+            more: false
+        }
+    );
 }
 
 #[tokio::test]
@@ -155,20 +220,38 @@ async fn referrers_are_recorded_filtered_and_removed() {
             media_type::OCI_IMAGE_MANIFEST
         )
     };
-    let sbom = put(&repository, &image(&repository, 2, &refers("a/sbom")).await, &[]).await;
-    let sig = put(&repository, &image(&repository, 3, &refers("a/sig")).await, &[]).await;
+    let sbom = put(
+        &repository,
+        &image(&repository, 2, &refers("a/sbom")).await,
+        &[],
+    )
+    .await;
+    let sig = put(
+        &repository,
+        &image(&repository, 3, &refers("a/sig")).await,
+        &[],
+    )
+    .await;
     let all = repository.referrers().list(&subject, None).await.unwrap();
     let mut expected = [sbom, sig];
     expected.sort();
     assert_eq!(all.iter().map(|d| d.digest).collect::<Vec<_>>(), expected);
-    let some = repository.referrers().list(&subject, Some("a/sbom")).await.unwrap();
+    let some = repository
+        .referrers()
+        .list(&subject, Some("a/sbom"))
+        .await
+        .unwrap();
     assert_eq!(some.len(), 1);
     assert_eq!(some[0].artifact_type.as_deref(), Some("a/sbom"));
     assert_eq!(some[0].annotations.as_ref().unwrap()["k"], "v");
     repository.manifests().delete(&sbom).await.unwrap();
     let left = repository.referrers().list(&subject, None).await.unwrap();
     assert_eq!(left.iter().map(|d| d.digest).collect::<Vec<_>>(), [sig]);
-    let none = repository.referrers().list(&Digest::canonical(b"?"), None).await.unwrap();
+    let none = repository
+        .referrers()
+        .list(&Digest::canonical(b"?"), None)
+        .await
+        .unwrap();
     assert!(none.is_empty());
 }
 
@@ -189,8 +272,17 @@ async fn referrers_under_the_fallback_tag_are_listed() {
             manifest.bytes().len()
         ),
     );
-    put(&repository, &index, &[&subject.to_string().replace(':', "-")]).await;
-    let found = repository.referrers().list(&subject, Some("a/b")).await.unwrap();
+    put(
+        &repository,
+        &index,
+        &[&subject.to_string().replace(':', "-")],
+    )
+    .await;
+    let found = repository
+        .referrers()
+        .list(&subject, Some("a/b"))
+        .await
+        .unwrap();
     assert_eq!(found.iter().map(|d| d.digest).collect::<Vec<_>>(), [digest]);
 }
 
@@ -201,13 +293,33 @@ async fn mounting_needs_a_source_that_has_it() {
     let blob = push(&registry.repository(&a), &content(1, 100_000)).await;
     let target = registry.repository(&b).blobs();
     assert!(target.mount(&c, &blob.digest).await.unwrap().is_none());
-    assert!(target.mount_anywhere(&blob.digest, |n| *n != a).await.unwrap().is_none());
+    assert!(
+        target
+            .mount_anywhere(&blob.digest, |n| *n != a)
+            .await
+            .unwrap()
+            .is_none()
+    );
     assert!(target.stat(&blob.digest).await.is_err());
-    assert_eq!(target.mount(&a, &blob.digest).await.unwrap(), Some(blob.clone()));
+    assert_eq!(
+        target.mount(&a, &blob.digest).await.unwrap(),
+        Some(blob.clone())
+    );
     let other = registry.repository(&c).blobs();
-    assert_eq!(other.mount_anywhere(&blob.digest, |_| true).await.unwrap(), Some(blob.clone()));
-    registry.repository(&a).blobs().delete(&blob.digest).await.unwrap();
-    assert!(target.stat(&blob.digest).await.is_ok(), "the others keep their access");
+    assert_eq!(
+        other.mount_anywhere(&blob.digest, |_| true).await.unwrap(),
+        Some(blob.clone())
+    );
+    registry
+        .repository(&a)
+        .blobs()
+        .delete(&blob.digest)
+        .await
+        .unwrap();
+    assert!(
+        target.stat(&blob.digest).await.is_ok(),
+        "the others keep their access"
+    );
     assert!(other.stat(&blob.digest).await.is_ok());
 }
 
@@ -218,7 +330,13 @@ async fn a_blob_that_was_deleted_everywhere_cannot_be_mounted() {
     let blob = push(&source, &content(1, 10)).await;
     source.blobs().delete(&blob.digest).await.unwrap();
     let target = registry.repository(&name("b")).blobs();
-    assert!(target.mount_anywhere(&blob.digest, |_| true).await.unwrap().is_none());
+    assert!(
+        target
+            .mount_anywhere(&blob.digest, |_| true)
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -229,7 +347,11 @@ async fn the_catalog_is_in_path_order_and_by_page() {
         let repository = registry.repository(&name(repository));
         put(&repository, &image(&repository, 1, "").await, &["t"]).await;
     }
-    let upload = registry.repository(&name("no")).blobs().create(Algorithm::Sha256).unwrap();
+    let upload = registry
+        .repository(&name("no"))
+        .blobs()
+        .create(Algorithm::Sha256)
+        .unwrap();
     upload.pause().await.unwrap();
     let all = registry.catalog(None, 100).await.unwrap();
     let texts: Vec<_> = all.items.iter().map(|n| n.as_str()).collect();
@@ -248,7 +370,11 @@ async fn the_catalog_is_in_path_order_and_by_page() {
         assert_eq!(paged, all.items, "{page_size} a page");
     }
     let behind = registry.catalog(Some("a/b/a"), 2).await.unwrap().items;
-    assert_eq!(behind, [name("a/b/c"), name("a-b")], "after a name that is not there");
+    assert_eq!(
+        behind,
+        [name("a/b/c"), name("a-b")],
+        "after a name that is not there"
+    );
 }
 
 #[tokio::test]
@@ -261,9 +387,19 @@ async fn manifests_are_found_where_2_1_0_linked_them() {
     let content = driver.get(&link).await.unwrap();
     driver.delete(&link).await.unwrap();
     let layer_link = layout::layer_link(repository.name(), &digest);
-    driver.put(&layer_link, content, Durability::Machine).await.unwrap();
+    driver
+        .put(&layer_link, content, Durability::Machine)
+        .await
+        .unwrap();
 
-    let registry = Registry::new(driver, Options { delete: true, ..Options::default() }).unwrap();
+    let registry = Registry::new(
+        driver,
+        Options {
+            delete: true,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let repository = registry.repository(&name("old"));
     let served = repository.manifests().get(&digest).await.unwrap();
     assert_eq!(served.bytes, *manifest.bytes());
@@ -282,16 +418,41 @@ async fn damage_is_named_and_never_served() {
     let repository = registry.repository(&name("a"));
     let manifest = image(&repository, 1, "").await;
     let digest = put(&repository, &manifest, &["t", "u"]).await;
-    let fresh = || Registry::new(driver.clone(), Options { delete: true, ..Default::default() });
+    let fresh = || {
+        Registry::new(
+            driver.clone(),
+            Options {
+                delete: true,
+                ..Default::default()
+            },
+        )
+    };
     for bad in ["", "sha256:", "sha256:zz", "\0\0\0\0"] {
         let path = layout::tag_current(repository.name(), &tag("t"));
-        driver.put(&path, Bytes::from_static(bad.as_bytes()), Durability::Machine).await.unwrap();
-        let error = fresh().unwrap().repository(&name("a")).tags().get(&tag("t")).await;
-        let Err(Error::Damaged { path: named, .. }) = error else { panic!("{bad:?}: {error:?}") };
+        driver
+            .put(
+                &path,
+                Bytes::from_static(bad.as_bytes()),
+                Durability::Machine,
+            )
+            .await
+            .unwrap();
+        let error = fresh()
+            .unwrap()
+            .repository(&name("a"))
+            .tags()
+            .get(&tag("t"))
+            .await;
+        let Err(Error::Damaged { path: named, .. }) = error else {
+            panic!("{bad:?}: {error:?}")
+        };
         assert_eq!(named, path);
     }
     let blob = layout::blob_data(&digest);
-    driver.put(&blob, Bytes::from_static(b"{}"), Durability::Machine).await.unwrap();
+    driver
+        .put(&blob, Bytes::from_static(b"{}"), Durability::Machine)
+        .await
+        .unwrap();
     let registry = fresh().unwrap();
     let repository = registry.repository(&name("a"));
     let error = repository.manifests().get(&digest).await.unwrap_err();
@@ -299,12 +460,26 @@ async fn damage_is_named_and_never_served() {
     // The rest goes on, and pushing again mends it.
     assert_eq!(repository.tags().get(&tag("u")).await.unwrap(), digest);
     put(&repository, &manifest, &["t"]).await;
-    assert_eq!(repository.manifests().get(&digest).await.unwrap().bytes, *manifest.bytes());
+    assert_eq!(
+        repository.manifests().get(&digest).await.unwrap().bytes,
+        *manifest.bytes()
+    );
     // Damage can be deleted.
-    driver.put(&blob, Bytes::from_static(b"{}"), Durability::Machine).await.unwrap();
+    driver
+        .put(&blob, Bytes::from_static(b"{}"), Durability::Machine)
+        .await
+        .unwrap();
     let repository = fresh().unwrap().repository(&name("a"));
     repository.manifests().delete(&digest).await.unwrap();
-    assert!(repository.tags().list(None, None).await.unwrap().items.is_empty());
+    assert!(
+        repository
+            .tags()
+            .list(None, None)
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -328,14 +503,28 @@ async fn foreign_layers_need_not_be_there_and_their_urls_obey_the_rules() {
     let cases = [
         (None, "https://example.com/layer", true),
         (None, "file:///etc/passwd", false),
-        (Some(rules(&["^https://good"], &[])), "https://good.example/x", true),
-        (Some(rules(&["^https://good"], &[])), "https://bad.example/x", false),
+        (
+            Some(rules(&["^https://good"], &[])),
+            "https://good.example/x",
+            true,
+        ),
+        (
+            Some(rules(&["^https://good"], &[])),
+            "https://bad.example/x",
+            false,
+        ),
         (Some(rules(&[], &["bad"])), "https://bad.example/x", false),
         (Some(rules(&[], &["bad"])), "https://other.example/x", true),
     ];
     for (urls, url, accepted) in cases {
-        let validation = wharfinger_registry::Validation { urls, ..Default::default() };
-        let (registry, _) = with(Options { validation, ..Options::default() });
+        let validation = wharfinger_registry::Validation {
+            urls,
+            ..Default::default()
+        };
+        let (registry, _) = with(Options {
+            validation,
+            ..Options::default()
+        });
         let repository = registry.repository(&name("a"));
         let config = push(&repository, &content(1, 20)).await;
         let manifest = text(url, &config);

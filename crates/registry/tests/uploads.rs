@@ -30,14 +30,19 @@ async fn read(repository: &Repository, digest: &Digest) -> Bytes {
         Content::File { mut file, range } => {
             use std::io::{Read, Seek};
             file.seek(io::SeekFrom::Start(range.start)).unwrap();
-            file.take(range.end - range.start).read_to_end(&mut bytes).unwrap();
+            file.take(range.end - range.start)
+                .read_to_end(&mut bytes)
+                .unwrap();
         }
     }
     bytes.into()
 }
 
 async fn uploads_left(driver: &dyn Driver, repository: &Repository) -> usize {
-    match driver.list(&layout::uploads(repository.name()), None, None).await {
+    match driver
+        .list(&layout::uploads(repository.name()), None, None)
+        .await
+    {
         Ok(entries) => entries.len(),
         Err(error) if error.is_not_found() => 0,
         Err(error) => panic!("{error}"),
@@ -52,7 +57,10 @@ async fn content_of_every_size_comes_back() {
         let bytes = content(1, length);
         let descriptor = push(&repository, &bytes).await;
         assert_eq!(descriptor.size, length as u64);
-        assert!(read(&repository, &descriptor.digest).await == bytes, "{length} bytes");
+        assert!(
+            read(&repository, &descriptor.digest).await == bytes,
+            "{length} bytes"
+        );
     }
     assert_eq!(uploads_left(&*driver, &repository).await, 0);
 }
@@ -62,7 +70,13 @@ async fn an_upload_goes_on_in_another_process() {
     let (registry, driver) = registry();
     let repository = registry.repository(&name("a"));
     let bytes = content(2, LARGE);
-    for cuts in [vec![0], vec![0, 0], vec![1], vec![70_000], vec![1, 2, 2_000_000]] {
+    for cuts in [
+        vec![0],
+        vec![0, 0],
+        vec![1],
+        vec![70_000],
+        vec![1, 2, 2_000_000],
+    ] {
         let upload = repository.blobs().create(Algorithm::Sha256).unwrap();
         let id = upload.id().clone();
         upload.pause().await.unwrap();
@@ -79,8 +93,14 @@ async fn an_upload_goes_on_in_another_process() {
         }
         let upload = repository.blobs().resume(&id).await.unwrap();
         let descriptor = upload.commit(&Digest::canonical(&bytes)).await.unwrap();
-        assert!(read(&repository, &descriptor.digest).await == bytes, "cut at {cuts:?}");
-        assert!(matches!(repository.blobs().resume(&id).await, Err(Error::UploadUnknown(_))));
+        assert!(
+            read(&repository, &descriptor.digest).await == bytes,
+            "cut at {cuts:?}"
+        );
+        assert!(matches!(
+            repository.blobs().resume(&id).await,
+            Err(Error::UploadUnknown(_))
+        ));
         let blob = layout::blob_data(&descriptor.digest);
         driver.delete(&blob).await.unwrap(); // so that the next round stores it again
     }
@@ -99,7 +119,10 @@ async fn bytes_behind_the_last_hash_state_are_dropped() {
     let mode = wharfinger_storage::WriteMode::Append { at: 100_000 };
     let data = layout::upload_data(repository.name(), &id);
     let mut writer = driver.writer(&data, mode).await.unwrap();
-    writer.write(vec![Bytes::from_static(b"torn")]).await.unwrap();
+    writer
+        .write(vec![Bytes::from_static(b"torn")])
+        .await
+        .unwrap();
     writer.close().await.unwrap();
 
     let mut upload = repository.blobs().resume(&id).await.unwrap();
@@ -114,7 +137,11 @@ async fn without_a_readable_hash_state_the_data_is_hashed_again() {
     let (registry, driver) = registry();
     let repository = registry.repository(&name("a"));
     let bytes = content(4, 150_000);
-    for damage in [None, Some(Bytes::from_static(b"sha\x03 but no more")), Some(Bytes::new())] {
+    for damage in [
+        None,
+        Some(Bytes::from_static(b"sha\x03 but no more")),
+        Some(Bytes::new()),
+    ] {
         let mut upload = repository.blobs().create(Algorithm::Sha256).unwrap();
         let id = upload.id().clone();
         append(&mut upload, &bytes.slice(..100_000)).await.unwrap();
@@ -123,7 +150,10 @@ async fn without_a_readable_hash_state_the_data_is_hashed_again() {
         match damage {
             None => driver.delete(&state).await.unwrap(),
             Some(content) => {
-                driver.put(&state, content, wharfinger_storage::Durability::Process).await.unwrap();
+                driver
+                    .put(&state, content, wharfinger_storage::Durability::Process)
+                    .await
+                    .unwrap();
             }
         }
         let mut upload = repository.blobs().resume(&id).await.unwrap();
@@ -146,7 +176,10 @@ async fn a_wrong_digest_ends_the_upload_in_nothing() {
         append(&mut upload, &bytes).await.unwrap();
         let error = upload.commit(&wrong).await.unwrap_err();
         assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
-        assert!(matches!(repository.blobs().resume(&id).await, Err(Error::UploadUnknown(_))));
+        assert!(matches!(
+            repository.blobs().resume(&id).await,
+            Err(Error::UploadUnknown(_))
+        ));
         for digest in [wrong, Digest::canonical(&bytes)] {
             let stat = repository.blobs().stat(&digest).await;
             assert!(matches!(stat, Err(Error::BlobUnknown(_))));
@@ -169,7 +202,9 @@ async fn a_body_that_breaks_off_is_kept_up_to_there() {
 
     let mut upload = repository.blobs().resume(&id).await.unwrap();
     assert_eq!(upload.offset(), 2_000_000);
-    append(&mut upload, &bytes.slice(2_000_000..)).await.unwrap();
+    append(&mut upload, &bytes.slice(2_000_000..))
+        .await
+        .unwrap();
     upload.commit(&Digest::canonical(&bytes)).await.unwrap();
 }
 
@@ -180,7 +215,11 @@ async fn the_same_bytes_under_sha512_are_kept_once() {
     for (round, length) in [(0, 100), (1, LARGE)] {
         let bytes = content(7, length);
         let sha512 = Digest::of(Algorithm::Sha512, &bytes);
-        let asked_for = if round == 0 { Algorithm::Sha512 } else { Algorithm::Sha256 };
+        let asked_for = if round == 0 {
+            Algorithm::Sha512
+        } else {
+            Algorithm::Sha256
+        };
         let upload = repository.blobs().create(asked_for).unwrap();
         let id = upload.id().clone();
         upload.pause().await.unwrap();
@@ -235,7 +274,10 @@ async fn old_uploads_are_purged_and_others_stay() {
     let started_at = layout::upload_started_at(repository.name(), &ids[0]);
     let long_ago = Bytes::from_static(b"2015-08-01T12:00:00Z");
     let durability = wharfinger_storage::Durability::Process;
-    driver.put(&started_at, long_ago.clone(), durability).await.unwrap();
+    driver
+        .put(&started_at, long_ago.clone(), durability)
+        .await
+        .unwrap();
     let busy = layout::upload_started_at(repository.name(), &ids[1]);
     driver.put(&busy, long_ago, durability).await.unwrap();
     let held = repository.blobs().resume(&ids[1]).await.unwrap();
@@ -252,9 +294,16 @@ async fn old_uploads_are_purged_and_others_stay() {
 
 #[tokio::test]
 async fn a_read_only_registry_takes_nothing() {
-    let (registry, _) = with(Options { read_only: true, delete: true, ..Options::default() });
+    let (registry, _) = with(Options {
+        read_only: true,
+        delete: true,
+        ..Options::default()
+    });
     let repository = registry.repository(&name("a"));
-    assert!(matches!(repository.blobs().create(Algorithm::Sha256), Err(Error::ReadOnly)));
+    assert!(matches!(
+        repository.blobs().create(Algorithm::Sha256),
+        Err(Error::ReadOnly)
+    ));
     let delete = repository.blobs().delete(&Digest::canonical(b"")).await;
     assert!(matches!(delete, Err(Error::ReadOnly)));
     registry.set_read_only(false);

@@ -1,1 +1,38 @@
-//! (under construction)
+//! HTTP for the registry: the OCI distribution API, which is Docker's registry API version 2.
+//!
+//! [`Server`] answers requests for one [`wharfinger_registry::Registry`]. What a request is about
+//! is settled once, in `route`; each noun of the API has its handlers in a file of its own; errors
+//! of the floors below become statuses and codes in `error` alone.
+
+mod access_log;
+mod base;
+mod blob;
+mod body;
+mod catalog;
+mod conditional;
+mod connection;
+mod error;
+mod handler;
+mod location;
+mod manifest;
+mod options;
+mod pagination;
+mod query;
+mod range;
+mod referrer;
+mod route;
+mod tag;
+mod upload;
+mod upload_state;
+
+pub use connection::Server;
+pub use options::Options;
+
+/// The pure parsers of what clients send, for fuzzing.
+#[doc(hidden)]
+pub mod parse {
+    pub use crate::query::Query;
+    pub use crate::range::{ByteRange, content_range, range};
+    pub use crate::route::Route;
+    pub use crate::upload_state::{Secret, UploadState};
+}

@@ -159,7 +159,7 @@ pub trait Driver: Debug + Send + Sync + 'static {
 /// A file being written. Dropping it without [`close`](Writer::close),
 /// [`commit`](Writer::commit) or [`cancel`](Writer::cancel) keeps whatever the store has by then.
 #[async_trait]
-pub trait Writer: Debug + Send {
+pub trait Writer: Debug + Send + Sync {
     /// Appends buffers, in order, without copying them where the store allows.
     ///
     /// # Errors

@@ -26,7 +26,8 @@ pub(super) async fn check(repository: &Repository, manifest: &Manifest) -> Resul
     }
     let layers = repository.links(LinkSet::Layers);
     let manifests = repository.links(LinkSet::Manifests);
-    let missing: Vec<Digest> = stream::iter(&references)
+    let lookups: Vec<_> = references
+        .iter()
         .map(|reference| {
             let required = match reference.role {
                 Role::Config | Role::Layer => Some(&layers),
@@ -38,10 +39,12 @@ pub(super) async fn check(repository: &Repository, manifest: &Manifest) -> Resul
             };
             look_up(reference, required)
         })
+        .collect();
+    let looked_up: Vec<_> = stream::iter(lookups)
         .buffered(CONCURRENCY)
-        .try_filter_map(|missing| async move { Ok(missing) })
         .try_collect()
         .await?;
+    let missing: Vec<Digest> = looked_up.into_iter().flatten().collect();
     if missing.is_empty() {
         Ok(())
     } else {

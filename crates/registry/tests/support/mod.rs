@@ -14,7 +14,10 @@ use wharfinger_storage::{Driver, MemoryDriver};
 
 /// A registry in memory that allows deletion.
 pub fn registry() -> (Registry, Arc<dyn Driver>) {
-    with(Options { delete: true, ..Options::default() })
+    with(Options {
+        delete: true,
+        ..Options::default()
+    })
 }
 
 /// A registry in memory with these options.
@@ -35,7 +38,9 @@ pub fn tag(text: &str) -> Tag {
 pub fn content(seed: u8, length: usize) -> Bytes {
     let mut state = u64::from(seed) + 1;
     let next = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     std::iter::repeat_with(next).take(length).collect()
@@ -44,7 +49,9 @@ pub fn content(seed: u8, length: usize) -> Bytes {
 /// Appends bytes in pieces of the size that a network gives.
 pub async fn append(upload: &mut Upload, bytes: &Bytes) -> Result<()> {
     let pieces: Vec<_> = bytes.chunks(13_000).map(Bytes::copy_from_slice).collect();
-    upload.append(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>))).await
+    upload
+        .append(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)))
+        .await
 }
 
 /// Pushes a blob through an upload.
@@ -81,6 +88,10 @@ pub fn parse(media_type: &str, text: String) -> Manifest {
 pub async fn put(repository: &Repository, manifest: &Manifest, tags: &[&str]) -> Digest {
     let digest = Digest::canonical(manifest.payload());
     let tags: Vec<Tag> = tags.iter().map(|text| tag(text)).collect();
-    repository.manifests().put(manifest, &digest, &tags).await.unwrap();
+    repository
+        .manifests()
+        .put(manifest, &digest, &tags)
+        .await
+        .unwrap();
     digest
 }

@@ -1,0 +1,73 @@
+//! The access log: a line a request, in the Apache combined form with the time it took behind it,
+//! under the tracing target `access`.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use http::{HeaderMap, Request, Response, header};
+use http_body::Body as _;
+use jiff::Timestamp;
+use tracing::info;
+
+use crate::body::Body;
+
+/// What is known of a request before it is answered.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    peer: SocketAddr,
+    line: String,
+    referer: String,
+    user_agent: String,
+    began: Instant,
+}
+
+impl Entry {
+    pub(crate) fn new<B>(peer: SocketAddr, request: &Request<B>) -> Self {
+        let line = format!(
+            "{} {} {:?}",
+            request.method(),
+            request
+                .uri()
+                .path_and_query()
+                .map_or("*", |path| without_state(path.as_str())),
+            request.version()
+        );
+        Self {
+            peer,
+            line,
+            referer: text(request.headers(), header::REFERER),
+            user_agent: text(request.headers(), header::USER_AGENT),
+            began: Instant::now(),
+        }
+    }
+
+    pub(crate) fn write(self, response: &Response<Body>) {
+        let bytes = response.body().size_hint().exact().unwrap_or(0);
+        let time = Timestamp::now().strftime("%d/%b/%Y:%H:%M:%S +0000");
+        info!(
+            target: "access",
+            "{} - - [{time}] \"{}\" {} {bytes} \"{}\" \"{}\" {}us",
+            self.peer.ip(),
+            self.line,
+            response.status().as_u16(),
+            self.referer,
+            self.user_agent,
+            self.began.elapsed().as_micros(),
+        );
+    }
+}
+
+/// The state that clients carry is signed, and long: it says nothing in a log.
+fn without_state(path: &str) -> &str {
+    path.split_once("_state=").map_or(path, |(path, _)| path)
+}
+
+/// A header for a quoted field: what could end the field or the line is escaped.
+fn text(headers: &HeaderMap, name: header::HeaderName) -> String {
+    let Some(value) = headers.get(name) else {
+        return "-".to_owned();
+    };
+    String::from_utf8_lossy(value.as_bytes())
+        .escape_debug()
+        .to_string()
+}

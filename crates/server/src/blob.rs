@@ -1,0 +1,96 @@
+//! `/v2/<name>/blobs/<digest>`.
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use wharfinger_oci::{Digest, RepositoryName};
+
+use crate::body::Body;
+use crate::conditional::{not_modified, precondition_failed, range_applies};
+use crate::error::{ApiError, Code, Result};
+use crate::handler::{App, DOCKER_CONTENT_DIGEST, digest_value, empty};
+use crate::range::{ByteRange, range};
+
+/// Blobs never change; a client may keep one for a year, as Distribution tells it.
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+pub(crate) async fn get(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Response<Body>> {
+    let blobs = app.registry.repository(name).blobs();
+    let descriptor = blobs.stat(digest).await?;
+    if let Some(url) = blobs.redirect(&descriptor, request.method.as_str()).await? {
+        let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
+        let url = HeaderValue::from_str(&url).map_err(|_| ApiError::new(Code::UNKNOWN))?;
+        response.headers_mut().insert(header::LOCATION, url);
+        response
+            .headers_mut()
+            .insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
+        return Ok(response);
+    }
+    if precondition_failed(&request.headers, digest) {
+        return Ok(empty(StatusCode::PRECONDITION_FAILED));
+    }
+    let size = descriptor.size;
+    let mut response = Response::new(Body::Empty);
+    if not_modified(&request.headers, digest) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        let part = match request
+            .headers
+            .get(header::RANGE)
+            .and_then(|v| v.to_str().ok())
+        {
+            Some(asked) if range_applies(&request.headers, digest) => range(asked, size),
+            _ => ByteRange::Whole,
+        };
+        let part = match part {
+            ByteRange::Whole => 0..size,
+            ByteRange::Part(part) => {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                let told = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+                if let Ok(told) = HeaderValue::from_str(&told) {
+                    response.headers_mut().insert(header::CONTENT_RANGE, told);
+                }
+                part
+            }
+            ByteRange::Unsatisfiable => {
+                let told = HeaderValue::from_str(&format!("bytes */{size}"));
+                let told = told.unwrap_or(HeaderValue::from_static("bytes */*"));
+                return Err(ApiError::new(Code::RANGE_INVALID).header(header::CONTENT_RANGE, told));
+            }
+        };
+        let length = HeaderValue::from(part.end - part.start);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length);
+        if request.method == Method::GET {
+            *response.body_mut() = Body::content(blobs.open(&descriptor, part).await?);
+        }
+        let content_type = HeaderValue::from_static("application/octet-stream");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, content_type);
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
+    headers.insert(header::ETAG, crate::handler::etag(digest));
+    headers.insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
+    Ok(response)
+}
+
+pub(crate) async fn delete(
+    app: &App,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Response<Body>> {
+    app.registry.repository(name).blobs().delete(digest).await?;
+    let mut response = empty(StatusCode::ACCEPTED);
+    response
+        .headers_mut()
+        .insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
+    Ok(response)
+}

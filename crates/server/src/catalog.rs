@@ -1,0 +1,43 @@
+//! `/v2/_catalog`.
+
+use http::request::Parts;
+use http::{Response, header};
+use serde_json::json;
+
+use crate::body::Body;
+use crate::error::{ApiError, Code, Result};
+use crate::handler::App;
+use crate::pagination::{Asked, json_response, next_link};
+
+/// How many entries an answer has when the client does not say.
+const DEFAULT_ENTRIES: usize = 100;
+
+pub(crate) async fn list(app: &App, request: &Parts) -> Result<Response<Body>> {
+    let asked = Asked::read(request)?;
+    let max = app.options.catalog_max;
+    let limit = match asked.n {
+        Some(n) if n > max => {
+            return Err(ApiError::with(
+                Code::PAGINATION_NUMBER_INVALID,
+                json!({ "n": n }),
+            ));
+        }
+        Some(n) => n,
+        None => DEFAULT_ENTRIES.min(max),
+    };
+    let page = match limit {
+        0 => wharfinger_registry::Page {
+            items: Vec::new(),
+            more: false,
+        },
+        limit => app.registry.catalog(asked.last.as_deref(), limit).await?,
+    };
+    let names: Vec<&str> = page.items.iter().map(|name| name.as_str()).collect();
+    let mut response = json_response(&json!({ "repositories": names }));
+    if let (true, Some(last)) = (page.more, names.last()) {
+        response
+            .headers_mut()
+            .insert(header::LINK, next_link(request, limit, last));
+    }
+    Ok(response)
+}

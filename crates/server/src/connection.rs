@@ -1,0 +1,164 @@
+//! Connections: accepting them, speaking HTTP over them, and ending well.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{Instrument, debug, info, info_span, warn};
+use uuid::Uuid;
+use wharfinger_registry::Registry;
+
+use crate::Options;
+use crate::access_log::Entry;
+use crate::body::Body;
+use crate::handler::{App, handle};
+use crate::upload_state::Secret;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How long to wait before accepting again when the process has run out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers HTTP requests for a registry.
+#[derive(Clone, Debug)]
+pub struct Server {
+    app: Arc<App>,
+}
+
+impl Server {
+    /// A server for `registry`.
+    pub fn new(registry: Registry, options: Options) -> Self {
+        let secret = match &options.secret {
+            Some(secret) => Secret::new(secret),
+            None => Secret::generate(),
+        };
+        Self {
+            app: Arc::new(App {
+                registry,
+                options,
+                secret,
+            }),
+        }
+    }
+
+    /// Accepts connections until `stop` is ready, then lets the requests under way finish, for as
+    /// long as [`Options::drain_timeout`] allows.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let graceful = GracefulShutdown::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.accept(stream, peer, &graceful),
+                    Err(error) => accept_failed(&error).await,
+                },
+            }
+        }
+        drop(listener);
+        info!("no more connections are accepted; requests under way finish");
+        let drained = tokio::time::timeout(self.app.options.drain_timeout, graceful.shutdown());
+        if drained.await.is_err() {
+            warn!("some requests did not finish in time and are cut off");
+        }
+    }
+
+    fn accept(&self, stream: TcpStream, peer: SocketAddr, graceful: &GracefulShutdown) {
+        // Answers are written whole; waiting for more to send would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "the connection broke before its first request");
+            return;
+        }
+        let app = Arc::clone(&self.app);
+        let options = &self.app.options;
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(options.header_timeout)
+            .max_buf_size(options.max_header_size.max(8 * 1024));
+        let http2_headers = u32::try_from(options.max_header_size).unwrap_or(u32::MAX);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(http2_headers);
+        if !options.http2_cleartext {
+            builder = builder.http1_only();
+        }
+        let service = service_fn(move |request| {
+            let app = Arc::clone(&app);
+            async move { Ok::<_, Infallible>(respond(&app, peer, request).await) }
+        });
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%peer, error, "a connection ended badly");
+            }
+        });
+    }
+}
+
+/// # Cancel safety
+/// Dropping this while it waits loses nothing.
+async fn accept_failed(error: &io::Error) {
+    // A connection that ended in the queue concerns nobody else; being out of file descriptors
+    // does, and passes only with time.
+    if !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    ) {
+        warn!(%error, "a connection cannot be accepted");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    let id = request_id(&request);
+    let span = info_span!(
+        "request",
+        id = id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    let entry = app.options.access_log.then(|| Entry::new(peer, &request));
+    let mut response = handle(app, request).instrument(span).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    if let Some(entry) = entry {
+        entry.write(&response);
+    }
+    response
+}
+
+/// The client's name for its request, when it is a sane one; else a new one.
+fn request_id(request: &Request<Incoming>) -> HeaderValue {
+    let sane = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=64).contains(&bytes.len())
+            && bytes
+                .iter()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+    };
+    request
+        .headers()
+        .get(REQUEST_ID)
+        .filter(sane)
+        .cloned()
+        .unwrap_or_else(|| {
+            let mut text = [0; uuid::fmt::Simple::LENGTH];
+            let id = Uuid::new_v4().simple().encode_lower(&mut text);
+            HeaderValue::from_str(id).expect("a UUID is plain text")
+        })
+}

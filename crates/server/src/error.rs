@@ -1,0 +1,175 @@
+//! Errors as clients see them: `{"errors":[{"code","message","detail"}]}` (OCI distribution
+//! specification, "Error Codes"). The one place where an error gets its status.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tracing::{error, warn};
+use wharfinger_oci::manifest::ManifestError;
+use wharfinger_registry::Error as RegistryError;
+
+use crate::body::Body;
+
+/// A code and the status it goes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Code {
+    name: &'static str,
+    status: StatusCode,
+    message: &'static str,
+}
+
+macro_rules! codes {
+    ($($name:ident $status:ident $message:literal)*) => {
+        impl Code {
+            $(pub(crate) const $name: Self = Self {
+                name: stringify!($name),
+                status: StatusCode::$status,
+                message: $message,
+            };)*
+        }
+    };
+}
+
+codes! {
+    UNKNOWN INTERNAL_SERVER_ERROR "the registry failed; its log says why"
+    UNSUPPORTED METHOD_NOT_ALLOWED "the operation is not supported"
+    UNAVAILABLE SERVICE_UNAVAILABLE "the registry cannot do this now"
+    DIGEST_INVALID BAD_REQUEST "the digest is not that of the content, or is none"
+    SIZE_INVALID BAD_REQUEST "the length is not that of the content"
+    RANGE_INVALID RANGE_NOT_SATISFIABLE "the range does not fit"
+    NAME_INVALID BAD_REQUEST "this is not a repository name"
+    TAG_INVALID BAD_REQUEST "this is not a tag"
+    NAME_UNKNOWN NOT_FOUND "the registry has no such repository"
+    MANIFEST_UNKNOWN NOT_FOUND "the repository has no such manifest"
+    MANIFEST_INVALID BAD_REQUEST "the manifest is not acceptable"
+    MANIFEST_UNVERIFIED BAD_REQUEST "the manifest's signatures do not verify"
+    MANIFEST_BLOB_UNKNOWN BAD_REQUEST "the manifest refers to content that has not been pushed"
+    BLOB_UNKNOWN NOT_FOUND "the repository has no such blob"
+    BLOB_UPLOAD_UNKNOWN NOT_FOUND "the repository has no such upload"
+    BLOB_UPLOAD_INVALID NOT_FOUND "the upload cannot go on"
+    PAGINATION_NUMBER_INVALID BAD_REQUEST "this is not an acceptable number of entries"
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Item {
+    code: &'static str,
+    message: String,
+    detail: Value,
+}
+
+/// An error on its way to a client.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    items: Vec<Item>,
+    headers: Vec<(http::HeaderName, HeaderValue)>,
+}
+
+/// The result of a handler.
+pub(crate) type Result<T, E = ApiError> = std::result::Result<T, E>;
+
+impl ApiError {
+    /// An error with the code's own message.
+    pub(crate) fn new(code: Code) -> Self {
+        Self::with(code, Value::Null)
+    }
+
+    /// An error with a detail: what exactly it is about.
+    pub(crate) fn with(code: Code, detail: impl Into<Value>) -> Self {
+        let item = Item {
+            code: code.name,
+            message: code.message.to_owned(),
+            detail: detail.into(),
+        };
+        Self {
+            status: code.status,
+            items: vec![item],
+            headers: Vec::new(),
+        }
+    }
+
+    /// This error under another status than its code's.
+    pub(crate) fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// This error with a header.
+    pub(crate) fn header(mut self, name: http::HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let body = serde_json::to_vec(&json!({ "errors": self.items })).unwrap_or_default();
+        let mut response = Response::new(Body::full(body));
+        *response.status_mut() = self.status;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        use RegistryError as E;
+        let text = error.to_string();
+        match error {
+            E::NameUnknown(name) => {
+                Self::with(Code::NAME_UNKNOWN, json!({ "name": name.as_str() }))
+            }
+            E::BlobUnknown(digest) => {
+                Self::with(Code::BLOB_UNKNOWN, json!({ "digest": digest.to_string() }))
+            }
+            E::ManifestUnknown(reference) => {
+                Self::with(Code::MANIFEST_UNKNOWN, json!({ "reference": reference }))
+            }
+            E::ManifestInvalid(ManifestError::Unverified(_)) => {
+                Self::with(Code::MANIFEST_UNVERIFIED, text)
+            }
+            E::ManifestInvalid(ManifestError::TooLarge(_)) => {
+                Self::with(Code::MANIFEST_INVALID, text).status(StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            E::ManifestInvalid(_) | E::ManifestRefused(_) => {
+                Self::with(Code::MANIFEST_INVALID, text)
+            }
+            E::ManifestReferencesUnknown(digests) => {
+                let mut all = Self::new(Code::MANIFEST_BLOB_UNKNOWN);
+                let item = all.items.remove(0);
+                all.items.extend(digests.iter().map(|digest| Item {
+                    detail: json!({ "digest": digest.to_string() }),
+                    ..item.clone()
+                }));
+                all
+            }
+            E::UploadUnknown(_) => Self::with(Code::BLOB_UPLOAD_UNKNOWN, text),
+            E::UploadInvalid(_) => Self::with(Code::BLOB_UPLOAD_INVALID, text),
+            E::DigestMismatch { .. } => Self::with(Code::DIGEST_INVALID, text),
+            E::Unsupported(_) | E::ReadOnly => Self::with(Code::UNSUPPORTED, text),
+            E::Body(_) => {
+                warn!(error = %text, "a request's body broke off");
+                Self::with(Code::SIZE_INVALID, text)
+            }
+            E::Storage(ref storage) if storage.is_no_space() => {
+                error!(error = %text, "the store is full");
+                Self::with(Code::UNAVAILABLE, "the registry's store is full")
+                    .status(StatusCode::INSUFFICIENT_STORAGE)
+            }
+            E::Storage(ref storage) if storage.is_refused() => {
+                error!(error = %text, "the store refuses the operation");
+                Self::with(
+                    Code::UNAVAILABLE,
+                    "the registry's store refuses the operation",
+                )
+            }
+            // What these say is for the operator: paths and the like are no client's business.
+            E::SignatureUnknown { .. } | E::Damaged { .. } | E::SigningKey(_) | E::Storage(_) => {
+                error!(error = %text, "a request failed");
+                Self::new(Code::UNKNOWN)
+            }
+        }
+    }
+}

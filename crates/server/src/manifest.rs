@@ -1,0 +1,236 @@
+//! `/v2/<name>/manifests/<reference>`.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
+use wharfinger_oci::{Digest, Reference, RepositoryName, Tag, media_type};
+use wharfinger_registry::{Repository, Served};
+
+use crate::body::Body;
+use crate::conditional::{not_modified, precondition_failed};
+use crate::error::{ApiError, Code, Result};
+use crate::handler::{App, DOCKER_CONTENT_DIGEST, digest_value, empty, etag};
+use crate::location::Locations;
+use crate::query::Query;
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+pub(crate) async fn get(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<Response<Body>> {
+    let repository = app.registry.repository(name);
+    let digest = match reference {
+        Reference::Digest(digest) => *digest,
+        Reference::Tag(tag) => repository.tags().get(tag).await?,
+    };
+    let served = repository
+        .manifests()
+        .get(&digest)
+        .await
+        .map_err(|error| match error {
+            // What was asked for is the tag; the digest behind it says nothing to the client.
+            wharfinger_registry::Error::ManifestUnknown(_) => {
+                wharfinger_registry::Error::ManifestUnknown(reference.to_string())
+            }
+            error => error,
+        })?;
+    let served = match reference {
+        Reference::Tag(_) => for_old_client(&repository, &request.headers, served).await?,
+        Reference::Digest(_) => served,
+    };
+    let digest = served.descriptor.digest;
+    if precondition_failed(&request.headers, &digest) {
+        return Ok(empty(StatusCode::PRECONDITION_FAILED));
+    }
+    let mut response = Response::new(Body::Empty);
+    if not_modified(&request.headers, &digest) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        let length = HeaderValue::from(served.bytes.len());
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length);
+        if request.method == http::Method::GET {
+            *response.body_mut() = Body::Full(served.bytes);
+        }
+        let media_type = HeaderValue::from_str(&served.descriptor.media_type);
+        let media_type = media_type.map_err(|_| ApiError::new(Code::UNKNOWN))?;
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, media_type);
+    }
+    response.headers_mut().insert(header::ETAG, etag(&digest));
+    response
+        .headers_mut()
+        .insert(DOCKER_CONTENT_DIGEST, digest_value(&digest));
+    Ok(response)
+}
+
+/// What a tag stands for to a client that says which manifests it takes, and takes no lists: of a
+/// list, the manifest for `linux/amd64`, as Distribution serves it. Everybody else gets the list.
+async fn for_old_client(
+    repository: &Repository,
+    headers: &HeaderMap,
+    served: Served,
+) -> Result<Served> {
+    const LISTS: [&str; 2] = [
+        media_type::DOCKER_MANIFEST_LIST,
+        media_type::OCI_IMAGE_INDEX,
+    ];
+    if !LISTS.contains(&&*served.descriptor.media_type) {
+        return Ok(served);
+    }
+    let accepted: Vec<String> = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|one| {
+            one.split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_ascii_lowercase()
+        })
+        .collect();
+    let takes = |wanted: &[&str]| accepted.iter().any(|one| wanted.contains(&one.as_str()));
+    let images = [media_type::DOCKER_MANIFEST, media_type::OCI_IMAGE_MANIFEST];
+    if !takes(&images) || takes(&LISTS) || takes(&["*/*", "application/*"]) {
+        return Ok(served);
+    }
+    let media_type = served.descriptor.media_type.clone();
+    let list = Manifest::parse(Some(&media_type), served.bytes.clone());
+    let amd64 = list
+        .iter()
+        .flat_map(Manifest::references)
+        .find_map(|reference| {
+            (reference.platform == Some(("linux", "amd64"))).then_some(reference.digest)
+        });
+    match amd64 {
+        Some(digest) => Ok(repository.manifests().get(&digest).await?),
+        None => Ok(served),
+    }
+}
+
+pub(crate) async fn put<S, E>(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    reference: &Reference,
+    body: S,
+) -> Result<Response<Body>>
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+    E: std::error::Error,
+{
+    let content_type = match request.headers.get(header::CONTENT_TYPE) {
+        None => None,
+        Some(value) => Some(value.to_str().map_err(|_| {
+            ApiError::with(Code::MANIFEST_INVALID, "the Content-Type is not readable")
+        })?),
+    };
+    let manifest = read(request, body).await?;
+    let manifest = Manifest::parse(content_type, manifest)
+        .map_err(|error| ApiError::from(wharfinger_registry::Error::from(error)))?;
+    let is_schema1 = matches!(
+        manifest.media_type(),
+        media_type::SCHEMA1_MANIFEST | media_type::SCHEMA1_SIGNED_MANIFEST
+    );
+    if is_schema1 && !app.registry.accepts_schema1() {
+        let detail =
+            "schema 1 manifests are not accepted; compatibility.schema1.enabled allows them";
+        return Err(ApiError::with(Code::MANIFEST_INVALID, detail));
+    }
+    let (digest, tags) = match reference {
+        Reference::Tag(tag) => (Digest::canonical(manifest.payload()), vec![tag.clone()]),
+        Reference::Digest(digest) => (*digest, tag_parameters(request)?),
+    };
+    let descriptor = app
+        .registry
+        .repository(name)
+        .manifests()
+        .put(&manifest, &digest, &tags)
+        .await?;
+
+    let mut response = empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    let location = Locations::new(&app.options, request).manifest(name, &descriptor.digest);
+    headers.insert(header::LOCATION, location);
+    headers.insert(DOCKER_CONTENT_DIGEST, digest_value(&descriptor.digest));
+    if let Some(subject) = manifest.subject() {
+        headers.insert(OCI_SUBJECT, digest_value(&subject.digest));
+    }
+    if let Reference::Digest(_) = reference {
+        for tag in &tags {
+            if let Ok(tag) = HeaderValue::from_str(tag.as_str()) {
+                headers.append(OCI_TAG, tag);
+            }
+        }
+    }
+    Ok(response)
+}
+
+/// The `tag` parameters of a push by digest (OCI distribution specification, "Pushing Manifests").
+fn tag_parameters(request: &Parts) -> Result<Vec<Tag>> {
+    let query = Query::new(request.uri.query().unwrap_or_default());
+    let mut tags = Vec::new();
+    for text in query.all("tag") {
+        let tag: Tag = text.parse().map_err(|error: wharfinger_oci::TagError| {
+            ApiError::with(Code::TAG_INVALID, error.to_string())
+        })?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+async fn read<S, E>(request: &Parts, mut body: S) -> Result<Bytes>
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+    E: std::error::Error,
+{
+    let too_large = || {
+        ApiError::with(Code::MANIFEST_INVALID, "a manifest has at most 4 MiB")
+            .status(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    let length = request
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok());
+    if length
+        .and_then(|text| text.parse().ok())
+        .is_some_and(|length: usize| length > MAX_SIZE)
+    {
+        return Err(too_large());
+    }
+    let mut manifest = BytesMut::new();
+    while let Some(piece) = body.next().await {
+        let piece =
+            piece.map_err(|error| ApiError::with(Code::MANIFEST_INVALID, error.to_string()))?;
+        if manifest.len() + piece.len() > MAX_SIZE {
+            return Err(too_large());
+        }
+        manifest.extend_from_slice(&piece);
+    }
+    Ok(manifest.freeze())
+}
+
+pub(crate) async fn delete(
+    app: &App,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<Response<Body>> {
+    let repository = app.registry.repository(name);
+    match reference {
+        Reference::Digest(digest) => repository.manifests().delete(digest).await?,
+        Reference::Tag(tag) => repository.tags().delete(tag).await?,
+    }
+    Ok(empty(StatusCode::ACCEPTED))
+}

@@ -1,0 +1,59 @@
+//! What an operator decides about the HTTP side.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Uri};
+
+/// How the server behaves. The defaults are CNCF Distribution's, where it has such a setting.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Signs the state of uploads that clients carry (`http.secret`). Nodes behind one load
+    /// balancer must share it. `None` makes one up, which is good for a single node until it
+    /// restarts.
+    pub secret: Option<String>,
+    /// What all paths begin with (`http.prefix`): led and ended by a slash.
+    pub prefix: String,
+    /// The address clients are told (`http.host`), in place of what their requests say.
+    pub host: Option<Uri>,
+    /// Whether locations are told without scheme and host (`http.relativeurls`).
+    pub relative_urls: bool,
+    /// Headers for every answer (`http.headers`).
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether HTTP/2 without TLS is spoken with clients that begin with it.
+    pub http2_cleartext: bool,
+    /// How long requests under way may take to finish when the server stops
+    /// (`http.draintimeout`).
+    pub drain_timeout: Duration,
+    /// How long a client may take to send a request's headers.
+    pub header_timeout: Duration,
+    /// How long a client may pause in the middle of a body.
+    pub body_timeout: Duration,
+    /// How large a request's line and headers may be together, in bytes.
+    pub max_header_size: usize,
+    /// The most repositories in one answer (`catalog.maxentries`).
+    pub catalog_max: usize,
+    /// The most tags in one answer (`tags.maxtags`); `None` for all of them.
+    pub tags_max: Option<usize>,
+    /// Whether requests are logged (`log.accesslog.disabled` turns it off).
+    pub access_log: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            secret: None,
+            prefix: "/".to_owned(),
+            host: None,
+            relative_urls: false,
+            headers: Vec::new(),
+            http2_cleartext: false,
+            drain_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(120),
+            max_header_size: 64 * 1024,
+            catalog_max: 1000,
+            tags_max: None,
+            access_log: true,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Listings by page: `n`, `last` and the `Link` to the next page (OCI distribution specification,
+//! "Listing Tags").
+
+use http::request::Parts;
+use http::{HeaderValue, Response, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::body::Body;
+use crate::error::{ApiError, Code, Result};
+use crate::query::Query;
+
+/// The part of a listing that a request asks for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// How many entries at most; `None` for all.
+    pub(crate) n: Option<usize>,
+    /// The entry behind which to begin.
+    pub(crate) last: Option<String>,
+}
+
+impl Asked {
+    /// # Errors
+    /// `PAGINATION_NUMBER_INVALID` when `n` is not a number.
+    pub(crate) fn read(request: &Parts) -> Result<Self> {
+        let query = Query::new(request.uri.query().unwrap_or_default());
+        let n = match query.get("n") {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                ApiError::with(Code::PAGINATION_NUMBER_INVALID, json!({ "n": text }))
+            })?),
+        };
+        Ok(Self {
+            n,
+            last: query.get("last").map(std::borrow::Cow::into_owned),
+        })
+    }
+}
+
+/// The address of the page behind `last`, as a `Link` header.
+pub(crate) fn next_link(request: &Parts, n: usize, last: &str) -> HeaderValue {
+    let last = utf8_percent_encode(last, NON_ALPHANUMERIC);
+    let link = format!("<{}?last={last}&n={n}>; rel=\"next\"", request.uri.path());
+    HeaderValue::from_str(&link).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// An answer of JSON.
+pub(crate) fn json_response(content: &impl Serialize) -> Response<Body> {
+    let mut body = serde_json::to_vec(content).unwrap_or_default();
+    body.push(b'\n');
+    let mut response = Response::new(Body::full(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}

@@ -1,0 +1,70 @@
+//! `/v2/<name>/referrers/<digest>` (OCI distribution specification, "Listing Referrers").
+
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Response, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
+use wharfinger_oci::manifest::MAX_SIZE;
+use wharfinger_oci::{Digest, RepositoryName, media_type};
+
+use crate::body::Body;
+use crate::error::Result;
+use crate::handler::App;
+use crate::pagination::json_response;
+use crate::query::Query;
+
+const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+pub(crate) async fn list(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    subject: &Digest,
+) -> Result<Response<Body>> {
+    let query = Query::new(request.uri.query().unwrap_or_default());
+    let artifact_type = query.get("artifactType");
+    let referrers = app.registry.repository(name).referrers();
+    let mut found = referrers.list(subject, artifact_type.as_deref()).await?;
+    if let Some(last) = query
+        .get("last")
+        .and_then(|last| last.parse::<Digest>().ok())
+    {
+        found.retain(|descriptor| descriptor.digest > last);
+    }
+    // An index of more than a manifest's size is told in pages.
+    let mut size = 200;
+    let fitting = found.iter().position(|descriptor| {
+        size += serde_json::to_vec(descriptor).map_or(0, |json| json.len() + 1);
+        size > MAX_SIZE
+    });
+    let more = fitting.is_some();
+    found.truncate(fitting.unwrap_or(found.len()).max(1));
+    let mut response = json_response(&json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_IMAGE_INDEX,
+        "manifests": found,
+    }));
+    let headers = response.headers_mut();
+    let index = HeaderValue::from_static(media_type::OCI_IMAGE_INDEX);
+    headers.insert(header::CONTENT_TYPE, index);
+    if artifact_type.is_some() {
+        headers.insert(
+            OCI_FILTERS_APPLIED,
+            HeaderValue::from_static("artifactType"),
+        );
+    }
+    if let (true, Some(last)) = (more, found.last()) {
+        let filter = artifact_type.map_or_else(String::new, |artifact_type| {
+            format!(
+                "&artifactType={}",
+                utf8_percent_encode(&artifact_type, NON_ALPHANUMERIC)
+            )
+        });
+        let path = request.uri.path();
+        let link = format!("<{path}?last={}{filter}>; rel=\"next\"", last.digest);
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            headers.insert(header::LINK, link);
+        }
+    }
+    Ok(response)
+}

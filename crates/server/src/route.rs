@@ -1,0 +1,170 @@
+//! What a request is about: its path, parsed once.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use wharfinger_oci::{Digest, Reference, RepositoryName};
+use wharfinger_registry::UploadId;
+
+use crate::error::{ApiError, Code, Result};
+
+/// A path of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/`, which load balancers ask for.
+    Root,
+    /// `/v2/`: whether the API is there.
+    Base,
+    /// `/v2/_catalog`.
+    Catalog,
+    /// `/v2/<name>/tags/list`.
+    Tags(RepositoryName),
+    /// `/v2/<name>/manifests/<reference>`.
+    Manifest(RepositoryName, Reference),
+    /// `/v2/<name>/blobs/<digest>`.
+    Blob(RepositoryName, Digest),
+    /// `/v2/<name>/blobs/uploads/`.
+    Uploads(RepositoryName),
+    /// `/v2/<name>/blobs/uploads/<id>`.
+    Upload(RepositoryName, UploadId),
+    /// `/v2/<name>/referrers/<digest>`.
+    Referrers(RepositoryName, Digest),
+}
+
+impl Route {
+    /// Reads a request's path. `Ok(None)` is a path that the API does not have.
+    #[doc(hidden)]
+    pub fn parse(prefix: &str, path: &str) -> std::result::Result<Option<Self>, String> {
+        Self::of(prefix, path).map_err(|error| format!("{error:?}"))
+    }
+
+    /// # Errors
+    /// When the path has the form of the API's, but a part of it is not valid.
+    pub(crate) fn of(prefix: &str, path: &str) -> Result<Option<Self>> {
+        let path: Cow<'_, str> = percent_decode_str(path).decode_utf8_lossy();
+        let Some(path) = path.strip_prefix(prefix) else {
+            return Ok(None);
+        };
+        let rest = match path {
+            "" => return Ok(Some(Self::Root)),
+            "v2" | "v2/" => return Ok(Some(Self::Base)),
+            "v2/_catalog" => return Ok(Some(Self::Catalog)),
+            path => match path.strip_prefix("v2/") {
+                Some(rest) => rest,
+                None => return Ok(None),
+            },
+        };
+        // Names nest, so the API's own words are looked for from the end.
+        let parts: Vec<&str> = rest.split('/').collect();
+        let route = match parts[..] {
+            [ref name @ .., "tags", "list"] if !name.is_empty() => Self::Tags(repository(name)?),
+            [ref name @ .., "blobs", "uploads", ""] | [ref name @ .., "blobs", "uploads"]
+                if !name.is_empty() =>
+            {
+                Self::Uploads(repository(name)?)
+            }
+            [ref name @ .., "blobs", "uploads", id] if !name.is_empty() => {
+                let name = repository(name)?;
+                Self::Upload(name, id.parse().map_err(ApiError::from)?)
+            }
+            [ref name @ .., "blobs", digest] if !name.is_empty() => {
+                Self::Blob(repository(name)?, parse_digest(digest)?)
+            }
+            [ref name @ .., "referrers", digest] if !name.is_empty() => {
+                Self::Referrers(repository(name)?, parse_digest(digest)?)
+            }
+            [ref name @ .., "manifests", reference] if !name.is_empty() => {
+                let name = repository(name)?;
+                let reference = reference.parse().map_err(|error| {
+                    let code = match error {
+                        wharfinger_oci::ReferenceError::Digest(_) => Code::DIGEST_INVALID,
+                        wharfinger_oci::ReferenceError::Tag(_) => Code::TAG_INVALID,
+                    };
+                    ApiError::with(code, error.to_string())
+                })?;
+                Self::Manifest(name, reference)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(route))
+    }
+
+    /// The methods that the path knows.
+    pub(crate) fn methods(&self) -> &'static str {
+        match self {
+            Self::Root | Self::Base | Self::Catalog | Self::Tags(_) | Self::Referrers(..) => {
+                "GET, HEAD"
+            }
+            Self::Manifest(..) => "GET, HEAD, PUT, DELETE",
+            Self::Blob(..) => "GET, HEAD, DELETE",
+            Self::Uploads(_) => "POST",
+            Self::Upload(..) => "GET, HEAD, PATCH, PUT, DELETE",
+        }
+    }
+}
+
+fn repository(parts: &[&str]) -> Result<RepositoryName> {
+    let name = parts.join("/");
+    name.parse().map_err(|error: wharfinger_oci::NameError| {
+        ApiError::with(Code::NAME_INVALID, error.to_string())
+    })
+}
+
+pub(crate) fn parse_digest(text: &str) -> Result<Digest> {
+    text.parse().map_err(|error: wharfinger_oci::DigestError| {
+        ApiError::with(Code::DIGEST_INVALID, error.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(path: &str) -> Option<Route> {
+        Route::of("/", path).unwrap()
+    }
+
+    #[test]
+    fn paths_are_told_apart_from_the_end() {
+        let name = |text: &str| text.parse::<RepositoryName>().unwrap();
+        let digest = Digest::canonical(b"");
+        assert_eq!(route("/"), Some(Route::Root));
+        assert_eq!(route("/v2/"), Some(Route::Base));
+        assert_eq!(route("/v2/_catalog"), Some(Route::Catalog));
+        assert_eq!(route("/v2/a/b/tags/list"), Some(Route::Tags(name("a/b"))));
+        assert_eq!(
+            route("/v2/tags/list/tags/list"),
+            Some(Route::Tags(name("tags/list")))
+        );
+        assert_eq!(
+            route("/v2/blobs/uploads/blobs/uploads/"),
+            Some(Route::Uploads(name("blobs/uploads")))
+        );
+        assert_eq!(
+            route(&format!("/v2/a/blobs/{digest}")),
+            Some(Route::Blob(name("a"), digest))
+        );
+        let escaped = digest.to_string().replace(':', "%3A");
+        assert_eq!(
+            route(&format!("/v2/a/blobs/{escaped}")),
+            Some(Route::Blob(name("a"), digest))
+        );
+        for none in [
+            "/v1/",
+            "/v2/x",
+            "/v2/tags/list",
+            "/v2//",
+            "/v3/a/tags/list",
+            "v2/",
+        ] {
+            assert_eq!(route(none), None, "{none}");
+        }
+        assert!(Route::of("/", "/v2/A/tags/list").is_err());
+        assert!(Route::of("/", "/v2/a//b/tags/list").is_err());
+        assert!(Route::of("/", "/v2/a/blobs/sha256:0").is_err());
+        assert!(Route::of("/", "/v2/a/manifests/.bad").is_err());
+        assert!(Route::of("/", "/v2/../a/manifests/x").is_err());
+        assert_eq!(Route::of("/my/", "/my/v2/").unwrap(), Some(Route::Base));
+        assert_eq!(Route::of("/my/", "/v2/").unwrap(), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! `/v2/<name>/tags/list`.
+
+use http::request::Parts;
+use http::{Response, header};
+use serde_json::json;
+use wharfinger_oci::RepositoryName;
+
+use crate::body::Body;
+use crate::error::Result;
+use crate::handler::App;
+use crate::pagination::{Asked, json_response, next_link};
+
+pub(crate) async fn list(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+) -> Result<Response<Body>> {
+    let asked = Asked::read(request)?;
+    let limit = match (asked.n, app.options.tags_max) {
+        (Some(n), Some(max)) => Some(n.min(max)),
+        (n, max) => n.or(max),
+    };
+    let page = app
+        .registry
+        .repository(name)
+        .tags()
+        .list(asked.last.as_deref(), limit)
+        .await?;
+    let tags: Vec<&str> = page.items.iter().map(wharfinger_oci::Tag::as_str).collect();
+    let mut response = json_response(&json!({ "name": name.as_str(), "tags": tags }));
+    if let (true, Some(limit), Some(last)) = (page.more, limit, tags.last()) {
+        response
+            .headers_mut()
+            .insert(header::LINK, next_link(request, limit, last));
+    }
+    Ok(response)
+}

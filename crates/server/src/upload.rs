@@ -1,0 +1,337 @@
+//! `/v2/<name>/blobs/uploads/`: pushing and mounting blobs (OCI distribution specification,
+//! "Pushing blobs").
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use tracing::debug;
+use wharfinger_oci::{Algorithm, Descriptor, RepositoryName};
+use wharfinger_registry::{Error as RegistryError, Upload, UploadId};
+
+use crate::body::Body;
+use crate::error::{ApiError, Code, Result};
+use crate::handler::{App, DOCKER_CONTENT_DIGEST, digest_value, empty};
+use crate::location::Locations;
+use crate::query::Query;
+use crate::range::content_range;
+use crate::route::parse_digest;
+use crate::upload_state::UploadState;
+
+const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// Mounts a blob, or stores one that comes with the request, or opens an upload.
+pub(crate) async fn post<S, E>(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    body: S,
+) -> Result<Response<Body>>
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let query = Query::new(request.uri.query().unwrap_or_default());
+    let blobs = app.registry.repository(name).blobs();
+    if let Some(mount) = query.get("mount") {
+        let digest = parse_digest(&mount)?;
+        let mounted = match query.get("from") {
+            Some(from) => match from.parse() {
+                Ok(from) => blobs.mount(&from, &digest).await?,
+                // Another registry's name, perhaps: there is nothing to mount from.
+                Err(_) => None,
+            },
+            None => blobs.mount_anywhere(&digest, |_| true).await?,
+        };
+        if let Some(descriptor) = mounted {
+            return Ok(created(app, request, name, &descriptor));
+        }
+    }
+    if let Some(digest) = query.get("digest") {
+        let digest = parse_digest(&digest)?;
+        let mut upload = blobs.create(digest.algorithm())?;
+        append(&mut upload, request, body).await?;
+        let descriptor = upload.commit(&digest).await?;
+        return Ok(created(app, request, name, &descriptor));
+    }
+    let algorithm = match query.get("digest-algorithm") {
+        None => Algorithm::CANONICAL,
+        Some(text) => text.parse().map_err(|error: wharfinger_oci::DigestError| {
+            ApiError::with(Code::DIGEST_INVALID, error.to_string())
+        })?,
+    };
+    paused(
+        app,
+        request,
+        name,
+        blobs.create(algorithm)?,
+        StatusCode::ACCEPTED,
+    )
+    .await
+}
+
+/// Says how far an upload has got.
+pub(crate) async fn get(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    id: &UploadId,
+) -> Result<Response<Body>> {
+    let upload = app.registry.repository(name).blobs().resume(id).await?;
+    Ok(progress(
+        app,
+        request,
+        name,
+        &upload,
+        StatusCode::NO_CONTENT,
+    ))
+}
+
+/// Takes a chunk.
+pub(crate) async fn patch<S, E>(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    id: &UploadId,
+    body: S,
+) -> Result<Response<Body>>
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let mut upload = resume(app, request, name, id).await?;
+    match append(&mut upload, request, body).await {
+        Ok(()) => paused(app, request, name, upload, StatusCode::ACCEPTED).await,
+        Err(Failure::Broken(error)) => {
+            // The client is gone, or sent less than it announced: it may come back for the rest.
+            upload.pause().await?;
+            Err(error)
+        }
+        Err(Failure::Final(error)) => Err(error),
+    }
+}
+
+/// Takes the last chunk, if there is one, and ends the upload in a blob.
+pub(crate) async fn put<S, E>(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    id: &UploadId,
+    body: S,
+) -> Result<Response<Body>>
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let query = Query::new(request.uri.query().unwrap_or_default());
+    let digest = query
+        .get("digest")
+        .ok_or_else(|| ApiError::with(Code::DIGEST_INVALID, "the digest parameter is missing"))?;
+    let digest = parse_digest(&digest)?;
+    let mut upload = resume(app, request, name, id).await?;
+    upload.expect(digest.algorithm());
+    match append(&mut upload, request, body).await {
+        Ok(()) => {}
+        Err(Failure::Broken(error)) => {
+            upload.pause().await?;
+            return Err(error);
+        }
+        Err(Failure::Final(error)) => return Err(error),
+    }
+    let descriptor = upload.commit(&digest).await?;
+    Ok(created(app, request, name, &descriptor))
+}
+
+/// Ends an upload in nothing.
+pub(crate) async fn delete(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    id: &UploadId,
+) -> Result<Response<Body>> {
+    check_state(app, request, name, id)?;
+    app.registry
+        .repository(name)
+        .blobs()
+        .resume(id)
+        .await?
+        .cancel()
+        .await?;
+    let mut response = empty(StatusCode::NO_CONTENT);
+    response
+        .headers_mut()
+        .insert(DOCKER_UPLOAD_UUID, id_value(id));
+    Ok(response)
+}
+
+fn check_state(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    id: &UploadId,
+) -> Result<UploadState> {
+    let query = Query::new(request.uri.query().unwrap_or_default());
+    let state = query
+        .get("_state")
+        .and_then(|token| app.secret.verify(&token));
+    state.filter(|state| state.is_of(name, id)).ok_or_else(|| {
+        debug!(upload = %id, "an upload's state is not one that this registry signed for it");
+        ApiError::with(
+            Code::BLOB_UPLOAD_INVALID,
+            "the location is not one that the registry gave for this upload",
+        )
+    })
+}
+
+/// Takes an upload up where the client thinks it is.
+async fn resume(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    id: &UploadId,
+) -> Result<Upload> {
+    let state = check_state(app, request, name, id)?;
+    let upload = app.registry.repository(name).blobs().resume(id).await?;
+    let offset = upload.offset();
+    let chunk = match request.headers.get(header::CONTENT_RANGE) {
+        None => None,
+        Some(value) => {
+            let range = value.to_str().ok().and_then(content_range);
+            let range = range.ok_or_else(|| {
+                ApiError::with(
+                    Code::RANGE_INVALID,
+                    "a Content-Range is written <first>-<last>",
+                )
+                .status(StatusCode::BAD_REQUEST)
+            })?;
+            Some(range)
+        }
+    };
+    // A location from before a crash or a broken connection may know of another offset; a client
+    // that says where its chunk begins is believed instead.
+    let begins = chunk.as_ref().map_or(state.offset, |range| range.start);
+    if begins != offset {
+        let progress = progress(
+            app,
+            request,
+            name,
+            &upload,
+            StatusCode::RANGE_NOT_SATISFIABLE,
+        );
+        let detail = format!("the upload goes on at {offset}, not at {begins}");
+        let mut error = ApiError::with(Code::RANGE_INVALID, detail);
+        for (name, value) in progress.headers() {
+            error = error.header(name.clone(), value.clone());
+        }
+        return Err(error);
+    }
+    if let (Some(range), Some(length)) = (chunk, content_length(request))
+        && range.end - range.start != length
+    {
+        let detail = "the Content-Range and the Content-Length differ";
+        return Err(ApiError::with(Code::SIZE_INVALID, detail));
+    }
+    Ok(upload)
+}
+
+fn content_length(request: &Parts) -> Option<u64> {
+    request
+        .headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Why a body could not be appended.
+enum Failure {
+    /// It broke off; what came before is there.
+    Broken(ApiError),
+    /// Nothing more can be done in this request.
+    Final(ApiError),
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Broken(error) | Failure::Final(error) => error,
+        }
+    }
+}
+
+async fn append<S, E>(
+    upload: &mut Upload,
+    request: &Parts,
+    body: S,
+) -> std::result::Result<(), Failure>
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    if content_length(request) == Some(0) {
+        return Ok(());
+    }
+    upload.append(body).await.map_err(|error| match error {
+        error @ RegistryError::Body(_) => Failure::Broken(error.into()),
+        error => Failure::Final(error.into()),
+    })
+}
+
+/// Makes what was received durable, and says how far the upload has got.
+async fn paused(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    upload: Upload,
+    status: StatusCode,
+) -> Result<Response<Body>> {
+    let response = progress(app, request, name, &upload, status);
+    upload.pause().await?;
+    Ok(response)
+}
+
+fn progress(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    upload: &Upload,
+    status: StatusCode,
+) -> Response<Body> {
+    let state = UploadState {
+        name: name.to_string(),
+        uuid: upload.id().to_string(),
+        offset: upload.offset(),
+        started_at: upload.started_at(),
+    };
+    let token = app.secret.sign(&state);
+    let mut response = empty(status);
+    let headers = response.headers_mut();
+    let location = Locations::new(&app.options, request).upload(name, &state.uuid, &token);
+    headers.insert(header::LOCATION, location);
+    headers.insert(DOCKER_UPLOAD_UUID, id_value(upload.id()));
+    // Of nothing Distribution says `0-0` too, and clients know it.
+    let range = format!("0-{}", state.offset.saturating_sub(1));
+    if let Ok(range) = HeaderValue::from_str(&range) {
+        headers.insert(header::RANGE, range);
+    }
+    response
+}
+
+fn created(
+    app: &App,
+    request: &Parts,
+    name: &RepositoryName,
+    descriptor: &Descriptor,
+) -> Response<Body> {
+    let mut response = empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    let location = Locations::new(&app.options, request).blob(name, &descriptor.digest);
+    headers.insert(header::LOCATION, location);
+    headers.insert(DOCKER_CONTENT_DIGEST, digest_value(&descriptor.digest));
+    response
+}
+
+fn id_value(id: &UploadId) -> HeaderValue {
+    HeaderValue::from_str(&id.to_string()).unwrap_or(HeaderValue::from_static(""))
+}
