@@ -8,7 +8,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Digest, media_type};
+use crate::schema1::SignatureError;
+use crate::{Digest, RepositoryName, Tag, media_type};
 
 mod image;
 mod schema1;
@@ -80,9 +81,9 @@ pub enum ManifestError {
     /// It is not what its media type says.
     #[error("the manifest is not valid: {0}")]
     Invalid(String),
-    /// A signature does not verify (schema 1).
-    #[error("the manifest's signatures do not verify: {0}")]
-    Unverified(String),
+    /// Its signatures do not verify (schema 1).
+    #[error("the manifest is not verified: {0}")]
+    Unverified(#[from] SignatureError),
 }
 
 /// A manifest: what was parsed, and the exact bytes.
@@ -169,6 +170,9 @@ impl Shape<'_> {
         if !is_schema1 && self.fs_layers.is_some() {
             return invalid("\"fsLayers\" belongs to schema 1");
         }
+        if media_type == media_type::SCHEMA1_MANIFEST && self.signatures.is_some() {
+            return invalid("it came as not signed, but has \"signatures\"");
+        }
         Ok(())
     }
 }
@@ -233,7 +237,7 @@ impl Manifest {
                 Body::Index(Box::new(image::Index::parse(&bytes)?)),
             ),
             _ => {
-                let parsed = schema1::SchemaOne::parse(&bytes)?;
+                let parsed = schema1::SchemaOne::parse(media_type, &bytes)?;
                 (parsed.payload.clone(), Body::SchemaOne(Box::new(parsed)))
             }
         };
@@ -259,6 +263,14 @@ impl Manifest {
     /// all of them.
     pub fn payload(&self) -> &Bytes {
         &self.payload
+    }
+
+    /// The repository and the tag that a schema 1 manifest says it was made for.
+    pub fn name_and_tag(&self) -> Option<(&RepositoryName, &Tag)> {
+        match &self.body {
+            Body::SchemaOne(manifest) => Some((&manifest.name, &manifest.tag)),
+            Body::Image(_) | Body::Index(_) => None,
+        }
     }
 
     /// Config, layers and manifests, in order. Not the subject, which may be missing.
@@ -298,11 +310,12 @@ impl Manifest {
         }
     }
 
-    /// The signatures of a signed schema 1 manifest, each as a JSON object; none for others.
-    pub fn signatures(&self) -> Vec<Bytes> {
+    /// The signatures of a signed schema 1 manifest, each in the form in which it is stored; none
+    /// for others.
+    pub fn signatures(&self) -> &[Bytes] {
         match &self.body {
-            Body::SchemaOne(manifest) => manifest.signatures.clone(),
-            Body::Image(_) | Body::Index(_) => Vec::new(),
+            Body::SchemaOne(manifest) => &manifest.signatures,
+            Body::Image(_) | Body::Index(_) => &[],
         }
     }
 }
