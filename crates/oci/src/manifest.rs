@@ -170,9 +170,6 @@ impl Shape<'_> {
         if !is_schema1 && self.fs_layers.is_some() {
             return invalid("\"fsLayers\" belongs to schema 1");
         }
-        if media_type == media_type::SCHEMA1_MANIFEST && self.signatures.is_some() {
-            return invalid("it came as not signed, but has \"signatures\"");
-        }
         Ok(())
     }
 }
@@ -225,6 +222,13 @@ impl Manifest {
         let media_type = match given {
             Some(given) => known(&given)?,
             None => shape.media_type()?,
+        };
+        // Distribution reads the one as the other, so there are clients that send it so.
+        let media_type = match media_type {
+            media_type::SCHEMA1_MANIFEST if shape.signatures.is_some() => {
+                media_type::SCHEMA1_SIGNED_MANIFEST
+            }
+            media_type => media_type,
         };
         shape.agrees_with(media_type)?;
         let (payload, body) = match media_type {

@@ -1,6 +1,7 @@
 //! Manifests: checked when they come in, kept byte for byte, served as they are.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::future::{try_join, try_join_all};
@@ -96,7 +97,7 @@ impl Manifests {
         let mut signatures = self.repository.signatures().get(revision).await?;
         if signatures.is_empty() {
             let key = self.repository.shared.schema1_key.get();
-            signatures.push(schema1::sign(payload, key)?);
+            signatures.push(schema1::sign(payload, key, SystemTime::now())?);
         }
         Ok(schema1::assemble(payload, &signatures)?)
     }

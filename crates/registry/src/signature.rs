@@ -63,12 +63,12 @@ impl Signatures {
     ///
     /// # Errors
     /// [`Error::ReadOnly`], or that the store failed.
-    pub async fn put(&self, revision: &Digest, signatures: Vec<Bytes>) -> Result<()> {
+    pub async fn put(&self, revision: &Digest, signatures: &[Bytes]) -> Result<()> {
         let shared = &self.repository.shared;
         shared.check_writable()?;
         let links = self.links(revision);
         for signature in signatures {
-            let blob = shared.blobs.put(&shared.publishing, signature).await?;
+            let blob = shared.blobs.put(&shared.publishing, signature.clone()).await?;
             links.link(&blob.canonical, blob).await?;
         }
         Ok(())
