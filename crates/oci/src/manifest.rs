@@ -154,18 +154,16 @@ impl Shape<'_> {
                 "its mediaType is {told:?}, but it came as {media_type}"
             )));
         }
-        match media_type {
-            media_type::OCI_IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => {
-                if self.manifests.is_some() {
-                    return invalid("an image manifest must not have \"manifests\"");
-                }
-            }
-            media_type::OCI_IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST => {
-                if self.config.is_some() || self.layers.is_some() {
-                    return invalid("an index must not have \"config\" or \"layers\"");
-                }
-            }
-            _ => {}
+        let images = [media_type::OCI_IMAGE_MANIFEST, media_type::DOCKER_MANIFEST];
+        if images.contains(&media_type) && self.manifests.is_some() {
+            return invalid("an image manifest must not have \"manifests\"");
+        }
+        let indexes = [
+            media_type::OCI_IMAGE_INDEX,
+            media_type::DOCKER_MANIFEST_LIST,
+        ];
+        if indexes.contains(&media_type) && (self.config.is_some() || self.layers.is_some()) {
+            return invalid("an index must not have \"config\" or \"layers\"");
         }
         if !is_schema1 && self.fs_layers.is_some() {
             return invalid("\"fsLayers\" belongs to schema 1");
