@@ -143,10 +143,11 @@ fn common_format(signatures: &[Signature]) -> Result<&Format, SignatureError> {
 /// Signs a payload, as at `time`. The signature is in the form in which signatures are stored.
 ///
 /// # Errors
-/// [`ManifestError::Invalid`] when the payload is not a JSON object.
+/// [`ManifestError::Invalid`] when the payload is not a JSON object with members.
 pub fn sign(payload: &[u8], key: &SigningKey, time: SystemTime) -> Result<Bytes, ManifestError> {
-    let format = Format::of_payload(payload)
-        .ok_or_else(|| ManifestError::Invalid("the payload is not a JSON object".to_owned()))?;
+    let format = Format::of_payload(payload).ok_or_else(|| {
+        ManifestError::Invalid("the payload is not an object with members".to_owned())
+    })?;
     Ok(key.sign(payload, &format, time).to_stored().into())
 }
 

@@ -64,8 +64,7 @@ impl Signatures {
             .bytes)
     }
 
-    /// Adds signatures, each in the form that [`Manifest::signatures`] gives, to a revision. Those
-    /// that it has already are not kept twice.
+    /// Adds signatures, each in the form that [`Manifest::signatures`] gives, to a revision.
     ///
     /// [`Manifest::signatures`]: wharfinger_oci::manifest::Manifest::signatures
     ///
@@ -75,16 +74,15 @@ impl Signatures {
         let shared = &self.repository.shared;
         shared.check_writable()?;
         let links = self.links(revision);
-        let kept: HashSet<Digest> = links.digests().await?.into_iter().collect();
-        let added: Vec<&Bytes> = signatures
-            .iter()
-            .filter(|signature| !kept.contains(&Digest::canonical(signature)))
-            .collect();
-        if kept.len() + added.len() > MAX_KEPT {
-            let reason = format!("it has {} signatures already", kept.len());
+        let mut all: HashSet<Digest> = links.digests().await?.into_iter().collect();
+        let kept = all.len();
+        all.extend(signatures.iter().map(|s| Digest::canonical(s)));
+        if all.len() > kept.max(MAX_KEPT) {
+            let reason = format!("it has {kept} signatures already");
             return Err(Error::ManifestRefused(reason));
         }
-        for signature in added {
+        // Those that are there already too: another push may not have made them durable yet.
+        for signature in signatures {
             let blob = shared
                 .blobs
                 .put(&shared.publishing, signature.clone())

@@ -86,14 +86,14 @@ impl Format {
         })
     }
 
-    /// Where libtrust splits a payload: behind what stands before its closing brace.
+    /// Where libtrust splits a payload: behind what stands before its closing brace. `None` when it
+    /// is not an object with members.
     pub(super) fn of_payload(payload: &[u8]) -> Option<Self> {
         let open = payload.trim_ascii_end().strip_suffix(b"}")?;
         let length = open.trim_ascii_end().len();
-        Some(Self {
-            length,
-            tail: payload[length..].to_vec(),
-        })
+        let members = payload[..length].trim_ascii_start().strip_prefix(b"{")?;
+        let tail = payload[length..].to_vec();
+        (!members.is_empty()).then_some(Self { length, tail })
     }
 
     pub(super) fn to_protected(&self, time: String) -> String {
