@@ -67,7 +67,11 @@ impl Request {
     /// The request as it goes over the wire.
     pub fn to_bytes(&self, host: &str) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
-        let has = |name: &str| self.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        let has = |name: &str| {
+            self.headers
+                .iter()
+                .any(|(n, _)| n.eq_ignore_ascii_case(name))
+        };
         if !has("host") {
             head += &format!("Host: {host}\r\n");
         }
@@ -142,7 +146,11 @@ impl Reply {
 
     /// The codes of an error body; checks its form on the way.
     pub fn codes(&self) -> Vec<String> {
-        assert_eq!(self.get("content-type"), Some("application/json"), "{self:?}");
+        assert_eq!(
+            self.get("content-type"),
+            Some("application/json"),
+            "{self:?}"
+        );
         let json = self.json();
         let errors = json["errors"].as_array().expect("an error body has errors");
         assert!(!errors.is_empty(), "{self:?}");
@@ -150,7 +158,10 @@ impl Reply {
             .iter()
             .map(|error| {
                 assert!(error["message"].is_string(), "{self:?}");
-                error["code"].as_str().expect("an error has a code").to_owned()
+                error["code"]
+                    .as_str()
+                    .expect("an error has a code")
+                    .to_owned()
             })
             .collect()
     }
@@ -228,7 +239,14 @@ impl Connection {
         };
         let text = String::from_utf8(self.unread.drain(..end).collect()).unwrap();
         let mut lines = text.split("\r\n");
-        let status: u16 = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let status: u16 = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
         let headers = lines
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
