@@ -299,14 +299,8 @@ impl Connection {
     }
 
     async fn more(&mut self) -> bool {
-        let mut buffer = [0; 64 * 1024];
-        match self.stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => false,
-            Ok(read) => {
-                self.unread.extend_from_slice(&buffer[..read]);
-                true
-            }
-        }
+        self.unread.reserve(64 * 1024);
+        matches!(self.stream.read_buf(&mut self.unread).await, Ok(1..))
     }
 
     /// Whether the server ends the connection before it says anything more.

@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wharfinger_oci::{Algorithm, Digest, media_type};
 use wharfinger_registry::{Options as RegistryOptions, Registry};
-use wharfinger_server::{Options, Server};
+pub use wharfinger_server::Options;
+use wharfinger_server::Server;
 use wharfinger_storage::{Driver, FilesystemDriver, FilesystemOptions, MemoryDriver};
 
 pub mod client;
