@@ -72,6 +72,17 @@ impl FromStr for UploadId {
     }
 }
 
+/// How far an upload has got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The upload's name.
+    pub id: UploadId,
+    /// How many bytes have been received.
+    pub offset: u64,
+    /// When the upload was begun.
+    pub started_at: Timestamp,
+}
+
 /// An upload under way. While it exists, no other request of this process can work on it.
 ///
 /// Dropping it keeps what the last [`pause`](Upload::pause) made durable.
@@ -142,9 +153,13 @@ impl Upload {
         self.sink.as_ref().map_or(self.durable, Sink::len)
     }
 
-    /// When the upload was begun.
-    pub fn started_at(&self) -> Timestamp {
-        self.started_at
+    /// How far it has got.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            id: self.id.clone(),
+            offset: self.offset(),
+            started_at: self.started_at,
+        }
     }
 
     /// Says that a digest of `algorithm` will be claimed, so that the content need not be read

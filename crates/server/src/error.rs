@@ -100,6 +100,16 @@ impl ApiError {
         self
     }
 
+    /// This error with an `Allow`, which every 405 must have (RFC 9110, section 15.5.6).
+    pub(crate) fn or_allow(self, methods: &'static str) -> Self {
+        let has = self.headers.iter().any(|(name, _)| name == header::ALLOW);
+        if self.status == StatusCode::METHOD_NOT_ALLOWED && !has {
+            self.header(header::ALLOW, HeaderValue::from_static(methods))
+        } else {
+            self
+        }
+    }
+
     pub(crate) fn into_response(self) -> Response<Body> {
         let body = serde_json::to_vec(&json!({ "errors": self.items })).unwrap_or_default();
         let mut response = Response::new(Body::full(body));

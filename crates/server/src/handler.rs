@@ -69,6 +69,7 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<B
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
+    let methods_left = route.methods_left(app.registry.is_read_only());
     let app = Arc::clone(app);
     let guarded = AssertUnwindSafe(dispatch(app, route, request)).catch_unwind();
     // What writes goes on to its end when the client leaves in the middle: a commit past its point
@@ -80,10 +81,11 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<B
     } else {
         guarded.await
     };
-    outcome.unwrap_or_else(|_panic| {
+    let outcome = outcome.unwrap_or_else(|_panic| {
         error!("a handler panicked");
         Err(ApiError::new(Code::UNKNOWN))
-    })
+    });
+    outcome.map_err(|error| error.or_allow(methods_left))
 }
 
 async fn dispatch(

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tracing::debug;
 use wharfinger_oci::{Algorithm, Descriptor, RepositoryName};
-use wharfinger_registry::{Error as RegistryError, Upload, UploadId};
+use wharfinger_registry::{Error as RegistryError, Progress, Upload, UploadId};
 
 use crate::body::Body;
 use crate::error::{ApiError, Code, Result};
@@ -77,14 +77,9 @@ pub(crate) async fn get(
     name: &RepositoryName,
     id: &UploadId,
 ) -> Result<Response<Body>> {
-    let upload = app.registry.repository(name).blobs().resume(id).await?;
-    Ok(progress(
-        app,
-        request,
-        name,
-        &upload,
-        StatusCode::NO_CONTENT,
-    ))
+    let blobs = app.registry.repository(name).blobs();
+    let progress = blobs.progress(id).await?;
+    Ok(told(app, request, name, progress, StatusCode::NO_CONTENT))
 }
 
 /// Takes a chunk.
@@ -211,16 +206,11 @@ async fn resume(
     // that says where its chunk begins is believed instead.
     let begins = chunk.as_ref().map_or(state.offset, |range| range.start);
     if begins != offset {
-        let progress = progress(
-            app,
-            request,
-            name,
-            &upload,
-            StatusCode::RANGE_NOT_SATISFIABLE,
-        );
+        let status = StatusCode::RANGE_NOT_SATISFIABLE;
+        let told = told(app, request, name, upload.progress(), status);
         let detail = format!("the upload goes on at {offset}, not at {begins}");
         let mut error = ApiError::with(Code::RANGE_INVALID, detail);
-        for (name, value) in progress.headers() {
+        for (name, value) in told.headers() {
             error = error.header(name.clone(), value.clone());
         }
         return Err(error);
@@ -286,30 +276,31 @@ async fn paused(
     upload: Upload,
     status: StatusCode,
 ) -> Result<Response<Body>> {
-    let response = progress(app, request, name, &upload, status);
+    let response = told(app, request, name, upload.progress(), status);
     upload.pause().await?;
     Ok(response)
 }
 
-fn progress(
+/// An answer that tells how far an upload has got, and where it goes on.
+fn told(
     app: &App,
     request: &Parts,
     name: &RepositoryName,
-    upload: &Upload,
+    progress: Progress,
     status: StatusCode,
 ) -> Response<Body> {
     let state = UploadState {
         name: name.to_string(),
-        uuid: upload.id().to_string(),
-        offset: upload.offset(),
-        started_at: upload.started_at(),
+        uuid: progress.id.to_string(),
+        offset: progress.offset,
+        started_at: progress.started_at,
     };
     let token = app.secret.sign(&state);
     let mut response = empty(status);
     let headers = response.headers_mut();
     let location = Locations::new(&app.options, request).upload(name, &state.uuid, &token);
     headers.insert(header::LOCATION, location);
-    headers.insert(DOCKER_UPLOAD_UUID, id_value(upload.id()));
+    headers.insert(DOCKER_UPLOAD_UUID, id_value(&progress.id));
     // Of nothing Distribution says `0-0` too, and clients know it.
     let range = format!("0-{}", state.offset.saturating_sub(1));
     if let Ok(range) = HeaderValue::from_str(&range) {
