@@ -287,6 +287,19 @@ impl Upload {
         Ok(())
     }
 
+    /// Ends this request's work and drops what it appended; what was durable before stays.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn discard(mut self) -> Result<()> {
+        let _held = self.sink.take().map(Sink::abandon);
+        if self.durable > 0 {
+            return Ok(()); // what lies behind the saved state is dropped on resuming
+        }
+        let data = layout::upload_data(&self.links.name, &self.id);
+        ignore_absent(self.links.shared.driver.delete(&data).await)
+    }
+
     /// Ends the upload in a blob: checks the digest, makes the bytes durable, gives them their
     /// place and links them. The descriptor carries the digest that was claimed.
     ///

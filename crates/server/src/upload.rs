@@ -94,16 +94,9 @@ where
     S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let mut upload = resume(app, request, name, id).await?;
-    match append(&mut upload, request, body).await {
-        Ok(()) => paused(app, request, name, upload, StatusCode::ACCEPTED).await,
-        Err(Failure::Broken(error)) => {
-            // The client is gone, or sent less than it announced: it may come back for the rest.
-            upload.pause().await?;
-            Err(error)
-        }
-        Err(Failure::Final(error)) => Err(error),
-    }
+    let (upload, end) = resume(app, request, name, id).await?;
+    let upload = take(upload, end, request, body).await?;
+    paused(app, request, name, upload, StatusCode::ACCEPTED).await
 }
 
 /// Takes the last chunk, if there is one, and ends the upload in a blob.
@@ -123,16 +116,9 @@ where
         .get("digest")
         .ok_or_else(|| ApiError::with(Code::DIGEST_INVALID, "the digest parameter is missing"))?;
     let digest = parse_digest(&digest)?;
-    let mut upload = resume(app, request, name, id).await?;
+    let (mut upload, end) = resume(app, request, name, id).await?;
     upload.expect(digest.algorithm());
-    match append(&mut upload, request, body).await {
-        Ok(()) => {}
-        Err(Failure::Broken(error)) => {
-            upload.pause().await?;
-            return Err(error);
-        }
-        Err(Failure::Final(error)) => return Err(error),
-    }
+    let upload = take(upload, end, request, body).await?;
     let descriptor = upload.commit(&digest).await?;
     Ok(created(app, request, name, &descriptor))
 }
@@ -178,13 +164,14 @@ fn check_state(
     })
 }
 
-/// Takes an upload up where the client thinks it is.
+/// Takes an upload up where the client thinks it is; with the offset that it must get to, if the
+/// client tells one.
 async fn resume(
     app: &App,
     request: &Parts,
     name: &RepositoryName,
     id: &UploadId,
-) -> Result<Upload> {
+) -> Result<(Upload, Option<u64>)> {
     let state = check_state(app, request, name, id)?;
     let upload = app.registry.repository(name).blobs().resume(id).await?;
     let offset = upload.offset();
@@ -215,13 +202,41 @@ async fn resume(
         }
         return Err(error);
     }
-    if let (Some(range), Some(length)) = (chunk, content_length(request))
-        && range.end - range.start != length
+    let end = chunk.map(|range| range.end);
+    if let (Some(end), Some(length)) = (end, content_length(request))
+        && end - offset != length
     {
         let detail = "the Content-Range and the Content-Length differ";
         return Err(ApiError::with(Code::SIZE_INVALID, detail));
     }
-    Ok(upload)
+    Ok((upload, end))
+}
+
+/// Appends a chunk, which must get the upload to `end` if there is one.
+async fn take<S, E>(
+    mut upload: Upload,
+    end: Option<u64>,
+    request: &Parts,
+    body: S,
+) -> Result<Upload>
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match append(&mut upload, request, body).await {
+        Ok(()) if end.is_none_or(|end| end == upload.offset()) => Ok(upload),
+        Ok(()) => {
+            upload.discard().await?;
+            let detail = "the chunk has not the length of its Content-Range";
+            Err(ApiError::with(Code::SIZE_INVALID, detail))
+        }
+        Err(Failure::Broken(error)) => {
+            // The client is gone, or sent less than it announced: it may come back for the rest.
+            upload.pause().await?;
+            Err(error)
+        }
+        Err(Failure::Final(error)) => Err(error),
+    }
 }
 
 fn content_length(request: &Parts) -> Option<u64> {
