@@ -9,6 +9,7 @@ use wharfinger_oci::manifest::ManifestError;
 use wharfinger_registry::Error as RegistryError;
 
 use crate::body::Body;
+use crate::handler::BodyError;
 
 /// A code and the status it goes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,9 +160,13 @@ impl From<RegistryError> for ApiError {
             E::UploadInvalid(_) => Self::with(Code::BLOB_UPLOAD_INVALID, text),
             E::DigestMismatch { .. } => Self::with(Code::DIGEST_INVALID, text),
             E::Unsupported(_) | E::ReadOnly => Self::with(Code::UNSUPPORTED, text),
-            E::Body(_) => {
+            E::Body(source) => {
                 warn!(error = %text, "a request's body broke off");
-                Self::with(Code::SIZE_INVALID, text)
+                let error = Self::with(Code::SIZE_INVALID, text);
+                match source.downcast_ref() {
+                    Some(BodyError::Timeout(_)) => error.status(StatusCode::REQUEST_TIMEOUT),
+                    _ => error,
+                }
             }
             E::Storage(ref storage) if storage.is_no_space() => {
                 error!(error = %text, "the store is full");

@@ -139,7 +139,7 @@ pub(crate) enum BodyError {
     #[error(transparent)]
     Http(#[from] hyper::Error),
     /// Nothing came for too long.
-    #[error("nothing came for {} seconds", .0.as_secs())]
+    #[error("nothing came for {} seconds", .0.as_secs_f32())]
     Timeout(Duration),
 }
 

@@ -50,7 +50,11 @@ where
     if let Some(digest) = query.get("digest") {
         let digest = parse_digest(&digest)?;
         let mut upload = blobs.create(digest.algorithm())?;
-        append(&mut upload, request, body).await?;
+        if let Err(error) = append(&mut upload, request, body).await {
+            // Nobody was told of the upload, so nobody will take it up.
+            upload.cancel().await?;
+            return Err(error.into());
+        }
         let descriptor = upload.commit(&digest).await?;
         return Ok(created(app, request, name, &descriptor));
     }
