@@ -209,6 +209,11 @@ impl Connection {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// Sends bytes, or tells that the connection has ended.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok()
+    }
+
     /// Sends nothing more, but goes on reading.
     pub async fn finish(&mut self) {
         self.stream.shutdown().await.unwrap();
