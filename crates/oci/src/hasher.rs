@@ -83,6 +83,9 @@ const SHA512: StateForm = StateForm {
     counter: 16,
 };
 
+/// SHA-256 counts bits in 64 bits (FIPS 180-4, section 1), so no content is longer, in bytes.
+const MAX_LENGTH: u64 = u64::MAX / 8;
+
 impl StateForm {
     fn to_go(&self, state: &[u8]) -> Vec<u8> {
         let (words, rest) = state.split_at(8 * self.word);
@@ -107,6 +110,9 @@ impl StateForm {
         let (words, rest) = rest.split_at_checked(8 * self.word)?;
         let (block, length) = rest.split_at_checked(self.block)?;
         let length = u64::from_be_bytes(length.try_into().ok()?);
+        if length > MAX_LENGTH {
+            return None;
+        }
         let filled = usize::try_from(length % self.block as u64).ok()?;
         let mut state = Vec::with_capacity(go.len() + self.counter);
         words
@@ -206,6 +212,9 @@ mod tests {
         let mut long = good.clone();
         long.push(0);
         assert!(Hasher::restore(Algorithm::Sha256, &long).is_err());
+        let mut endless = good.clone();
+        endless[100] = 0x20;
+        assert!(Hasher::restore(Algorithm::Sha256, &endless).is_err());
         assert!(Hasher::restore(Algorithm::Sha512, &good).is_err());
     }
 }
