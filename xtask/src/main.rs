@@ -1,12 +1,15 @@
 //! The project's own commands.
 
+mod fuzz;
+
 use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
+        Some("fuzz") => fuzz::run(std::env::args().skip(2)),
         _ => {
-            eprintln!("usage: cargo xtask test");
+            eprintln!("usage: cargo xtask test|fuzz");
             ExitCode::from(2)
         }
     }
