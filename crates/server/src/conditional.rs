@@ -33,7 +33,6 @@ fn quoted(digest: &Digest) -> String {
 }
 
 /// Whether one of a header's tags is `*` or is matched by `is_it`; `None` without the header.
-
 fn matches(
     headers: &HeaderMap,
     name: http::HeaderName,
