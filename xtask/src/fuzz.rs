@@ -2,11 +2,13 @@
 //! which the stable compiler can do as well, and runs each for some seconds.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::{env, fs, io};
+use std::process::Command;
+use std::{fs, io};
+
+use crate::command::{self, cargo, output, root};
 
 /// How long each target runs when nobody says, in seconds.
-const SECONDS: u64 = 5;
+pub(crate) const SECONDS: u32 = 5;
 
 /// What libFuzzer needs of the compiler: counters of edges, a table of their addresses, and hooks
 /// at comparisons. `cfg(fuzzing)` is what crates ask for, and broken arithmetic must be seen.
@@ -21,54 +23,15 @@ const RUSTFLAGS: [&str; 8] = [
     "--cfg=fuzzing",
 ];
 
-/// Runs the command with the arguments behind `fuzz`.
-pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
-    let outcome = Asked::read(arguments).and_then(|asked| fuzz(&asked));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-struct Asked {
-    seconds: u64,
-    target: Option<String>,
-}
-
-impl Asked {
-    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut asked = Self {
-            seconds: SECONDS,
-            target: None,
-        };
-        while let Some(argument) = arguments.next() {
-            match &*argument {
-                "--seconds" => {
-                    let text = arguments.next().unwrap_or_default();
-                    asked.seconds = text
-                        .parse()
-                        .ok()
-                        .filter(|seconds| *seconds > 0)
-                        .ok_or_else(|| format!("--seconds takes a number above 0, not {text:?}"))?;
-                }
-                name if !name.starts_with('-') && asked.target.is_none() => {
-                    asked.target = Some(argument);
-                }
-                _ => return Err("usage: cargo xtask fuzz [--seconds N] [TARGET]".to_owned()),
-            }
-        }
-        Ok(asked)
-    }
-}
-
-fn fuzz(asked: &Asked) -> Result<(), String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+/// Builds and runs the target with this name, or all of them, each for `seconds`.
+///
+/// # Errors
+/// What a target found, or why it could not be run.
+pub(crate) fn run(wanted: Option<&str>, seconds: u32) -> Result<(), String> {
+    let folder = root().join("fuzz");
     let mut targets = targets(&folder).map_err(|error| format!("fuzz_targets: {error}"))?;
-    if let Some(wanted) = &asked.target {
-        if !targets.contains(wanted) {
+    if let Some(wanted) = wanted {
+        if !targets.iter().any(|target| target == wanted) {
             return Err(format!(
                 "no target {wanted}; there are {}",
                 targets.join(", ")
@@ -77,14 +40,14 @@ fn fuzz(asked: &Asked) -> Result<(), String> {
         targets.retain(|target| target == wanted);
     }
     let host = host()?;
-    build(&folder, &host, asked.target.as_deref())?;
+    build(&host, wanted)?;
     for target in &targets {
         let binary = folder
             .join("target")
             .join(&host)
             .join("release")
             .join(target);
-        run_target(&folder, target, &binary, asked.seconds)?;
+        run_target(&folder, target, &binary, seconds)?;
     }
     Ok(())
 }
@@ -105,40 +68,32 @@ fn targets(folder: &Path) -> io::Result<Vec<String>> {
 /// The machine's target triple. Naming it keeps the flags away from build scripts and macros,
 /// which could not be linked with them.
 fn host() -> Result<String, String> {
-    let output = Command::new("rustc").arg("-vV").output();
-    let output = output.map_err(|error| format!("rustc: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = output(Command::new("rustc").arg("-vV"))?;
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned)
         .ok_or_else(|| "rustc does not tell its host".to_owned())
 }
 
-fn build(folder: &Path, host: &str, target: Option<&str>) -> Result<(), String> {
-    let mut cargo = Command::new("cargo");
-    cargo
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--target",
-            host,
-            "--manifest-path",
-        ])
-        .arg(folder.join("Cargo.toml"))
+fn build(host: &str, target: Option<&str>) -> Result<(), String> {
+    let mut build = cargo(&[
+        "build",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--target",
+        host,
+    ]);
+    build
+        .args(["--manifest-path", "fuzz/Cargo.toml"])
         .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\u{1f}"));
     if let Some(target) = target {
-        cargo.args(["--bin", target]);
+        build.args(["--bin", target]);
     }
-    match cargo.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(_) => Err("the fuzz targets cannot be built".to_owned()),
-        Err(error) => Err(format!("cargo: {error}")),
-    }
+    command::run(&mut build)
 }
 
 /// Runs a target on what it has found in earlier runs and on its seeds.
-fn run_target(folder: &Path, target: &str, binary: &Path, seconds: u64) -> Result<(), String> {
+fn run_target(folder: &Path, target: &str, binary: &Path, seconds: u32) -> Result<(), String> {
     let corpus = folder.join("corpus").join(target);
     let artifacts = folder.join("artifacts").join(target);
     for made in [&corpus, &artifacts] {

@@ -1,28 +1,52 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask test`, `bench` and `fuzz`.
 
+mod command;
 mod fuzz;
+mod licences;
+mod packages;
+mod test;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("test") => test(),
-        Some("fuzz") => fuzz::run(std::env::args().skip(2)),
-        _ => {
-            eprintln!("usage: cargo xtask test|fuzz");
-            ExitCode::from(2)
-        }
-    }
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
 }
 
-fn test() -> ExitCode {
-    let steps: [&[&str]; 2] = [&["fmt", "--all", "--check"], &["test", "--workspace"]];
-    for step in steps {
-        println!("== cargo {}", step.join(" "));
-        match Command::new("cargo").args(step).status() {
-            Ok(status) if status.success() => {}
-            _ => return ExitCode::FAILURE,
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything that must pass: formatting, lints, documentation, licences, tests, the tests
+    /// with real clients, and a short fuzzing run. Installs the Debian packages it needs.
+    Test {
+        /// Run the steps whose names contain this only.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
+    /// Run the fuzz targets, or one of them.
+    Fuzz {
+        /// How long each target runs, in seconds.
+        #[arg(long, value_name = "N", default_value_t = fuzz::SECONDS)]
+        seconds: u32,
+        /// The target: a file of fuzz/fuzz_targets.
+        target: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Test { only } => test::run_steps(only.as_deref()),
+        Command::Fuzz { seconds, target } => fuzz::run(target.as_deref(), seconds),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }
