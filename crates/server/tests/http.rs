@@ -49,6 +49,9 @@ async fn a_prefix_moves_the_api() {
     assert_eq!(server.get(&reply.location()).await.body, b"x");
 }
 
+/// Headers of a request.
+type Headers = &'static [(&'static str, &'static str)];
+
 /// `http.host` and `http.relativeurls`, and without them what a proxy in front says.
 #[tokio::test]
 async fn clients_are_told_addresses_that_they_can_reach() {
@@ -60,7 +63,7 @@ async fn clients_are_told_addresses_that_they_can_reach() {
         relative_urls: true,
         ..quiet()
     };
-    let cases: [(Options, &[(&str, &str)], &str); 9] = [
+    let cases: [(Options, Headers, &str); 9] = [
         (
             quiet(),
             &[("host", "r.example:5000")],
