@@ -101,11 +101,11 @@ async fn a_repository_without_tags_lists_none() {
     }
 }
 
-/// `tags.maxtags`: longer lists are cut, with a `Link`.
+/// `tags.maxtags`: who asks for more at once gets pages; who does not say gets all.
 #[tokio::test]
 async fn tags_are_limited() {
     let options = Options {
-        tags_max: Some(2),
+        tags_max: 2,
         ..quiet()
     };
     let server = Running::start(Store::Memory, deleting(), options).await;
@@ -113,10 +113,20 @@ async fn tags_are_limited() {
     for tag in ["b", "c", "d", "e"] {
         assert_eq!(server.push_manifest("max", tag, &image).await.status, 201);
     }
-    for path in ["/v2/max/tags/list", "/v2/max/tags/list?n=100"] {
-        let all = pages(&server, path, "tags", 2).await;
-        assert_eq!(all, ["a", "b", "c", "d", "e"]);
-    }
+    let all = ["a", "b", "c", "d", "e"];
+    assert_eq!(
+        pages(&server, "/v2/max/tags/list?n=100", "tags", 2).await,
+        all
+    );
+    assert_eq!(
+        pages(&server, "/v2/max/tags/list?n=1", "tags", 1).await,
+        all
+    );
+    let reply = server.get("/v2/max/tags/list").await;
+    assert_eq!(
+        (reply.json()["tags"].clone(), reply.get("link")),
+        (json!(all), None)
+    );
 }
 
 /// Docker's catalog: every repository, nested ones too, in order.
