@@ -377,3 +377,57 @@ proptest! {
         let _ = read(LEAST, &[(&format!("REGISTRY_{name}"), "x")]);
     }
 }
+
+/// The text of a file of the repository.
+fn repository_file(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    std::fs::read_to_string(root.join(path)).unwrap()
+}
+
+#[test]
+fn the_examples_start() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/config");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let loaded = load(&entry.unwrap().path(), []).unwrap();
+        assert_eq!((loaded.warnings, loaded.problems), (vec![], vec![]));
+        files += 1;
+    }
+    assert!(files >= 4);
+}
+
+#[test]
+fn the_documentation_shows_the_defaults_and_names_every_key_that_works() {
+    let page = repository_file("docs/configuration.md");
+    assert!(page.contains(&format!("```yaml\n{DEFAULTS}```")));
+    let mut config = serde_json::to_value(defaults([]).unwrap().config).unwrap();
+    let sections = config.as_object_mut().unwrap();
+    for section in ["auth", "redis", "notifications", "proxy", "policy"] {
+        sections.remove(section);
+    }
+    let mut keys = Vec::new();
+    leaves(&config, "", &mut keys);
+    assert!(keys.len() > 40, "{keys:?}");
+    for key in keys {
+        let refused = ["http.tls", "http.debug"]
+            .iter()
+            .any(|above| key.starts_with(above));
+        assert!(refused || page.contains(&format!("`{key}`")), "{key}");
+    }
+}
+
+fn leaves(value: &serde_json::Value, path: &str, keys: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(entries) => {
+            for (key, value) in entries {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                leaves(value, &path, keys);
+            }
+        }
+        _ => keys.push(path.to_owned()),
+    }
+}
