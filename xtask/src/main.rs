@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask test`, `bench` and `fuzz`.
 
 mod command;
+mod fuzz;
 mod licences;
 mod packages;
 mod test;
@@ -26,11 +27,20 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
+    /// Run the fuzz targets, or one of them.
+    Fuzz {
+        /// How long each target runs, in seconds.
+        #[arg(long, value_name = "N", default_value_t = fuzz::SECONDS)]
+        seconds: u32,
+        /// The target: a file of fuzz/fuzz_targets.
+        target: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test { only } => test::run_steps(only.as_deref()),
+        Command::Fuzz { seconds, target } => fuzz::run(target.as_deref(), seconds),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

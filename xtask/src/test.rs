@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use crate::command::{cargo, run};
-use crate::{licences, packages};
+use crate::{fuzz, licences, packages};
 
 /// A step's name, and what it does.
 type Step = (&'static str, fn() -> Result<(), String>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("packages", packages::install),
     ("formatting", formatting),
     ("lints", lints),
@@ -17,6 +17,7 @@ const STEPS: [Step; 8] = [
     ("build", build),
     ("tests", tests),
     ("real clients", real_clients),
+    ("fuzzing", fuzzing),
 ];
 
 /// Runs the steps, or those whose names contain `only`, and ends with the first that fails.
@@ -78,4 +79,8 @@ fn tests() -> Result<(), String> {
 
 fn real_clients() -> Result<(), String> {
     run(&mut cargo(&["test", "--locked", "-p", "wharfinger-e2e"]))
+}
+
+fn fuzzing() -> Result<(), String> {
+    fuzz::run(None, fuzz::SECONDS)
 }

@@ -203,7 +203,6 @@ impl Sink {
     }
 
     /// The content, when all of it is in memory; else the sink again.
-    #[expect(clippy::result_large_err, reason = "both are this sink, moved on")]
     pub(super) fn into_memory(self) -> Result<(Bytes, Held), Self> {
         match self.data {
             Data::Memory(kept) => {
