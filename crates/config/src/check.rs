@@ -154,7 +154,8 @@ impl Checker<'_> {
             ),
         }
         let prefix = &http.prefix;
-        if !prefix.is_empty() && !(prefix.starts_with('/') && prefix.ends_with('/')) {
+        let framed = prefix.starts_with('/') && prefix.ends_with('/');
+        if !framed && !prefix.is_empty() {
             self.wrong(
                 "http.prefix",
                 format!("{prefix:?} must begin and end with a slash, like /registry/"),
@@ -222,7 +223,7 @@ impl Checker<'_> {
                 self.not_built(&format!("log.hooks[{index}]"), "hooks of the log are");
             }
         }
-        for (name, _) in &config.reporting {
+        for name in config.reporting.keys() {
             let key = format!("reporting.{name}");
             let message = "error reporting to outside services does not exist, as in Distribution \
                            3; without this key the registry starts";

@@ -118,11 +118,6 @@ impl Registry {
         self.shared.read_only.store(read_only, Ordering::Relaxed);
     }
 
-    /// Whether schema 1 manifests may be pushed.
-    pub fn accepts_schema1(&self) -> bool {
-        self.shared.options.schema1_push
-    }
-
     /// Whether the store can be reached.
     ///
     /// # Errors

@@ -138,15 +138,6 @@ where
     let manifest = read(request, body).await?;
     let manifest = Manifest::parse(content_type, manifest)
         .map_err(|error| ApiError::from(RegistryError::from(error)))?;
-    let is_schema1 = matches!(
-        manifest.media_type(),
-        media_type::SCHEMA1_MANIFEST | media_type::SCHEMA1_SIGNED_MANIFEST
-    );
-    if is_schema1 && !app.registry.accepts_schema1() {
-        let detail =
-            "schema 1 manifests are not accepted; compatibility.schema1.enabled allows them";
-        return Err(ApiError::with(Code::MANIFEST_INVALID, detail));
-    }
     let (digest, tags) = match reference {
         Reference::Tag(tag) => (Digest::canonical(manifest.payload()), vec![tag.clone()]),
         Reference::Digest(digest) => (*digest, tag_parameters(request)?),
