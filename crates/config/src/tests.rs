@@ -198,7 +198,7 @@ fn errors_say_where_and_what_would_be_right() {
         ),
         (
             "version: 0.1\nstorage:\n  inmemory:\n  filesystem:\n    rootdirectory: /x\n",
-            "config.yml:3:3: storage: there must be one driver, but there are filesystem and \
+            "config.yml:2:1: storage: there must be one driver, but there are filesystem and \
              inmemory",
         ),
         (

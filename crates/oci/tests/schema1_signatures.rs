@@ -13,6 +13,9 @@ use wharfinger_oci::manifest::ManifestError;
 use wharfinger_oci::media_type;
 use wharfinger_oci::schema1::{MAX_SIGNATURES, SignatureError, SigningKey, assemble, sign};
 
+/// Changes a member of a signature.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
 fn refused(signed: &Bytes) -> SignatureError {
     match parse(signed) {
         Err(ManifestError::Unverified(error)) => error,
@@ -225,11 +228,11 @@ fn signatures_are_bounded_in_number() {
 
 #[test]
 fn a_key_that_is_not_what_it_says_is_refused() {
-    let jwk = |change: &dyn Fn(&mut Value)| {
+    let jwk = |change: Change<'_>| {
         let changed = with_signature(&one(), |signature| change(&mut signature["header"]["jwk"]));
         refused(&changed)
     };
-    let cases: [(&dyn Fn(&mut Value), &str); 11] = [
+    let cases: [(Change<'_>, &str); 11] = [
         (&|jwk| jwk["kid"] = "AAAA".into(), "kid"),
         (&|jwk| jwk["kid"] = 7.into(), "kid"),
         (&|jwk| jwk["kty"] = "oct".into(), "kty"),
@@ -289,7 +292,7 @@ fn an_algorithm_must_be_one_of_the_key() {
 
 #[test]
 fn a_chain_must_be_of_certificates_and_agree_with_the_key() {
-    let chain = |change: &dyn Fn(&mut Value)| {
+    let chain = |change: Change<'_>| {
         let changed = with_signature(&fixture("x5c-ec.json"), |s| change(&mut s["header"]));
         refused(&changed)
     };

@@ -306,6 +306,8 @@ async fn the_layout_of_2_1_0_is_served_and_deleted() {
             let got = repository.manifests().get(&revision).await;
             assert!(matches!(got, Err(Error::ManifestUnknown(_))), "{got:?}");
             assert!(repository.tags().get(&tag("latest")).await.is_err());
+            let kept = repository.signatures().get(&revision).await.unwrap();
+            assert!(kept.is_empty());
         }
     })
     .await;
