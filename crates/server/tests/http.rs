@@ -430,3 +430,32 @@ async fn stopping_does_not_wait_forever() {
     let stopped = tokio::time::timeout(Duration::from_secs(10), server.stop());
     stopped.await.expect("the server stops in time").unwrap();
 }
+
+/// RFC 9112, section 3.2: every form of a request's target.
+#[tokio::test]
+async fn every_form_of_target_is_understood() {
+    let server = server().await;
+    let absolute =
+        Request::post("http://hub.example:81/v2/a/blobs/uploads/").header("host", "other");
+    let reply = server.send(absolute).await;
+    assert_eq!(reply.status, 202, "{reply:?}");
+    // The target counts, not `Host` (section 3.2.2).
+    let location = reply.get("location").unwrap();
+    assert!(
+        location.starts_with("http://hub.example:81/v2/a/blobs/uploads/"),
+        "{location}"
+    );
+    for (method, target) in [
+        ("OPTIONS", "*"),
+        ("CONNECT", "hub.example:81"),
+        ("GET", "http://hub.example"),
+    ] {
+        let mut connection = server.connect().await;
+        connection
+            .write(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .await;
+        let reply = connection.reply(false).await.expect("it is answered");
+        assert!(reply.status < 500, "{method} {target}: {reply:?}");
+    }
+    assert_eq!(server.get("/v2/").await.status, 200);
+}
