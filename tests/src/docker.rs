@@ -23,11 +23,15 @@ impl Docker {
         let home = home.join("docker");
         fs::create_dir_all(&home).expect("a folder can be made");
         let socket = home.join("docker.sock");
+        let config = home.join("daemon.json");
+        fs::write(&config, "{}").expect("a configuration can be written");
         let mut command = Command::new("dockerd");
         command
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
             .args(["--storage-driver=vfs", "--insecure-registry=127.0.0.0/8"])
-            .args(["--config-file", "/dev/null", "--data-root"])
+            .arg("--config-file")
+            .arg(config)
+            .arg("--data-root")
             .arg(home.join("data"))
             .arg("--exec-root")
             .arg(home.join("exec"))
