@@ -29,12 +29,16 @@ pub fn digest(bytes: &[u8]) -> String {
     hasher.finish().to_string()
 }
 
-/// A folder that is removed when it is dropped.
+/// A folder that is removed when it is dropped, unless `WHARFINGER_E2E_KEEP` is set: then it stays,
+/// for somebody to look at.
 ///
 /// # Panics
 /// When it cannot be made.
 pub fn folder() -> TempDir {
-    let folder = tempfile::Builder::new().prefix("wharfinger-e2e-").tempdir();
+    let folder = tempfile::Builder::new()
+        .prefix("wharfinger-e2e-")
+        .disable_cleanup(std::env::var_os("WHARFINGER_E2E_KEEP").is_some())
+        .tempdir();
     folder.expect("a temporary folder can be made")
 }
 
