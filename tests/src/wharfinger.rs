@@ -16,8 +16,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where its configuration and its log are written.
     pub home: PathBuf,
-    /// More YAML, at the top level of the configuration.
-    pub extra: String,
+    /// Whether it refuses everything that writes.
+    pub read_only: bool,
     /// Run it as this user and group, without any privilege.
     pub user: Option<u32>,
 }
@@ -32,7 +32,7 @@ impl Config {
         Self {
             data: home.join("data"),
             home: home.to_owned(),
-            extra: String::new(),
+            read_only: false,
             user: None,
         }
     }
@@ -53,9 +53,10 @@ impl Config {
         let text = format!(
             "version: 0.1\n\
              storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
-             http:\n  addr: 127.0.0.1:0\n  secret: {SECRET}\n{}",
+             \x20 maintenance:\n    readonly:\n      enabled: {}\n\
+             http:\n  addr: 127.0.0.1:0\n  secret: {SECRET}\n",
             self.data.display(),
-            self.extra
+            self.read_only
         );
         fs::write(&file, text).expect("a configuration can be written");
         let mut command = match self.user {
