@@ -50,7 +50,11 @@ where
     if let Some(digest) = query.get("digest") {
         let digest = parse_digest(&digest)?;
         let mut upload = blobs.create(digest.algorithm())?;
-        append(&mut upload, request, body).await?;
+        if let Err(failure) = append(&mut upload, request, body).await {
+            // No client was told of this upload, so none can come back to it.
+            upload.cancel().await?;
+            return Err(failure.into());
+        }
         let descriptor = upload.commit(&digest).await?;
         return Ok(created(app, request, name, &descriptor));
     }
