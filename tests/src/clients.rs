@@ -53,9 +53,22 @@ impl Skopeo {
 
 /// `skopeo copy` of everything in an image, as it is.
 pub fn copy(from: &str, to: &str) -> Command {
+    let mut command = transfer(from, to);
+    command.arg("--preserve-digests");
+    command
+}
+
+/// `skopeo copy` of everything in an image, in another format: `oci` or `v2s2`.
+pub fn convert(from: &str, to: &str, format: &str) -> Command {
+    let mut command = transfer(from, to);
+    command.args(["--format", format]);
+    command
+}
+
+fn transfer(from: &str, to: &str) -> Command {
     let mut command = Command::new("skopeo");
     command
-        .args(["copy", "--all", "--preserve-digests", "--quiet"])
+        .args(["copy", "--all", "--quiet"])
         .args(["--src-tls-verify=false", "--dest-tls-verify=false"])
         .args([from, to]);
     command

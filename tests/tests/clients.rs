@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::json;
-use wharfinger_e2e::clients::{Client, ContainersStorage, Skopeo, copy};
+use wharfinger_e2e::clients::{Client, ContainersStorage, Skopeo, convert, copy};
 use wharfinger_e2e::containerd::Containerd;
 use wharfinger_e2e::docker::Docker;
 use wharfinger_e2e::image::{
@@ -146,15 +146,11 @@ fn an_index_is_pushed_and_pulled_whole_and_by_platform() {
 
     // Docker's own format of the same.
     let list = server.image("multi:docker");
-    let mut convert = copy(&format!("docker://{image}"), &format!("docker://{list}"));
-    let program = convert.get_program().to_owned();
-    let arguments: Vec<_> = convert
-        .get_args()
-        .filter(|argument| *argument != "--preserve-digests")
-        .map(ToOwned::to_owned)
-        .collect();
-    convert = std::process::Command::new(program);
-    run(convert.args(arguments).args(["--format", "v2s2"]));
+    run(&mut convert(
+        &format!("docker://{image}"),
+        &format!("docker://{list}"),
+        "v2s2",
+    ));
     let answer = http.get("/v2/multi/manifests/docker");
     assert_eq!(answer.header("content-type"), Some(DOCKER_LIST));
     for nested in answer.json()["manifests"].as_array().unwrap() {
