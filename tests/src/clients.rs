@@ -5,10 +5,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::containerd::Containerd;
+use crate::docker::Docker;
 use crate::process::{output, run};
 
+/// All of them, each with everything it keeps in a folder.
+///
+/// # Panics
+/// With its log, when one does not start.
+pub fn all(home: &Path) -> Vec<Box<dyn Client>> {
+    vec![
+        Box::new(Skopeo::new(home)),
+        Box::new(ContainersStorage::buildah(home)),
+        Box::new(ContainersStorage::podman(home)),
+        Box::new(Docker::start(home)),
+        Box::new(Containerd::start(home)),
+    ]
+}
+
 /// A client of registries, with its own store of images.
-pub trait Client: Debug {
+pub trait Client: Debug + Send + Sync {
     /// What it is called.
     fn name(&self) -> &str;
 
@@ -19,6 +35,10 @@ pub trait Client: Debug {
     /// Pushes an image that was pulled as `from` to `to`, and gives the digest of the manifest as
     /// the client made it.
     fn push(&self, from: &str, to: &str) -> String;
+
+    /// The command that pushes an image that was pulled as `from`: for a test that does not let it
+    /// come to its end.
+    fn push_command(&self, from: &str, to: &str) -> Command;
 
     /// Removes all images from its store, so that the next pull transfers every byte.
     fn forget(&self);
@@ -85,6 +105,10 @@ impl Client for Skopeo {
 
     fn push(&self, from: &str, to: &str) -> String {
         self.copy_and_digest(&self.kept(from), &format!("docker://{to}"))
+    }
+
+    fn push_command(&self, from: &str, to: &str) -> Command {
+        copy(&self.kept(from), &format!("docker://{to}"))
     }
 
     fn forget(&self) {
@@ -170,6 +194,13 @@ impl Client for ContainersStorage {
             .arg(format!("docker://{to}")));
         let digest = fs::read_to_string(file.path()).expect("it was written");
         digest.trim().to_owned()
+    }
+
+    fn push_command(&self, from: &str, to: &str) -> Command {
+        let mut command = self.command();
+        command.args(["push", "--quiet", "--tls-verify=false", from]);
+        command.arg(format!("docker://{to}"));
+        command
     }
 
     fn forget(&self) {

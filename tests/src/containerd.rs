@@ -84,9 +84,15 @@ impl Client for Containerd {
     }
 
     fn push(&self, from: &str, to: &str) -> String {
-        run(self.command().args(["images", "tag", "--force", from, to]));
-        run(self.command().args(["images", "push", "--plain-http", to]));
+        run(&mut self.push_command(from, to));
         self.digest(to)
+    }
+
+    fn push_command(&self, from: &str, to: &str) -> Command {
+        run(self.command().args(["images", "tag", "--force", from, to]));
+        let mut command = self.command();
+        command.args(["images", "push", "--plain-http", to]);
+        command
     }
 
     fn forget(&self) {

@@ -68,8 +68,14 @@ impl Client for Docker {
     }
 
     fn push(&self, from: &str, to: &str) -> String {
+        digest_in(&run(&mut self.push_command(from, to)))
+    }
+
+    fn push_command(&self, from: &str, to: &str) -> Command {
         run(self.command().args(["tag", from, to]));
-        digest_in(&run(self.command().args(["push", to])))
+        let mut command = self.command();
+        command.args(["push", to]);
+        command
     }
 
     fn forget(&self) {

@@ -5,23 +5,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::json;
-use wharfinger_e2e::clients::{Client, ContainersStorage, Skopeo, convert, copy};
-use wharfinger_e2e::containerd::Containerd;
-use wharfinger_e2e::docker::Docker;
+use wharfinger_e2e::clients::{Client, ContainersStorage, all, convert, copy};
 use wharfinger_e2e::image::{
     DOCKER_LIST, DOCKER_MANIFEST, INDEX, Layout, MANIFEST, descriptor, manifest,
 };
 use wharfinger_e2e::{Wharfinger, debian, folder, run};
-
-fn clients(home: &Path) -> Vec<Box<dyn Client>> {
-    vec![
-        Box::new(Skopeo::new(home)),
-        Box::new(ContainersStorage::buildah(home)),
-        Box::new(ContainersStorage::podman(home)),
-        Box::new(Docker::start(home)),
-        Box::new(Containerd::start(home)),
-    ]
-}
 
 /// A multi-platform index of images with layers in common, as skopeo's source.
 fn small_index(home: &Path) -> String {
@@ -49,7 +37,7 @@ fn what_each_client_pushes_each_client_pulls() {
     let home = folder();
     let server = Wharfinger::start(home.path());
     let layout = small_index(home.path());
-    let clients = clients(home.path());
+    let clients = all(home.path());
     let origin = server.image("origin:amd64");
     run(&mut copy(
         &format!("{layout}:amd64"),
@@ -66,6 +54,14 @@ fn what_each_client_pushes_each_client_pulls() {
         let name = format!("pushed/by/{}", client.name());
         let pushed = client.push(&origin, &server.image(&format!("{name}:1")));
         assert_eq!(pushed, server.http().digest(&name, "1"), "{client:?}");
+        // The Engine pushes what it made itself in its own format.
+        let format = if client.name() == "docker" {
+            DOCKER_MANIFEST
+        } else {
+            MANIFEST
+        };
+        let answer = server.http().get(&format!("/v2/{name}/manifests/1"));
+        assert_eq!(answer.header("content-type"), Some(format), "{client:?}");
     }
     for puller in &clients {
         for pusher in &clients {
@@ -85,7 +81,7 @@ fn debian_goes_from_hand_to_hand() {
     let server = Wharfinger::start(home.path());
     let mut image = server.image("debian/0:stable");
     run(&mut copy(debian::image(), &format!("docker://{image}")));
-    for (hand, client) in clients(home.path()).iter().enumerate() {
+    for (hand, client) in all(home.path()).iter().enumerate() {
         let pulled = client.pull(&image);
         assert_eq!(
             pulled,
@@ -159,7 +155,7 @@ fn an_index_is_pushed_and_pulled_whole_and_by_platform() {
         assert_eq!(answer.header("content-type"), Some(DOCKER_MANIFEST));
     }
 
-    for client in clients(home.path()) {
+    for client in all(home.path()) {
         for tag in ["1", "docker"] {
             client.pull(&server.image(&format!("multi:{tag}")));
             client.forget();

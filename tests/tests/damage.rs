@@ -3,9 +3,10 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
+use wharfinger_e2e::clients::copy;
 use wharfinger_e2e::http::Answer;
 use wharfinger_e2e::image::{MANIFEST, manifest};
-use wharfinger_e2e::{Wharfinger, digest, folder, noise};
+use wharfinger_e2e::{Wharfinger, digest, folder, noise, output};
 
 /// A repository with one image in it.
 struct Image {
@@ -80,6 +81,14 @@ fn damaged(harm: impl FnOnce(&Wharfinger, &Image), then: impl FnOnce(&Wharfinger
     harm(&server, &image);
     server.start_again();
     then(&server, &image);
+    // What was mended is mended on disk, not in a cache.
+    let served = image.get_layer(&server).status;
+    server.stop();
+    server.start_again();
+    assert_eq!(image.get_layer(&server).status, served);
+    if served == 200 {
+        image.assert_whole(&server);
+    }
     sound.assert_whole(&server);
     let catalog = server.http().get("/v2/_catalog").json();
     assert_eq!(
@@ -104,33 +113,40 @@ fn assert_refused(answer: &Answer) {
 
 #[test]
 fn a_truncated_blob_is_refused_and_mended_by_a_push() {
-    let harm = |server: &Wharfinger, image: &Image| {
-        let file = server.blob_file(&digest(&image.layer));
-        OpenOptions::new()
-            .write(true)
-            .open(file)
-            .unwrap()
-            .set_len(1000)
-            .unwrap();
-    };
-    damaged(harm, |server, image| {
-        let answer = image.get_layer(server);
-        // Its length is all that is known of it; what is served must not pass for the blob.
-        if answer.status == 200 {
-            assert_ne!(
-                answer.header("content-length"),
-                Some("1000"),
-                "{:?}",
-                answer.status
-            );
-        } else {
-            assert_refused(&answer);
-            assert_named(server, &server.blob_file(&digest(&image.layer)));
-        }
+    damaged(truncate(1000), |server, image| {
+        assert_refused(&image.get_layer(server));
+        assert_named(server, &server.blob_file(&digest(&image.layer)));
         server.http().push_blob(&image.name, &image.layer);
-        image.push_manifest(server);
         image.assert_whole(server);
     });
+}
+
+/// A large blob's length is only written in the manifests that refer to it: there the client finds
+/// that it was given too little.
+#[test]
+fn a_large_truncated_blob_is_found_by_the_client_and_mended_by_a_push() {
+    damaged(truncate(200_000), |server, image| {
+        let answer = image.get_layer(server);
+        assert!(answer.status != 200 || answer.body.len() == 200_000);
+        let folder = folder();
+        let pull = || {
+            let from = format!("docker://{}", server.image("library/harmed:1"));
+            let to = format!("dir:{}", folder.path().join("pulled").display());
+            output(&mut copy(&from, &to)).status
+        };
+        assert!(!pull().success());
+        server.http().push_blob(&image.name, &image.layer);
+        image.assert_whole(server);
+        assert!(pull().success());
+    });
+}
+
+fn truncate(length: u64) -> impl FnOnce(&Wharfinger, &Image) {
+    move |server, image| {
+        let file = server.blob_file(&digest(&image.layer));
+        let file = OpenOptions::new().write(true).open(file).unwrap();
+        file.set_len(length).unwrap();
+    }
 }
 
 #[test]

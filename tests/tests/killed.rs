@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use wharfinger_e2e::clients::copy;
+use wharfinger_e2e::clients::{all, copy};
 use wharfinger_e2e::http::with_digest;
 use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
 use wharfinger_e2e::process::Service;
@@ -28,28 +28,35 @@ fn a_push_that_was_killed_can_be_made_again() {
     let home = folder();
     let server = Wharfinger::start(home.path());
     let mut layout = Layout::create(&home.path().join("layout")).unwrap();
-    let layers = [1, 2].map(|seed| layout.layer(&[(seed, 250 * MIB)]).unwrap());
+    let layers = [1, 2].map(|seed| layout.layer(&[(seed, 120 * MIB)]).unwrap());
     let image = layout.image("amd64", &layers).unwrap();
     let source = layout.tag(&image, "1").unwrap();
-    let target = format!("docker://{}", server.image("killed:1"));
+    let origin = server.image("origin:1");
+    run(&mut copy(&source, &format!("docker://{origin}")));
 
-    let log = home.path().join("skopeo.log");
-    let mut client = Service::start(&mut copy(&source, &target), &log);
-    eventually("skopeo sends", || uploaded(&server, "killed") > 40 * MIB);
-    assert!(
-        client.ended().is_none(),
-        "it ended too soon: {}",
-        client.log()
-    );
-    client.kill();
-    let missing = server.http().get("/v2/killed/manifests/1");
-    assert_eq!(missing.status, 404, "half an image has a tag");
+    for client in all(home.path()) {
+        client.pull(&origin);
+        // A second server, for the first has all the layers.
+        let home = folder();
+        let server = Wharfinger::start(home.path());
+        let target = server.image("killed:1");
+        let log = home.path().join("client.log");
+        let mut push = Service::start(&mut client.push_command(&origin, &target), &log);
+        eventually("it sends", || uploaded(&server, "killed") > 10 * MIB);
+        assert!(push.ended().is_none(), "{client:?}: {}", push.log());
+        push.kill();
+        let missing = server.http().get("/v2/killed/manifests/1");
+        assert_eq!(missing.status, 404, "half an image has a tag");
 
-    run(&mut copy(&source, &target));
-    let pushed = server.http().digest("killed", "1");
-    assert_eq!(pushed, image["digest"].as_str().unwrap());
-    let back = home.path().join("back");
-    run(&mut copy(&target, &format!("dir:{}", back.display())));
+        let pushed = client.push(&origin, &target);
+        assert_eq!(pushed, server.http().digest("killed", "1"), "{client:?}");
+        let back = home.path().join("back");
+        run(&mut copy(
+            &format!("docker://{target}"),
+            &format!("dir:{}", back.display()),
+        ));
+        client.forget();
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use wharfinger_e2e::clients::{Client, ContainersStorage, Skopeo, copy};
+use wharfinger_e2e::clients::{Client, ContainersStorage, Skopeo, all, copy};
 use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
 use wharfinger_e2e::{Wharfinger, digest, folder, noise, run};
 
@@ -69,6 +69,40 @@ fn many_clients_push_and_pull_the_same_layers() {
         let size = std::fs::metadata(file).unwrap().len();
         assert_eq!(size, layer["size"].as_u64().unwrap());
     }
+}
+
+#[test]
+fn every_kind_of_client_pushes_and_pulls_at_once() {
+    let home = folder();
+    let server = Wharfinger::start(home.path());
+    let mut layout = Layout::create(&home.path().join("layout")).unwrap();
+    let layers = [1, 2, 3].map(|seed| layout.layer(&[(seed, 4_000_000)]).unwrap());
+    let image = layout.image("amd64", &layers).unwrap();
+    let source = layout.tag(&image, "1").unwrap();
+    let origin = server.image("origin:1");
+    run(&mut copy(&source, &format!("docker://{origin}")));
+    let clients = all(home.path());
+    thread::scope(|scope| {
+        for client in &clients {
+            let (server, origin) = (&server, &origin);
+            scope.spawn(move || {
+                for turn in 0..3 {
+                    let pulled = client.pull(origin);
+                    assert_eq!(pulled, server.http().digest("origin", "1"), "{client:?}");
+                    let tag = format!("{}-{turn}", client.name());
+                    let image = server.image(&format!("all/together:{tag}"));
+                    let pushed = client.push(origin, &image);
+                    let told = server.http().digest("all/together", &tag);
+                    assert_eq!(pushed, told, "{client:?}");
+                    client.forget();
+                    assert_eq!(client.pull(&image), told, "{client:?}");
+                    client.forget();
+                }
+            });
+        }
+    });
+    let tags = server.http().get("/v2/all/together/tags/list").json();
+    assert_eq!(tags["tags"].as_array().unwrap().len(), 15, "{tags}");
 }
 
 #[test]
