@@ -256,3 +256,16 @@ fn slow_clients_do_not_hold_up_others() {
             < 5
     });
 }
+
+#[test]
+fn a_client_that_never_finishes_its_head_is_let_go() {
+    let home = folder();
+    let server = Wharfinger::start(home.path());
+    let mut slow = std::net::TcpStream::connect(server.addr).unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(50)))
+        .unwrap();
+    slow.write_all(b"GET /v2/ HTTP/1.1\r\nHost: ").unwrap();
+    let mut answer = Vec::new();
+    // The server closes: were it to wait, the read would run into its timeout.
+    slow.read_to_end(&mut answer).unwrap();
+}
