@@ -111,7 +111,11 @@ async fn serve(config: &Config) -> Result<(), StartError> {
         Store::Memory(_) => None,
     };
     if let (Some(driver), false) = (&folder, read_only) {
-        driver.check().await?;
+        match driver.check().await {
+            // What is there can still be served, and room can come back.
+            Err(error) if error.is_no_space() => warn!(%error, "the store is full"),
+            checked => checked?,
+        }
     }
     let registry = Registry::new(store.driver(), registry_options)?;
     let listener = listen(&config.http.addr).await?;
