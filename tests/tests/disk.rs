@@ -124,6 +124,13 @@ fn a_full_disk_refuses_pushes_and_loses_nothing() {
     let refused = http.push_manifest("kept", "1", MANIFEST, &other);
     assert_eq!(refused.status, 507, "{refused:?}");
     assert_served(&server, "kept", &image);
+    // A server that starts now has something to serve.
+    server.stop();
+    server.start_again();
+    let http = server.http();
+    assert_served(&server, "kept", &image);
+    let refused = http.try_push_blob("kept", &noise(2, 1000)).unwrap();
+    assert_eq!(refused.status, 507, "{refused:?}");
 
     // Room again: the same server goes on, and so does the next.
     fs::remove_file(filler).unwrap();
