@@ -151,6 +151,8 @@ async fn serve(config: &Config) -> Result<(), StartError> {
 
 /// Listens on `host:port`; no host is every address of the machine, of both IP versions.
 async fn listen(addr: &str) -> Result<TcpListener, StartError> {
+    use std::io::ErrorKind::{AddrInUse, PermissionDenied};
+
     let listen = |source| StartError::Listen {
         addr: addr.to_owned(),
         source,
@@ -159,8 +161,8 @@ async fn listen(addr: &str) -> Result<TcpListener, StartError> {
         return TcpListener::bind(addr).await.map_err(listen);
     };
     match TcpListener::bind(format!("[::]:{port}")).await {
-        // A machine without IPv6.
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+        // A machine without IPv6 says so in more than one way.
+        Err(error) if !matches!(error.kind(), AddrInUse | PermissionDenied) => {
             TcpListener::bind(format!("0.0.0.0:{port}"))
                 .await
                 .map_err(listen)
