@@ -1,25 +1,42 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask test`, `bench` and `fuzz`.
 
-use std::process::{Command, ExitCode};
+mod command;
+mod licences;
+mod packages;
+mod test;
 
-fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("test") => test(),
-        _ => {
-            eprintln!("usage: cargo xtask test");
-            ExitCode::from(2)
-        }
-    }
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
 }
 
-fn test() -> ExitCode {
-    let steps: [&[&str]; 2] = [&["fmt", "--all", "--check"], &["test", "--workspace"]];
-    for step in steps {
-        println!("== cargo {}", step.join(" "));
-        match Command::new("cargo").args(step).status() {
-            Ok(status) if status.success() => {}
-            _ => return ExitCode::FAILURE,
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything that must pass: formatting, lints, documentation, licences, tests, the tests
+    /// with real clients, and a short fuzzing run. Installs the Debian packages it needs.
+    Test {
+        /// Run the steps whose names contain this only.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Test { only } => test::run_steps(only.as_deref()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }
