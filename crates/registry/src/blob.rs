@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tracing::warn;
 use wharfinger_oci::{Algorithm, Descriptor, Digest, RepositoryName, media_type};
 use wharfinger_storage::{Driver, Durability, Reader, RedirectRequest};
 
@@ -70,7 +71,8 @@ impl BlobStore {
         self.content.set(canonical, content);
     }
 
-    /// Stores small content whole, durably, unless it is there.
+    /// Stores small content whole, durably, unless it is there. What is there is read, so that a
+    /// push mends a file whose bytes were damaged: the size alone would not tell.
     ///
     /// `publishing` keeps others from building on it before it is durable.
     pub(crate) async fn put(
@@ -81,7 +83,16 @@ impl BlobStore {
         let canonical = Digest::canonical(&bytes);
         let size = bytes.len() as u64;
         let _publishing = publishing.exclusive(&canonical).await;
-        if self.stat(&canonical).await? != Some(size) {
+        let mut whole = self.stat(&canonical).await? == Some(size);
+        if whole && let Err(error) = self.get(&canonical).await {
+            match error {
+                Error::BlobUnknown(_) => {}
+                Error::Damaged { .. } => warn!(%error, "pushing it again mends it"),
+                error => return Err(error),
+            }
+            whole = false;
+        }
+        if !whole {
             let path = layout::blob_data(&canonical);
             self.driver.put(&path, bytes, Durability::Machine).await?;
         }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use support::{append, content, name, push, registry, with};
 use wharfinger_oci::{Algorithm, Digest};
-use wharfinger_registry::{Content, Error, Options, Repository, layout};
-use wharfinger_storage::Driver;
+use wharfinger_registry::{Content, Error, Options, Registry, Repository, layout};
+use wharfinger_storage::{Driver, Durability};
 
 const LARGE: usize = 3_500_000;
 
@@ -308,4 +308,18 @@ async fn a_read_only_registry_takes_nothing() {
     assert!(matches!(delete, Err(Error::ReadOnly)));
     registry.set_read_only(false);
     assert!(repository.blobs().create(Algorithm::Sha256).is_ok());
+}
+
+#[tokio::test]
+async fn a_push_mends_small_content_whose_bytes_were_damaged() {
+    let (registry, driver) = registry();
+    let bytes = content(1, 500);
+    let digest = push(&registry.repository(&name("a")), &bytes).await.digest;
+    // Of the same length: only its digest tells.
+    let other = content(2, 500);
+    let path = layout::blob_data(&digest);
+    driver.put(&path, other, Durability::Machine).await.unwrap();
+    let fresh = Registry::new(driver.clone(), Options::default()).unwrap();
+    push(&fresh.repository(&name("b")), &bytes).await;
+    assert_eq!(driver.get(&path).await.unwrap(), bytes);
 }

@@ -111,7 +111,11 @@ async fn serve(config: &Config) -> Result<(), StartError> {
         Store::Memory(_) => None,
     };
     if let (Some(driver), false) = (&folder, read_only) {
-        driver.check().await?;
+        match driver.check().await {
+            // What is there can still be served, and room can come back.
+            Err(error) if error.is_no_space() => warn!(%error, "the store is full"),
+            checked => checked?,
+        }
     }
     let registry = Registry::new(store.driver(), registry_options)?;
     let listener = listen(&config.http.addr).await?;
@@ -147,6 +151,8 @@ async fn serve(config: &Config) -> Result<(), StartError> {
 
 /// Listens on `host:port`; no host is every address of the machine, of both IP versions.
 async fn listen(addr: &str) -> Result<TcpListener, StartError> {
+    use std::io::ErrorKind::{AddrInUse, PermissionDenied};
+
     let listen = |source| StartError::Listen {
         addr: addr.to_owned(),
         source,
@@ -155,8 +161,8 @@ async fn listen(addr: &str) -> Result<TcpListener, StartError> {
         return TcpListener::bind(addr).await.map_err(listen);
     };
     match TcpListener::bind(format!("[::]:{port}")).await {
-        // A machine without IPv6.
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+        // A machine without IPv6 says so in more than one way.
+        Err(error) if !matches!(error.kind(), AddrInUse | PermissionDenied) => {
             TcpListener::bind(format!("0.0.0.0:{port}"))
                 .await
                 .map_err(listen)

@@ -1,0 +1,62 @@
+//! Debian's `docker-registry`: CNCF Distribution.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use crate::http::Http;
+use crate::process::Service;
+use crate::wharfinger::SECRET;
+
+/// A running Distribution.
+#[derive(Debug)]
+pub struct Distribution {
+    /// Its process.
+    pub service: Service,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+impl Distribution {
+    /// Starts it on a data folder, with what it needs besides in `home`.
+    ///
+    /// # Panics
+    /// With its log, when it does not start.
+    pub fn start(home: &Path, data: &Path) -> Self {
+        let addr = free_address();
+        let file = home.join("distribution.yml");
+        let text = format!(
+            "version: 0.1\n\
+             log:\n  level: warn\n\
+             storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
+             http:\n  addr: {addr}\n  secret: {SECRET}\n",
+            data.display()
+        );
+        fs::write(&file, text).expect("a configuration can be written");
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(file);
+        let mut service = Service::start(&mut command, &home.join("distribution.log"));
+        service.wait_until(|_| TcpStream::connect(addr).ok());
+        Self { service, addr }
+    }
+
+    /// Requests to it.
+    pub fn http(&self) -> Http {
+        Http(self.addr)
+    }
+
+    /// The name of an image in it, as clients write it.
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.addr)
+    }
+}
+
+/// An address on which nobody listens, for programs that cannot say which one they took.
+///
+/// # Panics
+/// When there is none left.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound")
+}

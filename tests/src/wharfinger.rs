@@ -1,0 +1,214 @@
+//! Wharfinger's own process.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::http::Http;
+use crate::process::Service;
+
+/// What a server under test is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its data folder.
+    pub data: PathBuf,
+    /// Where its configuration and its log are written.
+    pub home: PathBuf,
+    /// Whether it refuses everything that writes.
+    pub read_only: bool,
+    /// Run it as this user and group, without any privilege.
+    pub user: Option<u32>,
+}
+
+/// The secret that signs the uploads of every server under test, so that another one of any kind
+/// can go on with them.
+pub const SECRET: &str = "a secret shared by all servers of a test";
+
+impl Config {
+    /// Data in `home/data`, all else in `home`.
+    pub fn new(home: &Path) -> Self {
+        Self {
+            data: home.join("data"),
+            home: home.to_owned(),
+            read_only: false,
+            user: None,
+        }
+    }
+
+    /// Data elsewhere.
+    #[must_use]
+    pub fn data(mut self, data: &Path) -> Self {
+        data.clone_into(&mut self.data);
+        self
+    }
+
+    /// Starts the process and does not wait for it to listen.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn(&self) -> Service {
+        let file = self.home.join("wharfinger.yml");
+        let text = format!(
+            "version: 0.1\n\
+             storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
+             \x20 maintenance:\n    readonly:\n      enabled: {}\n\
+             http:\n  addr: 127.0.0.1:0\n  secret: {SECRET}\n",
+            self.data.display(),
+            self.read_only
+        );
+        fs::write(&file, text).expect("a configuration can be written");
+        let mut command = match self.user {
+            None => Command::new(binary()),
+            Some(user) => {
+                // A copy, because the user may not be let into the folder it was built in.
+                let copy = self.home.join("wharfinger");
+                fs::copy(binary(), &copy).expect("the binary can be copied");
+                let mut command = Command::new("setpriv");
+                command
+                    .args([&format!("--reuid={user}"), &format!("--regid={user}")])
+                    .args(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
+                    .arg(copy);
+                command
+            }
+        };
+        command.arg("serve").arg(file);
+        command.args(["--addr", "127.0.0.1:0"]);
+        command.current_dir(&self.home);
+        Service::start(&mut command, &self.log())
+    }
+
+    /// Starts the server and waits until it listens.
+    ///
+    /// # Panics
+    /// With its log, when it does not.
+    pub fn start(&self) -> Wharfinger {
+        let before = fs::metadata(self.log()).map_or(0, |log| log.len());
+        let mut service = self.spawn();
+        let addr = service.wait_until(|service| {
+            let log = service.log();
+            let (_, rest) = log[usize::try_from(before).ok()?..].split_once("http://")?;
+            let (addr, _) = rest.split_once(|c: char| !(c.is_ascii_digit() || ".:".contains(c)))?;
+            addr.parse().ok()
+        });
+        Wharfinger {
+            service,
+            addr,
+            config: self.clone(),
+        }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home.join("wharfinger.log")
+    }
+}
+
+/// A running server; dereferences to its process.
+#[derive(Debug)]
+pub struct Wharfinger {
+    service: Service,
+    /// Where it listens.
+    pub addr: SocketAddr,
+    config: Config,
+}
+
+impl Wharfinger {
+    /// A server with its data and everything else in `home`.
+    ///
+    /// # Panics
+    /// With its log, when it does not start.
+    pub fn start(home: &Path) -> Self {
+        Config::new(home).start()
+    }
+
+    /// Starts another one with the same configuration after this one has ended, on another port.
+    ///
+    /// # Panics
+    /// With its log, when it does not start.
+    pub fn start_again(&mut self) {
+        self.service.wait();
+        *self = self.config.start();
+    }
+
+    /// Requests to it.
+    pub fn http(&self) -> Http {
+        Http(self.addr)
+    }
+
+    /// The name of an image in it, as clients write it.
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.addr)
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> &Path {
+        &self.config.data
+    }
+
+    /// The file of a blob in its data folder.
+    pub fn blob_file(&self, digest: &str) -> PathBuf {
+        let (algorithm, hex) = digest.split_once(':').expect("a digest has a colon");
+        let folder = format!("docker/registry/v2/blobs/{algorithm}/{}/{hex}", &hex[..2]);
+        self.config.data.join(folder).join("data")
+    }
+
+    /// The folder of a repository in its data folder.
+    pub fn repository(&self, name: &str) -> PathBuf {
+        let folder = format!("docker/registry/v2/repositories/{name}");
+        self.config.data.join(folder)
+    }
+
+    /// The most memory it ever had resident, in bytes (`VmHWM`, proc_pid_status(5)).
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib: Option<u64> = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        kib.unwrap_or_else(|| panic!("no VmHWM in {status}")) * 1024
+    }
+
+    /// What its open file handles lead to.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let handles = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
+        let handles = handles.filter_map(|handle| fs::read_link(handle.ok()?.path()).ok());
+        handles.collect()
+    }
+}
+
+impl Deref for Wharfinger {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
+    }
+}
+
+impl DerefMut for Wharfinger {
+    fn deref_mut(&mut self) -> &mut Service {
+        &mut self.service
+    }
+}
+
+/// The binary: `WHARFINGER_BIN`, or the release build of this workspace.
+///
+/// # Panics
+/// When it is not there.
+pub fn binary() -> PathBuf {
+    let path = std::env::var_os("WHARFINGER_BIN").map_or_else(
+        || crate::target_folder().join("release/wharfinger"),
+        PathBuf::from,
+    );
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build --release -p wharfinger`, or set WHARFINGER_BIN",
+        path.display()
+    );
+    path
+}

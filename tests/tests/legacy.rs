@@ -1,0 +1,54 @@
+//! Signed manifests as the first releases of Distribution 2 stored them, made by the registry's
+//! own example `legacy_store`.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use wharfinger_e2e::clients::copy;
+use wharfinger_e2e::{Wharfinger, folder, run};
+
+#[test]
+fn what_early_releases_signed_is_served_with_its_signatures() {
+    let home = folder();
+    let data = home.path().join("data");
+    let mut make = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    make.args(["run", "--quiet", "-p", "wharfinger-registry"]);
+    make.args(["--example", "legacy_store", "--"]).arg(&data);
+    let made = run(make.current_dir(env!("CARGO_MANIFEST_DIR")));
+    let images: BTreeMap<&str, &str> = made
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .collect();
+    for release in ["v2.0", "v2.1", "v2.4"] {
+        assert!(
+            images.keys().any(|image| image.contains(release)),
+            "nothing of {release} in {made}"
+        );
+    }
+
+    let server = Wharfinger::start(home.path());
+    let http = server.http();
+    for (image, digest) in images {
+        let (name, tag) = image.split_once(':').unwrap();
+        for reference in [tag, digest] {
+            let answer = http.get(&format!("/v2/{name}/manifests/{reference}"));
+            assert_eq!(answer.outcome(), (200, String::new()), "{image}");
+            assert_eq!(answer.header("docker-content-digest"), Some(digest));
+            assert_eq!(
+                answer.header("content-type"),
+                Some("application/vnd.docker.distribution.manifest.v1+prettyjws")
+            );
+            let manifest = answer.json();
+            assert_ne!(manifest["signatures"].as_array().unwrap().len(), 0);
+            for layer in manifest["fsLayers"].as_array().unwrap() {
+                let blob = layer["blobSum"].as_str().unwrap();
+                let path = format!("/v2/{name}/blobs/{blob}");
+                assert_eq!(http.head(&path).outcome(), (200, String::new()), "{path}");
+            }
+        }
+        // skopeo takes the signatures off and checks the digest of what they sign.
+        let from = format!("docker://{}", server.image(&format!("{name}@{digest}")));
+        let to = format!("dir:{}", home.path().join(name.replace('/', "_")).display());
+        run(&mut copy(&from, &to));
+    }
+}
