@@ -5,8 +5,9 @@ use std::process::{Command, ExitCode};
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
+        Some("bench") => bench(),
         _ => {
-            eprintln!("usage: cargo xtask test");
+            eprintln!("usage: cargo xtask test | bench [--quick] [--write] [--only TEXT]");
             ExitCode::from(2)
         }
     }
@@ -22,4 +23,31 @@ fn test() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Builds for release and measures beside the peers; what follows `bench` is for the measuring.
+fn bench() -> ExitCode {
+    let packages = ["-p", "wharfinger", "-p", "wharfinger-bench"];
+    let built = Command::new("cargo")
+        .args(["build", "--release"])
+        .args(packages)
+        .status();
+    if !built.is_ok_and(|status| status.success()) {
+        return ExitCode::FAILURE;
+    }
+    let measured = Command::new("cargo")
+        .args([
+            "run",
+            "--quiet",
+            "--release",
+            "-p",
+            "wharfinger-bench",
+            "--",
+        ])
+        .args(std::env::args().skip(2))
+        .status();
+    match measured {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
 }
