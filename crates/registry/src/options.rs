@@ -17,6 +17,8 @@ pub struct Options {
     pub redirect: bool,
     /// How many descriptors are cached (`storage.cache`); 0 switches the cache off.
     pub descriptor_cache: usize,
+    /// How many tags are read at once when all must be (`storage.tag.concurrencylimit`).
+    pub tag_concurrency: usize,
     /// How many bytes of manifests and small blobs are kept in memory; 0 switches it off.
     pub content_cache: u64,
     /// Whether schema 1 manifests may be pushed (`compatibility.schema1.enabled`). Pulling those
@@ -36,6 +38,7 @@ impl Default for Options {
             read_only: false,
             redirect: true,
             descriptor_cache: 10_000,
+            tag_concurrency: 16,
             content_cache: 8 << 20,
             schema1_push: false,
             schema1_key: None,

@@ -6,9 +6,6 @@ use wharfinger_oci::{Digest, Tag};
 use crate::link::{LinkSet, ignore_absent, read_link, write_link};
 use crate::{Error, Page, Repository, Result, layout};
 
-/// How many tags are read at once when all must be.
-const CONCURRENCY: usize = 16;
-
 /// The tags of a repository.
 #[derive(Clone, Debug)]
 pub struct Tags {
@@ -116,7 +113,7 @@ impl Tags {
             .map(|tag| self.remove_if_of(tag, digests))
             .collect();
         stream::iter(removals)
-            .buffer_unordered(CONCURRENCY)
+            .buffer_unordered(self.repository.shared.options.tag_concurrency.max(1))
             .try_collect()
             .await
     }

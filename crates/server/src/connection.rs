@@ -21,6 +21,7 @@ use crate::Options;
 use crate::access_log::Entry;
 use crate::body::Body;
 use crate::handler::{App, handle};
+use crate::health::Health;
 use crate::upload_state::Secret;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -46,8 +47,14 @@ impl Server {
                 registry,
                 options,
                 secret,
+                health: Health::default(),
             }),
         }
+    }
+
+    /// What decides whether requests are answered.
+    pub fn health(&self) -> Health {
+        self.app.health.clone()
     }
 
     /// Accepts connections until `stop` is ready, then lets the requests under way finish, for as

@@ -16,6 +16,7 @@ use wharfinger_registry::Registry;
 
 use crate::body::Body;
 use crate::error::{ApiError, Code, Result};
+use crate::health::Health;
 use crate::route::Route;
 use crate::upload_state::Secret;
 use crate::{Options, base, blob, catalog, manifest, referrer, tag, upload};
@@ -30,6 +31,7 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) options: Options,
     pub(crate) secret: Secret,
+    pub(crate) health: Health,
 }
 
 /// Answers a request, whatever happens in between.
@@ -65,6 +67,9 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<B
                 .status(StatusCode::NOT_FOUND),
         );
     };
+    if let (Some(failure), false) = (app.health.failure(), matches!(route, Route::Root)) {
+        return Err(ApiError::with(Code::UNAVAILABLE, failure));
+    }
     let writes = !matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS

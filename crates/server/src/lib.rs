@@ -13,6 +13,7 @@ mod conditional;
 mod connection;
 mod error;
 mod handler;
+mod health;
 mod location;
 mod manifest;
 mod options;
@@ -26,6 +27,7 @@ mod upload;
 mod upload_state;
 
 pub use connection::Server;
+pub use health::Health;
 pub use options::Options;
 
 /// The pure parsers of what clients send, for fuzzing.

@@ -32,8 +32,9 @@ pub struct Options {
     pub max_header_size: usize,
     /// The most repositories in one answer (`catalog.maxentries`).
     pub catalog_max: usize,
-    /// The most tags in one answer (`tags.maxtags`); `None` for all of them.
-    pub tags_max: Option<usize>,
+    /// The most tags in one answer to a request that says how many it wants (`tags.maxtags`); one
+    /// that does not gets all of them.
+    pub tags_max: usize,
     /// Whether requests are logged (`log.accesslog.disabled` turns it off).
     pub access_log: bool,
 }
@@ -52,7 +53,7 @@ impl Default for Options {
             body_timeout: Duration::from_secs(120),
             max_header_size: 64 * 1024,
             catalog_max: 1000,
-            tags_max: None,
+            tags_max: 1000,
             access_log: true,
         }
     }

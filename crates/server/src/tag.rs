@@ -16,10 +16,7 @@ pub(crate) async fn list(
     name: &RepositoryName,
 ) -> Result<Response<Body>> {
     let asked = Asked::read(request)?;
-    let limit = match (asked.n, app.options.tags_max) {
-        (Some(n), Some(max)) => Some(n.min(max)),
-        (n, max) => n.or(max),
-    };
+    let limit = asked.n.map(|n| n.min(app.options.tags_max));
     let page = app
         .registry
         .repository(name)

@@ -1,39 +1,97 @@
-//! Wharfinger: a container registry. (interim)
-use std::sync::Arc;
-use wharfinger_registry::{Options, Registry, Validation};
-use wharfinger_storage::{FilesystemDriver, FilesystemOptions};
-#[tokio::main]
-async fn main() {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
-    let addr = std::env::args().nth(1).unwrap_or("127.0.0.1:5000".into());
-    let root = std::env::args().nth(2).unwrap_or("wharfinger-data".into());
-    let sparse = std::env::args().nth(3).is_some();
-    let driver = Arc::new(FilesystemDriver::new(FilesystemOptions::new(root)).unwrap());
-    let registry = Registry::new(
-        driver,
-        Options {
-            delete: true,
-            validation: Validation {
-                sparse,
-                ..Default::default()
-            },
-            ..Options::default()
-        },
-    )
-    .unwrap();
-    let listener = tokio::net::TcpListener::bind(&addr).await.unwrap();
-    println!("listening on {addr}");
-    wharfinger_server::Server::new(
-        registry,
-        wharfinger_server::Options {
-            http2_cleartext: true,
-            ..Default::default()
-        },
-    )
-    .serve(listener, async {
-        let _ = tokio::signal::ctrl_c().await;
-    })
-    .await;
+//! The command line of Wharfinger, a container registry. It wires the crates together and holds
+//! no logic of its own.
+
+mod background;
+mod check;
+mod logging;
+mod serve;
+mod wiring;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use wharfinger_config::{Error, Loaded};
+
+/// A container registry: stores and serves container images and every other OCI artifact.
+#[derive(Debug, Parser)]
+#[command(name = "wharfinger", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the registry.
+    Serve {
+        #[command(flatten)]
+        source: Source,
+        /// Listen on this address instead of the configured one; port 0 picks a free one.
+        #[arg(long, value_name = "HOST:PORT")]
+        addr: Option<String>,
+        /// Keep everything in this folder instead of the configured place.
+        #[arg(long, value_name = "FOLDER")]
+        data: Option<String>,
+    },
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print a script that lets a shell complete this command.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print what would be used, secrets hidden, and everything that is wrong.
+    Check {
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+struct Source {
+    /// The configuration file, in the format of CNCF Distribution. Without it, the variable
+    /// REGISTRY_CONFIGURATION_PATH names it, or else the defaults hold. Variables of the
+    /// environment like REGISTRY_HTTP_ADDR override what it says.
+    config: Option<PathBuf>,
+}
+
+impl Source {
+    fn load(self) -> Result<Loaded, Error> {
+        let path = self
+            .config
+            .or_else(|| std::env::var_os("REGISTRY_CONFIGURATION_PATH").map(PathBuf::from));
+        // A variable that is not UTF-8 cannot be a configuration's.
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        match path.filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => wharfinger_config::load(&path, environment),
+            None => wharfinger_config::defaults(environment),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve { source, addr, data } => serve::run(source.load(), addr, data),
+        Command::Config {
+            command: ConfigCommand::Check { source },
+        } => check::run(source.load()),
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "wharfinger", &mut io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
 }

@@ -1,0 +1,120 @@
+//! What must never be printed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+/// What stands in place of a secret.
+pub(crate) const HIDDEN: &str = "(hidden)";
+
+/// A text that neither `Debug` nor serialization shows.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "none" } else { HIDDEN })
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.is_empty() { "" } else { HIDDEN })
+    }
+}
+
+/// Whether the value of a free-form parameter is a secret, by its name: passwords, keys and
+/// tokens are; paths of files and identifiers are not.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let sounds_secret = [
+        "secret",
+        "password",
+        "key",
+        "token",
+        "sas",
+        "authorization",
+        "cookie",
+    ]
+    .iter()
+    .any(|word| name.contains(word));
+    let tells_where = ["file", "path", "id", "url", "uri", "type", "realm"]
+        .iter()
+        .any(|ending| name.ends_with(ending));
+    sounds_secret && !tells_where
+}
+
+/// Hides what is secret below a free-form value.
+pub(crate) fn hide(value: &mut Value) {
+    match value {
+        Value::Object(entries) => {
+            for (name, value) in entries {
+                let leaf = matches!(value, Value::String(_) | Value::Number(_) | Value::Array(_));
+                if leaf && is_secret(name) {
+                    *value = HIDDEN.into();
+                } else {
+                    hide(value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide),
+        Value::String(text) => *text = without_password(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A URL without the password in front of its host.
+fn without_password(text: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = text.split_once("://")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let at = rest[..end].rfind('@')?;
+        let (user, _) = rest[..at].split_once(':')?;
+        Some(format!("{scheme}://{user}:{HIDDEN}{}", &rest[at..]))
+    };
+    hidden().unwrap_or_else(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_stand() {
+        let mut value = json!({
+            "accesskey": "a", "secretkey": "b", "keyid": "c", "keyfile": "/d", "encrypt": true,
+            "credentials": {"private_key": "e", "client_email": "f"},
+            "headers": [{"Authorization": ["Bearer g"]}],
+            "url": "https://user:pass@host/path@x",
+            "v4auth": true, "bucket": "b", "skipverify": false, "token": {"realm": "r"},
+        });
+        hide(&mut value);
+        assert_eq!(
+            value,
+            json!({
+                "accesskey": HIDDEN, "secretkey": HIDDEN, "keyid": "c", "keyfile": "/d",
+                "encrypt": true,
+                "credentials": {"private_key": HIDDEN, "client_email": "f"},
+                "headers": [{"Authorization": HIDDEN}],
+                "url": "https://user:(hidden)@host/path@x",
+                "v4auth": true, "bucket": "b", "skipverify": false, "token": {"realm": "r"},
+            })
+        );
+        assert_eq!(format!("{:?}", Secret("x".to_owned())), HIDDEN);
+    }
+}

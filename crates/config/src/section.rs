@@ -1,0 +1,124 @@
+//! The sections of the file. Fields are named as their keys are, so that the file and the code
+//! read alike; CNCF Distribution's reference page for its configuration is where the keys come
+//! from, those that only its 2.x releases know included.
+
+mod access;
+mod health;
+mod http;
+mod log;
+mod manifests;
+mod notifications;
+mod proxy;
+mod redis;
+mod storage;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::duration::GoDuration;
+
+pub use access::Auth;
+pub use health::{FileCheck, Health, HttpCheck, StorageCheck, TcpCheck};
+pub use http::{ClientAuth, Debug, H2c, Http, Http2, LetsEncrypt, Prometheus, Tls};
+pub use log::{AccessLog, Formatter, Hook, HookOptions, Level, Log, Smtp};
+pub use manifests::{
+    Catalog, Compatibility, Indexes, ManifestRules, Platform, Platforms, Policy, RepositoryPolicy,
+    Schema1, Tags, Urls, Validation,
+};
+pub use notifications::{Endpoint, Events, Ignore, Notifications};
+pub use proxy::{Exec, Proxy};
+pub use redis::{Redis, RedisPool, RedisTls};
+pub(crate) use storage::DRIVERS;
+pub use storage::{
+    Cache, Delete, Filesystem, Maintenance, ReadOnly, Redirect, Storage, TagLookup, UploadPurging,
+};
+
+/// Parameters that the file leaves to those who read them.
+pub type Parameters = BTreeMap<String, serde_json::Value>;
+
+/// HTTP headers: each name with its values.
+pub type Headers = BTreeMap<String, Vec<String>>;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// The version of the format: `0.1`.
+    pub version: String,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The old place of `log.level`.
+    pub loglevel: Option<Level>,
+    /// Where everything is kept.
+    pub storage: Storage,
+    /// Who may do what.
+    pub auth: Auth,
+    /// Middlewares by what they are put around: `registry`, `repository`, `storage`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub middleware: BTreeMap<String, Vec<Middleware>>,
+    /// Error reporting to outside services, which Distribution 3 dropped.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reporting: BTreeMap<String, Parameters>,
+    /// Listening, and what is told to clients.
+    pub http: Http,
+    /// Whom events are sent to.
+    pub notifications: Notifications,
+    /// The shared cache.
+    pub redis: Redis,
+    /// Checks that stop requests while they fail.
+    pub health: Health,
+    /// The pull-through cache.
+    pub proxy: Proxy,
+    /// Support of what is old.
+    pub compatibility: Compatibility,
+    /// What manifests must fulfil.
+    pub validation: Validation,
+    /// What repositories may hold.
+    pub policy: Policy,
+    /// The listing of repositories.
+    pub catalog: Catalog,
+    /// The listing of tags.
+    pub tags: Tags,
+}
+
+impl Config {
+    /// Replaces old names by new ones, and what counts as "not set" by what is then used.
+    pub(crate) fn settle(&mut self) {
+        let old_level = self.loglevel.take();
+        self.log.level = self.log.level.or(old_level).or(Some(Level::default()));
+        let cache = &mut self.storage.cache;
+        if cache.blobdescriptor.is_empty() {
+            cache.blobdescriptor = std::mem::take(&mut cache.layerinfo);
+        }
+        if self.storage.tag.concurrencylimit == 0 {
+            self.storage.tag.concurrencylimit = 16;
+        }
+        if self.http.draintimeout.is_zero() {
+            self.http.draintimeout = GoDuration::from_secs(10);
+        }
+        let check = &mut self.health.storagedriver;
+        check.threshold = check.threshold.max(1);
+        if check.interval.is_zero() {
+            check.interval = GoDuration::from_secs(10);
+        }
+        if self.catalog.maxentries <= 0 {
+            self.catalog.maxentries = 1000;
+        }
+        if self.tags.maxtags == 0 {
+            self.tags.maxtags = 1000;
+        }
+    }
+}
+
+/// A middleware, by its name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Middleware {
+    /// Its name.
+    pub name: String,
+    /// Whether it is left out.
+    pub disabled: bool,
+    /// What it is told.
+    pub options: Parameters,
+}

@@ -1,0 +1,34 @@
+//! `proxy`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::duration::GoDuration;
+use crate::secret::Secret;
+
+/// The pull-through cache.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Proxy {
+    /// The registry that is asked for what is not here.
+    pub remoteurl: String,
+    /// The user there.
+    pub username: String,
+    /// The user's password.
+    pub password: Secret,
+    /// A program that knows user and password.
+    pub exec: Option<Exec>,
+    /// How long content is kept; 0 is for ever.
+    pub ttl: Option<GoDuration>,
+    /// How long writing to the cache may take.
+    pub cachewritetimeout: Option<GoDuration>,
+}
+
+/// `proxy.exec`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Exec {
+    /// The program.
+    pub command: String,
+    /// How long its answer holds.
+    pub lifetime: Option<GoDuration>,
+}

@@ -1,0 +1,155 @@
+//! `storage`.
+
+use serde::{Deserialize, Serialize};
+
+use super::Parameters;
+use crate::duration::GoDuration;
+
+/// Every driver that some release of Distribution has.
+pub(crate) const DRIVERS: [&str; 7] = [
+    "filesystem",
+    "inmemory",
+    "s3",
+    "gcs",
+    "azure",
+    "oss",
+    "swift",
+];
+
+/// Where everything is kept: one driver, and what holds for any.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Storage {
+    /// A folder of this machine.
+    pub filesystem: Option<Filesystem>,
+    /// Memory, gone when the registry stops.
+    pub inmemory: Option<Parameters>,
+    /// Amazon S3 and what speaks its protocol.
+    pub s3: Option<Parameters>,
+    /// Google Cloud Storage.
+    pub gcs: Option<Parameters>,
+    /// Azure Blob Storage.
+    pub azure: Option<Parameters>,
+    /// Alibaba Cloud's store, in Distribution 2.x.
+    pub oss: Option<Parameters>,
+    /// OpenStack's store, in Distribution 2.x.
+    pub swift: Option<Parameters>,
+    /// The cache of descriptors.
+    pub cache: Cache,
+    /// Deletion.
+    pub delete: Delete,
+    /// What is done besides serving.
+    pub maintenance: Maintenance,
+    /// Sending clients to the store itself.
+    pub redirect: Redirect,
+    /// Looking through tags.
+    pub tag: TagLookup,
+}
+
+/// `storage.filesystem`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filesystem {
+    /// The folder.
+    pub rootdirectory: String,
+    /// How many operations may be at work at once.
+    pub maxthreads: u32,
+}
+
+impl Default for Filesystem {
+    fn default() -> Self {
+        Self {
+            rootdirectory: "/var/lib/registry".to_owned(),
+            maxthreads: 100,
+        }
+    }
+}
+
+/// `storage.cache`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cache {
+    /// `inmemory`, `redis`, or nothing for no cache.
+    pub blobdescriptor: String,
+    /// The old name of `blobdescriptor`.
+    pub layerinfo: String,
+    /// How many descriptors are kept in memory; 0 is no limit.
+    pub blobdescriptorsize: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            blobdescriptor: String::new(),
+            layerinfo: String::new(),
+            blobdescriptorsize: 10_000,
+        }
+    }
+}
+
+/// `storage.delete`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Delete {
+    /// Whether blobs, manifests and tags may be deleted.
+    pub enabled: bool,
+}
+
+/// `storage.maintenance`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Maintenance {
+    /// Removing uploads that nobody finished.
+    pub uploadpurging: UploadPurging,
+    /// Refusing everything that writes.
+    pub readonly: ReadOnly,
+}
+
+/// `storage.maintenance.uploadpurging`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UploadPurging {
+    /// Whether they are removed.
+    pub enabled: bool,
+    /// How old they must be.
+    pub age: GoDuration,
+    /// How often they are looked for.
+    pub interval: GoDuration,
+    /// Whether they are only reported.
+    pub dryrun: bool,
+}
+
+impl Default for UploadPurging {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            age: GoDuration::from_secs(168 * 3600),
+            interval: GoDuration::from_secs(24 * 3600),
+            dryrun: false,
+        }
+    }
+}
+
+/// `storage.maintenance.readonly`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReadOnly {
+    /// Whether everything that writes is refused.
+    pub enabled: bool,
+}
+
+/// `storage.redirect`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Redirect {
+    /// Whether clients get everything from the registry itself.
+    pub disable: bool,
+}
+
+/// `storage.tag`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TagLookup {
+    /// How many tags are read at once when all must be.
+    pub concurrencylimit: u32,
+}

@@ -1,0 +1,202 @@
+//! `wharfinger serve`: from the configuration to a registry that answers, and to its end.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use wharfinger_config::{Config, Filesystem, Loaded};
+use wharfinger_registry::Registry;
+use wharfinger_server::Server;
+
+use crate::wiring::{self, Store, Unusable};
+use crate::{background, logging};
+
+/// Why the registry did not start.
+#[derive(Debug, Error)]
+enum StartError {
+    #[error(transparent)]
+    Config(#[from] Unusable),
+    #[error(transparent)]
+    Storage(#[from] wharfinger_storage::Error),
+    #[error(transparent)]
+    Registry(#[from] wharfinger_registry::Error),
+    #[error("http.addr: cannot listen on {addr:?}: {source}{}", hint(source))]
+    Listen {
+        addr: String,
+        source: std::io::Error,
+    },
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(std::io::Error),
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; another program listens there, choose another port",
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges",
+        std::io::ErrorKind::InvalidInput => "; write host and port, like 127.0.0.1:5000 or :5000",
+        _ => "",
+    }
+}
+
+/// Runs the registry until a signal ends it.
+pub(crate) fn run(
+    loaded: Result<Loaded, wharfinger_config::Error>,
+    addr: Option<String>,
+    data: Option<String>,
+) -> ExitCode {
+    let mut loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&[error]),
+    };
+    if !loaded.problems.is_empty() {
+        return refuse(&loaded.problems);
+    }
+    let config = &mut loaded.config;
+    if let Some(addr) = addr {
+        config.http.addr = addr;
+    }
+    if let Some(folder) = data {
+        config.storage.inmemory = None;
+        let filesystem = config.storage.filesystem.get_or_insert_default();
+        *filesystem = Filesystem {
+            rootdirectory: folder,
+            ..filesystem.clone()
+        };
+    }
+    logging::start(&loaded.config.log);
+    for warning in &loaded.warnings {
+        warn!(
+            origin = %warning.origin,
+            key = warning.key,
+            "in the configuration: {}",
+            warning.message
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(serve(&loaded.config)),
+        Err(error) => Err(StartError::Runtime(error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&[error]),
+    }
+}
+
+fn refuse<E: Display>(errors: &[E]) -> ExitCode {
+    for error in errors {
+        for line in error.to_string().lines() {
+            eprintln!("wharfinger: {line}");
+        }
+    }
+    ExitCode::FAILURE
+}
+
+async fn serve(config: &Config) -> Result<(), StartError> {
+    let registry_options = wiring::registry_options(config)?;
+    let server_options = wiring::server_options(config)?;
+    let read_only = registry_options.read_only;
+    // Signals from here on end the registry in order, however early they come.
+    let stop = stop_signal();
+    let store = Store::open(config)?;
+    let folder = match &store {
+        Store::Filesystem(driver) => Some(driver.clone()),
+        Store::Memory(_) => None,
+    };
+    if let (Some(driver), false) = (&folder, read_only) {
+        driver.check().await?;
+    }
+    let registry = Registry::new(store.driver(), registry_options)?;
+    let listener = listen(&config.http.addr).await?;
+    let local = listener.local_addr().map_err(|source| StartError::Listen {
+        addr: config.http.addr.clone(),
+        source,
+    })?;
+    if config.http.secret.is_empty() {
+        info!(
+            "http.secret is not set: one was made up, so uploads under way cannot go on after a \
+             restart or on another node"
+        );
+    }
+    let server = Server::new(registry.clone(), server_options);
+    let purging = &config.storage.maintenance.uploadpurging;
+    if purging.enabled && !read_only {
+        let purging = purging.clone();
+        tokio::spawn(background::purge_uploads(registry.clone(), folder, purging));
+    }
+    let check = config.health.storagedriver.clone();
+    if check.enabled {
+        let (registry, health, name) = (registry.clone(), server.health(), store.driver().name());
+        tokio::spawn(async move {
+            background::check_storage(registry, health, check, name).await;
+        });
+    }
+    announce(config, local, &store.place());
+    info!(address = %local, storage = store.place(), "listening on {local}");
+    server.serve(listener, stop).await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Listens on `host:port`; no host is every address of the machine, of both IP versions.
+async fn listen(addr: &str) -> Result<TcpListener, StartError> {
+    let listen = |source| StartError::Listen {
+        addr: addr.to_owned(),
+        source,
+    };
+    let Some(port) = addr.strip_prefix(':') else {
+        return TcpListener::bind(addr).await.map_err(listen);
+    };
+    match TcpListener::bind(format!("[::]:{port}")).await {
+        // A machine without IPv6.
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+            TcpListener::bind(format!("0.0.0.0:{port}"))
+                .await
+                .map_err(listen)
+        }
+        result => result.map_err(listen),
+    }
+}
+
+/// Tells the person at the terminal where things are and what to try.
+fn announce(config: &Config, local: SocketAddr, place: &str) {
+    // Docker takes plain HTTP on loopback addresses only.
+    let host = if local.ip().is_unspecified() {
+        format!("localhost:{}", local.port())
+    } else {
+        local.to_string()
+    };
+    let prefix = config.http.prefix.trim_start_matches('/');
+    let mut out = std::io::stdout().lock();
+    // Standard output that is closed is no reason not to start.
+    let _ = writeln!(
+        out,
+        "wharfinger {} listening on http://{local}\nstoring in {place}\ntry: docker push \
+         {host}/{prefix}hello:latest",
+        env!("CARGO_PKG_VERSION"),
+    );
+    let _ = out.flush();
+}
+
+/// Ready when the process is told to stop, by SIGTERM or SIGINT.
+fn stop_signal() -> impl Future<Output = ()> {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    async move {
+        let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
+            warn!("signals cannot be received; the process ends without finishing requests");
+            return std::future::pending().await;
+        };
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        info!(signal = name, "stopping");
+    }
+}
