@@ -31,10 +31,10 @@ impl Effort {
     };
     /// For a look: under five minutes.
     pub const QUICK: Effort = Effort {
-        rounds: 3,
-        seconds: 1,
+        rounds: 2,
+        seconds: 2,
         downloads: 2,
-        images: 4,
+        images: 3,
     };
 }
 

@@ -18,6 +18,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use crate::error::{Context, Error, Result};
 use crate::fixture::Fixture;
@@ -95,6 +96,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             continue;
         }
         let mut samples = BTreeMap::new();
+        let begun = Instant::now();
         for _ in 0..arguments.effort.rounds {
             for server in &servers {
                 if line.servers.contains(&server.kind) {
@@ -110,6 +112,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
         .markdown();
         println!("{row}");
+        eprintln!("took {:.0?}", begun.elapsed());
         table = format!("{table}\n{row}");
     }
     if arguments.write {

@@ -110,7 +110,7 @@ impl Image {
     fn new() -> Self {
         let layers = (0..SMALL_LAYERS).map(|_| noise(unique(), SMALL_LAYER));
         let config = format!("{{\"architecture\":\"amd64\",\"id\":{}}}", unique()).into_bytes();
-        let mut blobs: Vec<_> = layers
+        let blobs: Vec<_> = layers
             .chain([config])
             .map(|bytes| {
                 let digest = Digest::canonical(&bytes);
@@ -119,7 +119,6 @@ impl Image {
             .collect();
         let layers: Vec<&[u8]> = blobs[..SMALL_LAYERS].iter().map(|b| &*b.0).collect();
         let manifest = manifest(&blobs[SMALL_LAYERS].0, &layers);
-        blobs.shrink_to_fit();
         Self { blobs, manifest }
     }
 

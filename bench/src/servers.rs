@@ -156,7 +156,7 @@ fn free_address() -> Result<SocketAddr> {
 fn wharfinger(folder: &Path, addr: SocketAddr) -> Result<Command> {
     let this = std::env::current_exe().context("find this program")?;
     let mut command = Command::new(this.with_file_name("wharfinger"));
-    command.arg(addr.to_string()).arg(folder.join("data"));
+    command.arg("serve").arg(registry_config(folder, addr)?);
     Ok(command)
 }
 
