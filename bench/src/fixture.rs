@@ -61,10 +61,11 @@ impl Fixture {
             )?;
         }
         let manifest = self.manifest_digest();
+        let blobs = [&self.small, &self.large, &self.config].map(|blob| Digest::canonical(blob));
         let repository = |name: &str, tags: &[String]| {
             let repository = root.join("repositories").join(name);
-            for blob in [&self.small, &self.large, &self.config] {
-                link(&repository.join("_layers"), &Digest::canonical(blob))?;
+            for blob in &blobs {
+                link(&repository.join("_layers"), blob)?;
             }
             link(&repository.join("_manifests/revisions"), &manifest)?;
             for tag in tags {
