@@ -82,7 +82,6 @@ impl Fixture {
             let name = format!("team-{:02}/app-{:03}", n % 20, n / 20);
             repository(&name, &["latest".to_owned()])?;
         }
-        rustix::fs::sync();
         Ok(())
     }
 
@@ -94,7 +93,6 @@ impl Fixture {
         write(&root.join("manifest"), &self.manifest)?;
         write(&root.join("small"), &self.small)?;
         write(&root.join("large"), &self.large)?;
-        rustix::fs::sync();
         Ok(())
     }
 }

@@ -81,12 +81,16 @@ fn run(arguments: &Arguments) -> Result<()> {
         .context("make a folder")?;
     let limits = limits::report(folder.path())?;
     eprintln!("{limits}");
+    let begun = Instant::now();
     let fixture = Fixture::new();
     let mut servers = Vec::new();
     for (n, kind) in Kind::ALL.into_iter().enumerate() {
         let own = folder.path().join(n.to_string());
         servers.push(Server::start(kind, &own, &fixture)?);
     }
+    // What was just written must not weigh on what is measured.
+    rustix::fs::sync();
+    eprintln!("set up in {:.0?}", begun.elapsed());
     let mut upload = fixture.large.clone();
     let mut table = table::head();
     println!("{table}");

@@ -6,9 +6,11 @@
 //! `.wharfinger-trash` in the root, where folders go before they are taken apart.
 //!
 //! Every operation is one hop to tokio's blocking pool, which runs to its end even when the
-//! future that waits for it is dropped.
+//! future that waits for it is dropped; only a small file whose bytes are in memory is read on
+//! the spot.
 
 mod batch;
+mod cached;
 mod durable;
 mod folder;
 mod listing;
@@ -164,6 +166,9 @@ impl Driver for FilesystemDriver {
     }
 
     async fn get(&self, path: &StoragePath) -> Result<Bytes> {
+        if let Some(content) = cached::get(&self.store, path) {
+            return Ok(content);
+        }
         let wanted = path.clone();
         self.hop(path, move |store| store.get(&wanted)).await
     }
