@@ -1,53 +1,66 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask test`, `bench` and `fuzz`.
 
-use std::process::{Command, ExitCode};
+mod bench;
+mod command;
+mod fuzz;
+mod licences;
+mod packages;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything that must pass: formatting, lints, documentation, licences, tests, the tests
+    /// with real clients, and a short fuzzing run. Installs the Debian packages it needs.
+    Test {
+        /// Run the steps whose names contain this only.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
+    /// Measure the release build beside docker-registry and nginx, and print the table.
+    Bench {
+        /// Take less time, under five minutes, and less care.
+        #[arg(long)]
+        quick: bool,
+        /// Put the table into docs/performance.md.
+        #[arg(long)]
+        write: bool,
+        /// Measure the lines whose names contain this only.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
+    /// Run the fuzz targets, or one of them.
+    Fuzz {
+        /// How long each target runs, in seconds.
+        #[arg(long, value_name = "N", default_value_t = fuzz::SECONDS)]
+        seconds: u32,
+        /// The target: a file of fuzz/fuzz_targets.
+        target: Option<String>,
+    },
+}
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("test") => test(),
-        Some("bench") => bench(),
-        _ => {
-            eprintln!("usage: cargo xtask test | bench [--quick] [--write] [--only TEXT]");
-            ExitCode::from(2)
+    let outcome = match Cli::parse().command {
+        Command::Test { only } => test::run_steps(only.as_deref()),
+        Command::Bench { quick, write, only } => bench::run(quick, write, only.as_deref()),
+        Command::Fuzz { seconds, target } => fuzz::run(target.as_deref(), seconds),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
         }
-    }
-}
-
-fn test() -> ExitCode {
-    let steps: [&[&str]; 2] = [&["fmt", "--all", "--check"], &["test", "--workspace"]];
-    for step in steps {
-        println!("== cargo {}", step.join(" "));
-        match Command::new("cargo").args(step).status() {
-            Ok(status) if status.success() => {}
-            _ => return ExitCode::FAILURE,
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-/// Builds for release and measures beside the peers; what follows `bench` is for the measuring.
-fn bench() -> ExitCode {
-    let packages = ["-p", "wharfinger", "-p", "wharfinger-bench"];
-    let built = Command::new("cargo")
-        .args(["build", "--release"])
-        .args(packages)
-        .status();
-    if !built.is_ok_and(|status| status.success()) {
-        return ExitCode::FAILURE;
-    }
-    let measured = Command::new("cargo")
-        .args([
-            "run",
-            "--quiet",
-            "--release",
-            "-p",
-            "wharfinger-bench",
-            "--",
-        ])
-        .args(std::env::args().skip(2))
-        .status();
-    match measured {
-        Ok(status) if status.success() => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
     }
 }

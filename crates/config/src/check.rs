@@ -67,12 +67,11 @@ impl Checker<'_> {
             .split(['.', '[', ']'])
             .filter(|part| !part.is_empty())
             .collect();
-        let node = (0..=path.len())
+        let place = (0..=path.len())
             .rev()
-            .find_map(|length| self.tree.at(&path[..length]))
-            .unwrap_or(self.tree);
+            .find_map(|length| self.tree.place(&path[..length]));
         self.problems.push(Problem {
-            origin: node.origin.clone(),
+            origin: place.unwrap_or(&self.tree.origin).clone(),
             key: key.to_owned(),
             message: message.into(),
         });

@@ -53,16 +53,31 @@ impl Node {
 
     /// The value below these keys.
     pub(crate) fn at(&self, keys: &[&str]) -> Option<&Node> {
-        keys.iter().try_fold(self, |node, key| node.get(key))
+        keys.iter()
+            .try_fold(self, |node, key| Some(node.entry(key)?.1))
     }
 
-    fn get(&self, key: &str) -> Option<&Node> {
+    /// Where to send a reader who looks for what is below these keys: to the value, or, where that
+    /// is a whole section, to its key.
+    pub(crate) fn place(&self, keys: &[&str]) -> Option<&Origin> {
+        let Some((last, above)) = keys.split_last() else {
+            return Some(&self.origin);
+        };
+        match self.at(above)?.entry(last)? {
+            (Some(key), node) if matches!(node.value, Value::Map(_) | Value::List(_)) => {
+                Some(&key.origin)
+            }
+            (_, node) => Some(&node.origin),
+        }
+    }
+
+    fn entry(&self, key: &str) -> Option<(Option<&Key>, &Node)> {
         match &self.value {
             Value::Map(entries) => {
-                let entry = entries.iter().find(|(k, _)| k.text == key)?;
-                Some(&entry.1)
+                let (key, node) = entries.iter().find(|(k, _)| k.text == key)?;
+                Some((Some(key), node))
             }
-            Value::List(items) => items.get(key.parse::<usize>().ok()?),
+            Value::List(items) => Some((None, items.get(key.parse::<usize>().ok()?)?)),
             Value::Null | Value::Scalar { .. } => None,
         }
     }

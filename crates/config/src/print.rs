@@ -26,13 +26,13 @@ impl Config {
         let mut value = tree(self);
         let unused = tree(&Self::default());
         if let Value::Object(sections) = &mut value {
+            sections.remove("version");
             sections
                 .retain(|name, section| CORE.contains(&name.as_str()) || *section != unused[name]);
-            // Their secrets have types that hide them; the other sections have free-form parts.
             for (name, section) in sections {
-                if !matches!(name.as_str(), "http" | "redis" | "proxy" | "compatibility") {
-                    secret::hide(section);
-                }
+                // The secrets of these have types that hide them; the others have free-form parts.
+                let typed = matches!(name.as_str(), "http" | "redis" | "proxy" | "compatibility");
+                secret::hide(section, !typed);
             }
         }
         let mut text = format!("version: {}\n", self.version);

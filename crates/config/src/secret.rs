@@ -58,20 +58,21 @@ fn is_secret(name: &str) -> bool {
     sounds_secret && !tells_where
 }
 
-/// Hides what is secret below a free-form value.
-pub(crate) fn hide(value: &mut Value) {
+/// Hides what is secret below a value: passwords in URLs, and, where the parameters are free-form,
+/// what sounds like a secret.
+pub(crate) fn hide(value: &mut Value, free_form: bool) {
     match value {
         Value::Object(entries) => {
             for (name, value) in entries {
                 let leaf = matches!(value, Value::String(_) | Value::Number(_) | Value::Array(_));
-                if leaf && is_secret(name) {
+                if free_form && leaf && is_secret(name) {
                     *value = HIDDEN.into();
                 } else {
-                    hide(value);
+                    hide(value, free_form);
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(hide),
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, free_form)),
         Value::String(text) => *text = without_password(text),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
@@ -103,7 +104,7 @@ mod tests {
             "url": "https://user:pass@host/path@x",
             "v4auth": true, "bucket": "b", "skipverify": false, "token": {"realm": "r"},
         });
-        hide(&mut value);
+        hide(&mut value, true);
         assert_eq!(
             value,
             json!({

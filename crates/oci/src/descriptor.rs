@@ -7,7 +7,7 @@ use crate::Digest;
 /// What is known of some content: its media type, digest and size.
 ///
 /// This is the registry's own handle; a descriptor as it stands in a manifest, with
-/// annotations, platform and the rest, is a [`crate::manifest::Reference`].
+/// annotations, platform and the rest, is a [`ContentDescriptor`](crate::manifest::ContentDescriptor).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     /// The media type.

@@ -35,6 +35,7 @@ impl Algorithm {
     }
 
     /// The length of the raw digest in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "no hash is empty")]
     pub const fn len(self) -> usize {
         match self {
             Self::Sha256 => 32,

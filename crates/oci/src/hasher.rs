@@ -83,8 +83,11 @@ const SHA512: StateForm = StateForm {
     counter: 16,
 };
 
+/// SHA-256 counts bits in 64 bits (FIPS 180-4, section 1), so no content is longer, in bytes.
+const MAX_LENGTH: u64 = u64::MAX / 8;
+
 impl StateForm {
-    fn to_go(&self, state: &[u8]) -> Vec<u8> {
+    fn write_go(&self, state: &[u8]) -> Vec<u8> {
         let (words, rest) = state.split_at(8 * self.word);
         let (counter, rest) = rest.split_at(self.counter);
         let (filled, buffer) = rest.split_at(1);
@@ -102,11 +105,14 @@ impl StateForm {
         go
     }
 
-    fn from_go(&self, go: &[u8]) -> Option<Vec<u8>> {
+    fn read_go(&self, go: &[u8]) -> Option<Vec<u8>> {
         let rest = go.strip_prefix(self.magic)?;
         let (words, rest) = rest.split_at_checked(8 * self.word)?;
         let (block, length) = rest.split_at_checked(self.block)?;
         let length = u64::from_be_bytes(length.try_into().ok()?);
+        if length > MAX_LENGTH {
+            return None;
+        }
         let filled = usize::try_from(length % self.block as u64).ok()?;
         let mut state = Vec::with_capacity(go.len() + self.counter);
         words
@@ -125,8 +131,8 @@ impl Hasher {
     /// The state in Go's form, from which [`Hasher::restore`] goes on.
     pub fn save(&self) -> Vec<u8> {
         match self {
-            Self::Sha256(hasher) => SHA256.to_go(&hasher.serialize()),
-            Self::Sha512(hasher) => SHA512.to_go(&hasher.serialize()),
+            Self::Sha256(hasher) => SHA256.write_go(&hasher.serialize()),
+            Self::Sha512(hasher) => SHA512.write_go(&hasher.serialize()),
         }
     }
 
@@ -136,7 +142,7 @@ impl Hasher {
     /// When the bytes are not a state of this algorithm.
     pub fn restore(algorithm: Algorithm, saved: &[u8]) -> Result<Self, HasherStateError> {
         fn state<H: SerializableState>(form: &StateForm, saved: &[u8]) -> Option<H> {
-            let state = form.from_go(saved)?;
+            let state = form.read_go(saved)?;
             H::deserialize(state.as_slice().try_into().ok()?).ok()
         }
         let restored = match algorithm {
@@ -206,6 +212,9 @@ mod tests {
         let mut long = good.clone();
         long.push(0);
         assert!(Hasher::restore(Algorithm::Sha256, &long).is_err());
+        let mut endless = good.clone();
+        endless[100] = 0x20;
+        assert!(Hasher::restore(Algorithm::Sha256, &endless).is_err());
         assert!(Hasher::restore(Algorithm::Sha512, &good).is_err());
     }
 }

@@ -8,7 +8,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Digest, media_type};
+use crate::schema1::SignatureError;
+use crate::{Digest, RepositoryName, Tag, media_type};
 
 mod image;
 mod schema1;
@@ -80,9 +81,9 @@ pub enum ManifestError {
     /// It is not what its media type says.
     #[error("the manifest is not valid: {0}")]
     Invalid(String),
-    /// A signature does not verify (schema 1).
-    #[error("the manifest's signatures do not verify: {0}")]
-    Unverified(String),
+    /// Its signatures do not verify (schema 1).
+    #[error("the manifest is not verified: {0}")]
+    Unverified(#[from] SignatureError),
 }
 
 /// A manifest: what was parsed, and the exact bytes.
@@ -153,18 +154,16 @@ impl Shape<'_> {
                 "its mediaType is {told:?}, but it came as {media_type}"
             )));
         }
-        match media_type {
-            media_type::OCI_IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => {
-                if self.manifests.is_some() {
-                    return invalid("an image manifest must not have \"manifests\"");
-                }
-            }
-            media_type::OCI_IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST => {
-                if self.config.is_some() || self.layers.is_some() {
-                    return invalid("an index must not have \"config\" or \"layers\"");
-                }
-            }
-            _ => {}
+        let images = [media_type::OCI_IMAGE_MANIFEST, media_type::DOCKER_MANIFEST];
+        if images.contains(&media_type) && self.manifests.is_some() {
+            return invalid("an image manifest must not have \"manifests\"");
+        }
+        let indexes = [
+            media_type::OCI_IMAGE_INDEX,
+            media_type::DOCKER_MANIFEST_LIST,
+        ];
+        if indexes.contains(&media_type) && (self.config.is_some() || self.layers.is_some()) {
+            return invalid("an index must not have \"config\" or \"layers\"");
         }
         if !is_schema1 && self.fs_layers.is_some() {
             return invalid("\"fsLayers\" belongs to schema 1");
@@ -222,6 +221,13 @@ impl Manifest {
             Some(given) => known(&given)?,
             None => shape.media_type()?,
         };
+        // Distribution reads the one as the other, so there are clients that send it so.
+        let media_type = match media_type {
+            media_type::SCHEMA1_MANIFEST if shape.signatures.is_some() => {
+                media_type::SCHEMA1_SIGNED_MANIFEST
+            }
+            media_type => media_type,
+        };
         shape.agrees_with(media_type)?;
         let (payload, body) = match media_type {
             media_type::OCI_IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => (
@@ -233,7 +239,7 @@ impl Manifest {
                 Body::Index(Box::new(image::Index::parse(&bytes)?)),
             ),
             _ => {
-                let parsed = schema1::SchemaOne::parse(&bytes)?;
+                let parsed = schema1::SchemaOne::parse(media_type, &bytes)?;
                 (parsed.payload.clone(), Body::SchemaOne(Box::new(parsed)))
             }
         };
@@ -259,6 +265,14 @@ impl Manifest {
     /// all of them.
     pub fn payload(&self) -> &Bytes {
         &self.payload
+    }
+
+    /// The repository and the tag that a schema 1 manifest says it was made for.
+    pub fn name_and_tag(&self) -> Option<(&RepositoryName, &Tag)> {
+        match &self.body {
+            Body::SchemaOne(manifest) => Some((&manifest.name, &manifest.tag)),
+            Body::Image(_) | Body::Index(_) => None,
+        }
     }
 
     /// Config, layers and manifests, in order. Not the subject, which may be missing.
@@ -298,11 +312,12 @@ impl Manifest {
         }
     }
 
-    /// The signatures of a signed schema 1 manifest, each as a JSON object; none for others.
-    pub fn signatures(&self) -> Vec<Bytes> {
+    /// The signatures of a signed schema 1 manifest, each in the form in which it is stored; none
+    /// for others.
+    pub fn signatures(&self) -> &[Bytes] {
         match &self.body {
-            Body::SchemaOne(manifest) => manifest.signatures.clone(),
-            Body::Image(_) | Body::Index(_) => Vec::new(),
+            Body::SchemaOne(manifest) => &manifest.signatures,
+            Body::Image(_) | Body::Index(_) => &[],
         }
     }
 }

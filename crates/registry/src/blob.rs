@@ -13,7 +13,7 @@ use crate::descriptor_cache::CachedDescriptor;
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::lock::KeyedLocks;
 use crate::publication::Publication;
-use crate::{Error, Registry, Result, Upload, UploadId, layout};
+use crate::{Error, Progress, Registry, Result, Upload, UploadId, layout};
 
 /// How many repositories an anonymous mount looks into before it gives up.
 const ANONYMOUS_MOUNT_LIMIT: usize = 256;
@@ -254,6 +254,15 @@ impl Blobs {
     pub async fn resume(&self, id: &UploadId) -> Result<Upload> {
         self.links.shared.check_writable()?;
         Upload::resume(self.links.clone(), id).await
+    }
+
+    /// How far an upload has got. Unlike [`resume`](Blobs::resume) it works in read-only mode.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`]; [`Error::UploadInvalid`] while another request works on it.
+    pub async fn progress(&self, id: &UploadId) -> Result<Progress> {
+        let upload = Upload::resume(self.links.clone(), id).await?;
+        Ok(upload.progress())
     }
 
     /// Links a blob of another repository, or answers `None` when that one does not have it.

@@ -29,4 +29,4 @@ pub use referrer::Referrers;
 pub use repository::{Page, Registry, Repository};
 pub use signature::Signatures;
 pub use tag::Tags;
-pub use upload::{PurgeReport, Upload, UploadId};
+pub use upload::{Progress, PurgeReport, Upload, UploadId};

@@ -1,18 +1,19 @@
 //! Manifests: checked when they come in, kept byte for byte, served as they are.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
-use wharfinger_oci::{Descriptor, Digest, Tag, media_type, schema1};
+use wharfinger_oci::{Algorithm, Descriptor, Digest, Tag, media_type, schema1};
 
 use crate::content_cache::SmallContent;
 use crate::descriptor_cache::CachedDescriptor;
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::publication::Publication;
-use crate::{Error, Repository, Result};
+use crate::{Error, Repository, Result, layout};
 
 mod validation;
 
@@ -93,12 +94,16 @@ impl Manifests {
     }
 
     async fn signed(&self, revision: &Digest, payload: &Bytes) -> Result<Bytes> {
+        let Repository { shared, name } = &self.repository;
         let mut signatures = self.repository.signatures().get(revision).await?;
         if signatures.is_empty() {
-            let key = self.repository.shared.schema1_key.get();
-            signatures.push(schema1::sign(payload, key)?);
+            let key = shared.schema1_key.get();
+            signatures.push(schema1::sign(payload, key, SystemTime::now())?);
         }
-        Ok(schema1::assemble(payload, &signatures)?)
+        schema1::assemble(payload, &signatures).map_err(|error| Error::Damaged {
+            path: layout::signatures(name, revision, Algorithm::CANONICAL),
+            reason: error.to_string(),
+        })
     }
 
     /// Stores a manifest under `digest`, which may be of any algorithm, and lets `tags` stand for
@@ -124,7 +129,7 @@ impl Manifests {
             });
         }
         let _pushing = shared.repositories.shared(&self.repository.name).await;
-        validation::check(&self.repository, manifest).await?;
+        validation::check(&self.repository, manifest, tags).await?;
 
         let payload = manifest.payload().clone();
         let canonical = Digest::canonical(&payload);
@@ -187,7 +192,7 @@ impl Manifests {
         };
         let mut digests = vec![*digest, blob.canonical];
         if let Some(content) = &content {
-            digests.extend(wharfinger_oci::Algorithm::ALL.map(|a| Digest::of(a, &content.bytes)));
+            digests.extend(Algorithm::ALL.map(|a| Digest::of(a, &content.bytes)));
         }
         // Tags first: were the revision gone first, a crash would leave tags that lead nowhere
         // and that no second try could find.

@@ -1,7 +1,7 @@
 //! Referrers: which manifests name another one as their subject (OCI distribution specification,
 //! "Listing Referrers").
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
@@ -14,6 +14,9 @@ use crate::{Error, Repository, Result};
 
 /// How many referrers' manifests are read at once.
 const CONCURRENCY: usize = 16;
+
+/// How many hexadecimal digits of a digest its fallback tag has at most.
+const FALLBACK_HEX: usize = 64;
 
 /// The manifests of a repository that refer to others as their subject.
 #[derive(Clone, Debug)]
@@ -42,28 +45,29 @@ impl Referrers {
         let links = self
             .repository
             .links(LinkSet::Referrers { subject: *subject });
-        let listed = links.digests().await?;
-        let descriptions: Vec<_> = listed.iter().map(|digest| self.describe(digest)).collect();
+        let mut listed = BTreeSet::from_iter(links.digests().await?);
+        listed.extend(self.fallback(subject).await?);
+        let descriptions: Vec<_> = listed
+            .iter()
+            .map(|digest| self.describe(subject, digest))
+            .collect();
         let described: Vec<_> = stream::iter(descriptions)
-            .buffer_unordered(CONCURRENCY)
+            .buffered(CONCURRENCY)
             .try_collect()
             .await?;
-        let mut found: BTreeMap<Digest, ContentDescriptor> = described
-            .into_iter()
-            .flatten()
-            .map(|d| (d.digest, d))
-            .collect();
-        for descriptor in self.fallback(subject).await? {
-            found.entry(descriptor.digest).or_insert(descriptor);
-        }
         let wanted = |descriptor: &ContentDescriptor| {
             artifact_type.is_none() || descriptor.artifact_type.as_deref() == artifact_type
         };
-        Ok(found.into_values().filter(wanted).collect())
+        Ok(described.into_iter().flatten().filter(wanted).collect())
     }
 
-    /// The descriptor of one referrer, or `None` when its manifest went without its link.
-    async fn describe(&self, digest: &Digest) -> Result<Option<ContentDescriptor>> {
+    /// The descriptor of one referrer, or `None` when its manifest went without its link, or has
+    /// another subject: a client may have put anything under the fallback tag.
+    async fn describe(
+        &self,
+        subject: &Digest,
+        digest: &Digest,
+    ) -> Result<Option<ContentDescriptor>> {
         let served = match self.repository.manifests().get(digest).await {
             Err(Error::ManifestUnknown(_)) => return Ok(None),
             Err(error @ Error::Damaged { .. }) => {
@@ -73,34 +77,41 @@ impl Referrers {
             served => served?,
         };
         let media_type = served.descriptor.media_type;
-        Ok(match Manifest::parse(Some(&media_type), served.bytes) {
-            Ok(manifest) => Some(ContentDescriptor {
-                media_type: media_type.to_string(),
-                digest: *digest,
-                size: served.descriptor.size,
-                urls: Vec::new(),
-                annotations: manifest.annotations().cloned(),
-                artifact_type: manifest.artifact_type().map(str::to_owned),
-            }),
+        let manifest = match Manifest::parse(Some(&media_type), served.bytes) {
+            Ok(manifest) => manifest,
             Err(error) => {
                 warn!(repository = %self.repository.name, %digest, %error, "a referrer is left out");
-                None
+                return Ok(None);
             }
-        })
+        };
+        if manifest.subject().map(|named| named.digest) != Some(*subject) {
+            return Ok(None);
+        }
+        Ok(Some(ContentDescriptor {
+            media_type: media_type.to_string(),
+            digest: *digest,
+            size: served.descriptor.size,
+            urls: Vec::new(),
+            annotations: manifest.annotations().cloned(),
+            artifact_type: manifest.artifact_type().map(str::to_owned),
+        }))
     }
 
-    /// The entries of the fallback tag's index (OCI distribution specification, "Referrers Tag
-    /// Schema"), those whose manifests are there.
-    async fn fallback(&self, subject: &Digest) -> Result<Vec<ContentDescriptor>> {
+    /// The digests in the fallback tag's index (OCI distribution specification, "Referrers Tag
+    /// Schema").
+    async fn fallback(&self, subject: &Digest) -> Result<Vec<Digest>> {
         #[derive(Deserialize)]
         struct Entries {
             #[serde(default)]
-            manifests: Vec<serde_json::Value>,
+            manifests: Vec<Entry>,
         }
-        // A tag has 128 characters at most; the schema cuts the hex of longer digests.
-        let mut text = subject.to_string().replace(':', "-");
-        text.truncate(Tag::MAX_LEN);
-        let Ok(tag) = text.parse::<Tag>() else {
+        #[derive(Deserialize)]
+        struct Entry {
+            digest: Digest,
+        }
+        let mut hex = subject.hex();
+        hex.truncate(FALLBACK_HEX);
+        let Ok(tag) = format!("{}-{hex}", subject.algorithm()).parse::<Tag>() else {
             return Ok(Vec::new());
         };
         let digest = match self.repository.tags().get(&tag).await {
@@ -111,21 +122,9 @@ impl Referrers {
             Err(Error::ManifestUnknown(_)) => return Ok(Vec::new()),
             index => index?,
         };
-        let Ok(entries) = serde_json::from_slice::<Entries>(&index.bytes) else {
-            return Ok(Vec::new());
-        };
-        let mut found = Vec::new();
-        for entry in entries.manifests {
-            if let Ok(descriptor) = serde_json::from_value::<ContentDescriptor>(entry)
-                && self
-                    .repository
-                    .manifests()
-                    .contains(&descriptor.digest)
-                    .await?
-            {
-                found.push(descriptor);
-            }
-        }
-        Ok(found)
+        // Whatever else lies under the tag lists nothing.
+        let entries = serde_json::from_slice::<Entries>(&index.bytes);
+        let entries = entries.map_or_else(|_| Vec::new(), |entries| entries.manifests);
+        Ok(entries.into_iter().map(|entry| entry.digest).collect())
     }
 }

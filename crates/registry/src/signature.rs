@@ -1,5 +1,6 @@
 //! The signatures of signed schema 1 manifests, kept apart from the payload that they sign.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -13,6 +14,10 @@ use crate::{Error, Repository, Result};
 
 /// How many signatures are fetched at once.
 const CONCURRENCY: usize = 8;
+
+/// How many signatures are added to a revision. Old clients signed anew at every push, and every
+/// pull fetches all signatures.
+const MAX_KEPT: usize = 256;
 
 /// The signatures of a repository's schema 1 manifests.
 #[derive(Clone, Debug)]
@@ -59,16 +64,29 @@ impl Signatures {
             .bytes)
     }
 
-    /// Adds signatures, each a JSON object, to a revision.
+    /// Adds signatures, each in the form that [`Manifest::signatures`] gives, to a revision.
+    ///
+    /// [`Manifest::signatures`]: wharfinger_oci::manifest::Manifest::signatures
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], or that the store failed.
-    pub async fn put(&self, revision: &Digest, signatures: Vec<Bytes>) -> Result<()> {
+    /// [`Error::ReadOnly`]; [`Error::ManifestRefused`] when the revision would have more than 256.
+    pub async fn put(&self, revision: &Digest, signatures: &[Bytes]) -> Result<()> {
         let shared = &self.repository.shared;
         shared.check_writable()?;
         let links = self.links(revision);
+        let mut all: HashSet<Digest> = links.digests().await?.into_iter().collect();
+        let kept = all.len();
+        all.extend(signatures.iter().map(|s| Digest::canonical(s)));
+        if all.len() > kept.max(MAX_KEPT) {
+            let reason = format!("it has {kept} signatures already");
+            return Err(Error::ManifestRefused(reason));
+        }
+        // Those that are there already too: another push may not have made them durable yet.
         for signature in signatures {
-            let blob = shared.blobs.put(&shared.publishing, signature).await?;
+            let blob = shared
+                .blobs
+                .put(&shared.publishing, signature.clone())
+                .await?;
             links.link(&blob.canonical, blob).await?;
         }
         Ok(())

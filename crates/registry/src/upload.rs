@@ -72,6 +72,17 @@ impl FromStr for UploadId {
     }
 }
 
+/// How far an upload has got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The upload's name.
+    pub id: UploadId,
+    /// How many bytes have been received.
+    pub offset: u64,
+    /// When the upload was begun.
+    pub started_at: Timestamp,
+}
+
 /// An upload under way. While it exists, no other request of this process can work on it.
 ///
 /// Dropping it keeps what the last [`pause`](Upload::pause) made durable.
@@ -142,9 +153,13 @@ impl Upload {
         self.sink.as_ref().map_or(self.durable, Sink::len)
     }
 
-    /// When the upload was begun.
-    pub fn started_at(&self) -> Timestamp {
-        self.started_at
+    /// How far it has got.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            id: self.id.clone(),
+            offset: self.offset(),
+            started_at: self.started_at,
+        }
     }
 
     /// Says that a digest of `algorithm` will be claimed, so that the content need not be read
@@ -294,6 +309,19 @@ impl Upload {
         let path = layout::upload_started_at(&self.links.name, &self.id);
         let content = state::format_started_at(self.started_at);
         (path, Bytes::from(content))
+    }
+
+    /// Ends this request's work and drops what it appended; what was durable before stays.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn discard(mut self) -> Result<()> {
+        let _held = self.sink.take().map(Sink::abandon);
+        if self.durable > 0 {
+            return Ok(()); // what lies behind the saved state is dropped on resuming
+        }
+        let data = layout::upload_data(&self.links.name, &self.id);
+        ignore_absent(self.links.shared.driver.delete(&data).await)
     }
 
     /// Ends the upload in a blob: checks the digest, makes the bytes durable, gives them their

@@ -257,11 +257,18 @@ async fn referrers_are_recorded_filtered_and_removed() {
 
 #[tokio::test]
 async fn referrers_under_the_fallback_tag_are_listed() {
-    let (registry, _) = registry();
+    let (registry, driver) = registry();
     let repository = registry.repository(&name("a"));
     let subject = Digest::canonical(b"subject");
-    let manifest = image(&repository, 1, r#","artifactType":"a/b""#).await;
+    let extra = format!(
+        r#","artifactType":"a/b","subject":{{"mediaType":"{}","digest":"{subject}","size":7}}"#,
+        media_type::OCI_IMAGE_MANIFEST
+    );
+    let manifest = image(&repository, 1, &extra).await;
     let digest = put(&repository, &manifest, &[]).await;
+    // A registry without the listing has kept no record of it.
+    let record = layout::referrer_link(&name("a"), &subject, &digest);
+    driver.delete(&record.parent().unwrap()).await.unwrap();
     let index = parse(
         media_type::OCI_IMAGE_INDEX,
         format!(

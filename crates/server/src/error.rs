@@ -9,6 +9,7 @@ use wharfinger_oci::manifest::ManifestError;
 use wharfinger_registry::Error as RegistryError;
 
 use crate::body::Body;
+use crate::handler::BodyError;
 
 /// A code and the status it goes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,16 @@ impl ApiError {
         self
     }
 
+    /// This error with an `Allow`, which every 405 must have (RFC 9110, section 15.5.6).
+    pub(crate) fn or_allow(self, methods: &'static str) -> Self {
+        let has = self.headers.iter().any(|(name, _)| name == header::ALLOW);
+        if self.status == StatusCode::METHOD_NOT_ALLOWED && !has {
+            self.header(header::ALLOW, HeaderValue::from_static(methods))
+        } else {
+            self
+        }
+    }
+
     pub(crate) fn into_response(self) -> Response<Body> {
         let body = serde_json::to_vec(&json!({ "errors": self.items })).unwrap_or_default();
         let mut response = Response::new(Body::full(body));
@@ -149,9 +160,13 @@ impl From<RegistryError> for ApiError {
             E::UploadInvalid(_) => Self::with(Code::BLOB_UPLOAD_INVALID, text),
             E::DigestMismatch { .. } => Self::with(Code::DIGEST_INVALID, text),
             E::Unsupported(_) | E::ReadOnly => Self::with(Code::UNSUPPORTED, text),
-            E::Body(_) => {
+            E::Body(source) => {
                 warn!(error = %text, "a request's body broke off");
-                Self::with(Code::SIZE_INVALID, text)
+                let error = Self::with(Code::SIZE_INVALID, text);
+                match source.downcast_ref() {
+                    Some(BodyError::Timeout(_)) => error.status(StatusCode::REQUEST_TIMEOUT),
+                    _ => error,
+                }
             }
             E::Storage(ref storage) if storage.is_no_space() => {
                 error!(error = %text, "the store is full");

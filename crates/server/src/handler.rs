@@ -74,6 +74,7 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<B
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
+    let methods_left = route.methods_left(app.registry.is_read_only());
     let app = Arc::clone(app);
     let guarded = AssertUnwindSafe(dispatch(app, route, request)).catch_unwind();
     // What writes goes on to its end when the client leaves in the middle: a commit past its point
@@ -85,10 +86,11 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<B
     } else {
         guarded.await
     };
-    outcome.unwrap_or_else(|_panic| {
+    let outcome = outcome.unwrap_or_else(|_panic| {
         error!("a handler panicked");
         Err(ApiError::new(Code::UNKNOWN))
-    })
+    });
+    outcome.map_err(|error| error.or_allow(methods_left))
 }
 
 async fn dispatch(
@@ -142,7 +144,7 @@ pub(crate) enum BodyError {
     #[error(transparent)]
     Http(#[from] hyper::Error),
     /// Nothing came for too long.
-    #[error("nothing came for {} seconds", .0.as_secs())]
+    #[error("nothing came for {} seconds", .0.as_secs_f32())]
     Timeout(Duration),
 }
 

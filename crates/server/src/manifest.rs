@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
 use wharfinger_oci::{Digest, Reference, RepositoryName, Tag, media_type};
-use wharfinger_registry::{Repository, Served};
+use wharfinger_registry::{Error as RegistryError, Repository, Served};
 
 use crate::body::Body;
 use crate::conditional::{not_modified, precondition_failed};
@@ -35,8 +35,8 @@ pub(crate) async fn get(
         .await
         .map_err(|error| match error {
             // What was asked for is the tag; the digest behind it says nothing to the client.
-            wharfinger_registry::Error::ManifestUnknown(_) => {
-                wharfinger_registry::Error::ManifestUnknown(reference.to_string())
+            RegistryError::ManifestUnknown(_) => {
+                RegistryError::ManifestUnknown(reference.to_string())
             }
             error => error,
         })?;
@@ -127,7 +127,7 @@ pub(crate) async fn put<S, E>(
 ) -> Result<Response<Body>>
 where
     S: Stream<Item = std::result::Result<Bytes, E>> + Unpin,
-    E: std::error::Error,
+    E: std::error::Error + Send + Sync + 'static,
 {
     let content_type = match request.headers.get(header::CONTENT_TYPE) {
         None => None,
@@ -137,7 +137,7 @@ where
     };
     let manifest = read(request, body).await?;
     let manifest = Manifest::parse(content_type, manifest)
-        .map_err(|error| ApiError::from(wharfinger_registry::Error::from(error)))?;
+        .map_err(|error| ApiError::from(RegistryError::from(error)))?;
     let is_schema1 = matches!(
         manifest.media_type(),
         media_type::SCHEMA1_MANIFEST | media_type::SCHEMA1_SIGNED_MANIFEST
@@ -194,7 +194,7 @@ fn tag_parameters(request: &Parts) -> Result<Vec<Tag>> {
 async fn read<S, E>(request: &Parts, mut body: S) -> Result<Bytes>
 where
     S: Stream<Item = std::result::Result<Bytes, E>> + Unpin,
-    E: std::error::Error,
+    E: std::error::Error + Send + Sync + 'static,
 {
     let too_large = || {
         ApiError::with(Code::MANIFEST_INVALID, "a manifest has at most 4 MiB")
@@ -212,8 +212,7 @@ where
     }
     let mut manifest = BytesMut::new();
     while let Some(piece) = body.next().await {
-        let piece =
-            piece.map_err(|error| ApiError::with(Code::MANIFEST_INVALID, error.to_string()))?;
+        let piece = piece.map_err(|error| RegistryError::Body(Box::new(error)))?;
         if manifest.len() + piece.len() > MAX_SIZE {
             return Err(too_large());
         }

@@ -101,6 +101,18 @@ impl Route {
             Self::Upload(..) => "GET, HEAD, PATCH, PUT, DELETE",
         }
     }
+
+    /// The methods that are left where the one that was asked for is switched off: deletion, or
+    /// all that writes.
+    pub(crate) fn methods_left(&self, read_only: bool) -> &'static str {
+        match self {
+            Self::Uploads(_) if read_only => "",
+            _ if read_only => "GET, HEAD",
+            Self::Manifest(..) => "GET, HEAD, PUT",
+            Self::Blob(..) => "GET, HEAD",
+            _ => self.methods(),
+        }
+    }
 }
 
 fn repository(parts: &[&str]) -> Result<RepositoryName> {

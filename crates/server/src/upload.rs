@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tracing::debug;
 use wharfinger_oci::{Algorithm, Descriptor, RepositoryName};
-use wharfinger_registry::{Error as RegistryError, Upload, UploadId};
+use wharfinger_registry::{Error as RegistryError, Progress, Upload, UploadId};
 
 use crate::body::Body;
 use crate::error::{ApiError, Code, Result};
@@ -50,7 +50,11 @@ where
     if let Some(digest) = query.get("digest") {
         let digest = parse_digest(&digest)?;
         let mut upload = blobs.create(digest.algorithm())?;
-        append(&mut upload, request, body).await?;
+        if let Err(error) = append(&mut upload, request, body).await {
+            // Nobody was told of the upload, so nobody will take it up.
+            upload.cancel().await?;
+            return Err(error.into());
+        }
         let descriptor = upload.commit(&digest).await?;
         return Ok(created(app, request, name, &descriptor));
     }
@@ -77,14 +81,9 @@ pub(crate) async fn get(
     name: &RepositoryName,
     id: &UploadId,
 ) -> Result<Response<Body>> {
-    let upload = app.registry.repository(name).blobs().resume(id).await?;
-    Ok(progress(
-        app,
-        request,
-        name,
-        &upload,
-        StatusCode::NO_CONTENT,
-    ))
+    let blobs = app.registry.repository(name).blobs();
+    let progress = blobs.progress(id).await?;
+    Ok(told(app, request, name, progress, StatusCode::NO_CONTENT))
 }
 
 /// Takes a chunk.
@@ -99,16 +98,9 @@ where
     S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let mut upload = resume(app, request, name, id).await?;
-    match append(&mut upload, request, body).await {
-        Ok(()) => paused(app, request, name, upload, StatusCode::ACCEPTED).await,
-        Err(Failure::Broken(error)) => {
-            // The client is gone, or sent less than it announced: it may come back for the rest.
-            upload.pause().await?;
-            Err(error)
-        }
-        Err(Failure::Final(error)) => Err(error),
-    }
+    let (upload, end) = resume(app, request, name, id).await?;
+    let upload = take(upload, end, request, body).await?;
+    paused(app, request, name, upload, StatusCode::ACCEPTED).await
 }
 
 /// Takes the last chunk, if there is one, and ends the upload in a blob.
@@ -128,16 +120,9 @@ where
         .get("digest")
         .ok_or_else(|| ApiError::with(Code::DIGEST_INVALID, "the digest parameter is missing"))?;
     let digest = parse_digest(&digest)?;
-    let mut upload = resume(app, request, name, id).await?;
+    let (mut upload, end) = resume(app, request, name, id).await?;
     upload.expect(digest.algorithm());
-    match append(&mut upload, request, body).await {
-        Ok(()) => {}
-        Err(Failure::Broken(error)) => {
-            upload.pause().await?;
-            return Err(error);
-        }
-        Err(Failure::Final(error)) => return Err(error),
-    }
+    let upload = take(upload, end, request, body).await?;
     let descriptor = upload.commit(&digest).await?;
     Ok(created(app, request, name, &descriptor))
 }
@@ -183,13 +168,14 @@ fn check_state(
     })
 }
 
-/// Takes an upload up where the client thinks it is.
+/// Takes an upload up where the client thinks it is; with the offset that it must get to, if the
+/// client tells one.
 async fn resume(
     app: &App,
     request: &Parts,
     name: &RepositoryName,
     id: &UploadId,
-) -> Result<Upload> {
+) -> Result<(Upload, Option<u64>)> {
     let state = check_state(app, request, name, id)?;
     let upload = app.registry.repository(name).blobs().resume(id).await?;
     let offset = upload.offset();
@@ -211,27 +197,50 @@ async fn resume(
     // that says where its chunk begins is believed instead.
     let begins = chunk.as_ref().map_or(state.offset, |range| range.start);
     if begins != offset {
-        let progress = progress(
-            app,
-            request,
-            name,
-            &upload,
-            StatusCode::RANGE_NOT_SATISFIABLE,
-        );
+        let status = StatusCode::RANGE_NOT_SATISFIABLE;
+        let told = told(app, request, name, upload.progress(), status);
         let detail = format!("the upload goes on at {offset}, not at {begins}");
         let mut error = ApiError::with(Code::RANGE_INVALID, detail);
-        for (name, value) in progress.headers() {
+        for (name, value) in told.headers() {
             error = error.header(name.clone(), value.clone());
         }
         return Err(error);
     }
-    if let (Some(range), Some(length)) = (chunk, content_length(request))
-        && range.end - range.start != length
+    let end = chunk.map(|range| range.end);
+    if let (Some(end), Some(length)) = (end, content_length(request))
+        && end - offset != length
     {
         let detail = "the Content-Range and the Content-Length differ";
         return Err(ApiError::with(Code::SIZE_INVALID, detail));
     }
-    Ok(upload)
+    Ok((upload, end))
+}
+
+/// Appends a chunk, which must get the upload to `end` if there is one.
+async fn take<S, E>(
+    mut upload: Upload,
+    end: Option<u64>,
+    request: &Parts,
+    body: S,
+) -> Result<Upload>
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match append(&mut upload, request, body).await {
+        Ok(()) if end.is_none_or(|end| end == upload.offset()) => Ok(upload),
+        Ok(()) => {
+            upload.discard().await?;
+            let detail = "the chunk has not the length of its Content-Range";
+            Err(ApiError::with(Code::SIZE_INVALID, detail))
+        }
+        Err(Failure::Broken(error)) => {
+            // The client is gone, or sent less than it announced: it may come back for the rest.
+            upload.pause().await?;
+            Err(error)
+        }
+        Err(Failure::Final(error)) => Err(error),
+    }
 }
 
 fn content_length(request: &Parts) -> Option<u64> {
@@ -286,30 +295,31 @@ async fn paused(
     upload: Upload,
     status: StatusCode,
 ) -> Result<Response<Body>> {
-    let response = progress(app, request, name, &upload, status);
+    let response = told(app, request, name, upload.progress(), status);
     upload.pause().await?;
     Ok(response)
 }
 
-fn progress(
+/// An answer that tells how far an upload has got, and where it goes on.
+fn told(
     app: &App,
     request: &Parts,
     name: &RepositoryName,
-    upload: &Upload,
+    progress: Progress,
     status: StatusCode,
 ) -> Response<Body> {
     let state = UploadState {
         name: name.to_string(),
-        uuid: upload.id().to_string(),
-        offset: upload.offset(),
-        started_at: upload.started_at(),
+        uuid: progress.id.to_string(),
+        offset: progress.offset,
+        started_at: progress.started_at,
     };
     let token = app.secret.sign(&state);
     let mut response = empty(status);
     let headers = response.headers_mut();
     let location = Locations::new(&app.options, request).upload(name, &state.uuid, &token);
     headers.insert(header::LOCATION, location);
-    headers.insert(DOCKER_UPLOAD_UUID, id_value(upload.id()));
+    headers.insert(DOCKER_UPLOAD_UUID, id_value(&progress.id));
     // Of nothing Distribution says `0-0` too, and clients know it.
     let range = format!("0-{}", state.offset.saturating_sub(1));
     if let Ok(range) = HeaderValue::from_str(&range) {

@@ -2,8 +2,9 @@
 //! operator's rules let it through.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use wharfinger_oci::Digest;
-use wharfinger_oci::manifest::{Manifest, Referenced, Role};
+use wharfinger_oci::manifest::{Manifest, ManifestError, Referenced, Role};
+use wharfinger_oci::schema1::SignatureError;
+use wharfinger_oci::{Digest, Tag};
 
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::options::Validation;
@@ -13,9 +14,15 @@ use crate::{Error, Repository, Result};
 const CONCURRENCY: usize = 16;
 
 /// # Errors
-/// [`Error::ManifestRefused`] for a url or a size that is not acceptable;
+/// [`Error::ManifestRefused`] for a url or a size that is not acceptable, and for a schema 1
+/// manifest that is not accepted or was made for another place;
 /// [`Error::ManifestReferencesUnknown`] names everything that is missing.
-pub(super) async fn check(repository: &Repository, manifest: &Manifest) -> Result<()> {
+pub(super) async fn check(
+    repository: &Repository,
+    manifest: &Manifest,
+    tags: &[Tag],
+) -> Result<()> {
+    check_schema1(repository, manifest, tags)?;
     let rules = &repository.shared.options.validation;
     let references = manifest.references();
     for reference in &references {
@@ -50,6 +57,32 @@ pub(super) async fn check(repository: &Repository, manifest: &Manifest) -> Resul
     } else {
         Err(Error::ManifestReferencesUnknown(missing))
     }
+}
+
+/// A schema 1 manifest tells where it belongs: what one signed for one repository and tag must not
+/// be had under another.
+fn check_schema1(repository: &Repository, manifest: &Manifest, tags: &[Tag]) -> Result<()> {
+    let Some((name, tag)) = manifest.name_and_tag() else {
+        return Ok(());
+    };
+    if !repository.shared.options.schema1_push {
+        return Err(Error::ManifestRefused(
+            "schema 1 manifests are not accepted; compatibility.schema1.enabled allows them"
+                .to_owned(),
+        ));
+    }
+    if manifest.signatures().is_empty() {
+        return Err(ManifestError::from(SignatureError::Missing).into());
+    }
+    if *name != repository.name {
+        let reason = format!("it was made for repository {name}");
+        return Err(Error::ManifestRefused(reason));
+    }
+    if tags.iter().any(|asked| asked != tag) {
+        let reason = format!("it was made for tag {tag}");
+        return Err(Error::ManifestRefused(reason));
+    }
+    Ok(())
 }
 
 /// The reference's digest when it must be there and is not.

@@ -1,0 +1,86 @@
+//! `cargo xtask test`: everything that must pass, step by step.
+
+use std::time::Instant;
+
+use crate::command::{cargo, run};
+use crate::{fuzz, licences, packages};
+
+/// A step's name, and what it does.
+type Step = (&'static str, fn() -> Result<(), String>);
+
+const STEPS: [Step; 9] = [
+    ("packages", packages::install),
+    ("formatting", formatting),
+    ("lints", lints),
+    ("documentation", documentation),
+    ("licences", licences::check),
+    ("build", build),
+    ("tests", tests),
+    ("real clients", real_clients),
+    ("fuzzing", fuzzing),
+];
+
+/// Runs the steps, or those whose names contain `only`, and ends with the first that fails.
+///
+/// # Errors
+/// What failed.
+pub(crate) fn run_steps(only: Option<&str>) -> Result<(), String> {
+    let began = Instant::now();
+    let chosen = |(name, _): &&Step| only.is_none_or(|text| name.contains(text));
+    for (name, step) in STEPS.iter().filter(chosen) {
+        println!("\n== {name}");
+        let step_began = Instant::now();
+        step().map_err(|error| format!("{name} failed: {error}"))?;
+        println!("== {name}: {} s", step_began.elapsed().as_secs());
+    }
+    println!("\neverything passed in {} s", began.elapsed().as_secs());
+    Ok(())
+}
+
+fn formatting() -> Result<(), String> {
+    run(&mut cargo(&["fmt", "--all", "--check"]))
+}
+
+fn lints() -> Result<(), String> {
+    run(&mut cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn documentation() -> Result<(), String> {
+    run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn build() -> Result<(), String> {
+    run(&mut cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "wharfinger",
+    ]))
+}
+
+fn tests() -> Result<(), String> {
+    run(&mut cargo(&[
+        "test",
+        "--workspace",
+        "--locked",
+        "--exclude",
+        "wharfinger-e2e",
+    ]))
+}
+
+fn real_clients() -> Result<(), String> {
+    run(&mut cargo(&["test", "--locked", "-p", "wharfinger-e2e"]))
+}
+
+fn fuzzing() -> Result<(), String> {
+    fuzz::run(None, fuzz::SECONDS)
+}
