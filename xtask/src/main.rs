@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask test`, `bench` and `fuzz`.
 
+mod bench;
 mod command;
 mod fuzz;
 mod licences;
@@ -27,6 +28,18 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
+    /// Measure the release build beside docker-registry and nginx, and print the table.
+    Bench {
+        /// Take less time, under five minutes, and less care.
+        #[arg(long)]
+        quick: bool,
+        /// Put the table into docs/performance.md.
+        #[arg(long)]
+        write: bool,
+        /// Measure the lines whose names contain this only.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
     /// Run the fuzz targets, or one of them.
     Fuzz {
         /// How long each target runs, in seconds.
@@ -40,6 +53,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test { only } => test::run_steps(only.as_deref()),
+        Command::Bench { quick, write, only } => bench::run(quick, write, only.as_deref()),
         Command::Fuzz { seconds, target } => fuzz::run(target.as_deref(), seconds),
     };
     match outcome {

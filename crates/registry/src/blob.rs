@@ -13,6 +13,7 @@ use crate::content_cache::{ContentCache, SmallContent};
 use crate::descriptor_cache::CachedDescriptor;
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::lock::KeyedLocks;
+use crate::publication::Publication;
 use crate::{Error, Progress, Registry, Result, Upload, UploadId, layout};
 
 /// How many repositories an anonymous mount looks into before it gives up.
@@ -239,10 +240,12 @@ impl Blobs {
             .repositories
             .shared(&self.links.name)
             .await;
-        let shared = &self.links.shared;
-        let blob = shared.blobs.put(&shared.publishing, bytes).await?;
-        self.links.link(&blob.canonical, blob).await?;
-        Ok(descriptor(&blob.canonical, blob.size))
+        let canonical = Digest::canonical(&bytes);
+        let mut publication = Publication::begin(&self.links.shared, &[canonical]).await;
+        let blob = publication.blob(canonical, bytes).await?;
+        publication.links([(self.links.clone(), canonical)], blob);
+        publication.write().await?;
+        Ok(descriptor(&canonical, blob.size))
     }
 
     /// Begins an upload that will be claimed to have a digest of `algorithm`; another algorithm at

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use wharfinger_oci::RepositoryName;
-use wharfinger_storage::StoragePath;
+use wharfinger_storage::{Entry, StoragePath};
 
 use crate::{Page, Registry, Result, layout};
 
@@ -27,6 +27,10 @@ impl Registry {
     }
 }
 
+/// How many folders are listed at once, ahead of the walk: one request to the store then does
+/// for all of them.
+const AHEAD: usize = 64;
+
 /// A walk over the tree of repositories that opens only the folders it must.
 pub(crate) struct CatalogWalk<'a> {
     registry: &'a Registry,
@@ -41,6 +45,8 @@ struct Folder {
     path: StoragePath,
     /// The repository's name, empty for the root.
     name: String,
+    /// What is in it, once it was listed; `None` inside when it was not there.
+    entries: Option<Option<Vec<Entry>>>,
     /// What of `after` lies below this folder: names up to it are not wanted any more.
     after: Option<String>,
 }
@@ -50,6 +56,7 @@ impl<'a> CatalogWalk<'a> {
         let root = Folder {
             path: layout::repositories(),
             name: String::new(),
+            entries: None,
             after: after.filter(|after| !after.is_empty()).map(str::to_owned),
         };
         Self {
@@ -69,26 +76,35 @@ impl<'a> CatalogWalk<'a> {
 
     /// The next repository.
     pub(crate) async fn next(&mut self) -> Result<Option<RepositoryName>> {
-        while let Some(folder) = self.pending.pop_front() {
-            if let Some(name) = self.open(folder).await? {
+        while let Some(folder) = self.pending.front() {
+            if folder.entries.is_none() {
+                self.list_ahead().await?;
+            }
+            if let Some(folder) = self.pending.pop_front()
+                && let Some(name) = self.open(folder)
+            {
                 return Ok(Some(name));
             }
         }
         Ok(None)
     }
 
+    /// Lists the next folder, and of those behind it some that have not been listed yet.
+    async fn list_ahead(&mut self) -> Result<()> {
+        let unlisted = |folder: &&mut Folder| folder.entries.is_none();
+        let folders = self.pending.iter_mut().filter(unlisted).take(AHEAD);
+        let folders: Vec<_> = folders.collect();
+        let paths: Vec<_> = folders.iter().map(|folder| folder.path.clone()).collect();
+        let listed = self.registry.shared.driver.list_each(&paths).await?;
+        for (folder, entries) in folders.into_iter().zip(listed) {
+            folder.entries = Some(entries);
+        }
+        Ok(())
+    }
+
     /// Opens a folder: queues those in it, and gives its name when it is a repository.
-    async fn open(&mut self, folder: Folder) -> Result<Option<RepositoryName>> {
-        let entries = match self
-            .registry
-            .shared
-            .driver
-            .list(&folder.path, None, None)
-            .await
-        {
-            Err(error) if error.is_not_found() => return Ok(None),
-            entries => entries?,
-        };
+    fn open(&mut self, folder: Folder) -> Option<RepositoryName> {
+        let entries = folder.entries.flatten()?;
         let (first, rest) = match &folder.after {
             Some(after) => match after.split_once('/') {
                 Some((first, rest)) => (Some(first), Some(rest)),
@@ -118,17 +134,22 @@ impl<'a> CatalogWalk<'a> {
                 "" => entry.name,
                 parent => format!("{parent}/{}", entry.name),
             };
-            nested.push(Folder { path, name, after });
+            nested.push(Folder {
+                path,
+                name,
+                entries: None,
+                after,
+            });
         }
         for folder in nested.into_iter().rev() {
             self.pending.push_front(folder);
         }
         // A folder that carries a rest of `after`, even an empty one, is `after` or lies above it.
         let wanted = is_repository && folder.after.is_none();
-        Ok(if wanted {
+        if wanted {
             folder.name.parse().ok()
         } else {
             None
-        })
+        }
     }
 }

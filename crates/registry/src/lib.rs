@@ -14,6 +14,7 @@ mod link;
 mod lock;
 mod manifest;
 mod options;
+mod publication;
 mod referrer;
 mod repository;
 mod signature;

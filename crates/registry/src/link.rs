@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tracing::warn;
 use wharfinger_oci::{Algorithm, Digest, RepositoryName, Tag};
-use wharfinger_storage::{Durability, StoragePath};
+use wharfinger_storage::StoragePath;
 
-use crate::descriptor_cache::CachedDescriptor;
+use crate::descriptor_cache::{CachedDescriptor, Lookup};
+use crate::publication::Publication;
 use crate::repository::Shared;
 use crate::{Error, Result, layout};
 
@@ -129,20 +129,37 @@ impl LinkedBlobs {
     /// Grants access to the blob `blob` under the digest `digest`, durably. The blob must be
     /// durable before.
     pub(crate) async fn link(&self, digest: &Digest, blob: CachedDescriptor) -> Result<()> {
-        let cache = self.set.cached_as().zip(self.shared.descriptors.as_ref());
-        if let Some((kind, cache)) = cache
-            && cache.get(&self.name, kind, digest) == Some(blob)
-        {
-            return Ok(()); // only durable links get into the cache
+        if self.is_known(digest, blob) {
+            return Ok(());
         }
-        let _publishing = self.shared.publishing.exclusive(digest).await;
-        let lookup = cache.map(|(_, cache)| cache.begin(digest));
-        let path = self.set.write_path(&self.name, digest);
-        write_link(&self.shared, &path, &blob.canonical).await?;
+        let mut publication = Publication::begin(&self.shared, &[*digest]).await;
+        publication.links([(self.clone(), *digest)], blob);
+        publication.write().await
+    }
+
+    /// Whether access is known to be granted durably: only durable links get into the cache.
+    pub(crate) fn is_known(&self, digest: &Digest, blob: CachedDescriptor) -> bool {
+        let cache = self.set.cached_as().zip(self.shared.descriptors.as_ref());
+        cache.is_some_and(|(kind, cache)| cache.get(&self.name, kind, digest) == Some(blob))
+    }
+
+    /// Where the link for a digest is written.
+    pub(crate) fn write_path(&self, digest: &Digest) -> StoragePath {
+        self.set.write_path(&self.name, digest)
+    }
+
+    /// Before a link is written: what [`linked`](Self::linked) wants after it.
+    pub(crate) fn begin(&self, digest: &Digest) -> Option<Lookup> {
+        let cache = self.set.cached_as().zip(self.shared.descriptors.as_ref());
+        cache.map(|(_, cache)| cache.begin(digest))
+    }
+
+    /// Remembers a link that is durable now.
+    pub(crate) fn linked(&self, lookup: Option<Lookup>, digest: &Digest, blob: CachedDescriptor) {
+        let cache = self.set.cached_as().zip(self.shared.descriptors.as_ref());
         if let (Some((kind, cache)), Some(lookup)) = (cache, lookup) {
             cache.set(lookup, &self.name, kind, digest, blob);
         }
-        Ok(())
     }
 
     /// Takes access under `digest` away, wherever the link is, and under every other algorithm's
@@ -218,15 +235,6 @@ pub(crate) async fn read_link(shared: &Shared, path: &StoragePath) -> Result<Opt
             length => format!("the link's {length} bytes are not a digest"),
         },
     })
-}
-
-/// Writes a link, durably.
-pub(crate) async fn write_link(shared: &Shared, path: &StoragePath, to: &Digest) -> Result<()> {
-    let content = Bytes::from(to.to_string());
-    Ok(shared
-        .driver
-        .put(path, content, Durability::Machine)
-        .await?)
 }
 
 /// Takes "there was nothing" for success.

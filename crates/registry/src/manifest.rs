@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures_util::future::{try_join, try_join_all};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
@@ -13,6 +12,7 @@ use wharfinger_oci::{Algorithm, Descriptor, Digest, Tag, media_type, schema1};
 use crate::content_cache::SmallContent;
 use crate::descriptor_cache::CachedDescriptor;
 use crate::link::{LinkSet, LinkedBlobs};
+use crate::publication::Publication;
 use crate::{Error, Repository, Result, layout};
 
 mod validation;
@@ -132,36 +132,32 @@ impl Manifests {
         validation::check(&self.repository, manifest, tags).await?;
 
         let payload = manifest.payload().clone();
-        let blob = shared
-            .blobs
-            .put(&shared.publishing, payload.clone())
-            .await?;
+        let canonical = Digest::canonical(&payload);
         let signatures = manifest.signatures();
         if !signatures.is_empty() {
-            self.repository
-                .signatures()
-                .put(&blob.canonical, signatures)
+            // Signatures are kept for a manifest that is there.
+            shared
+                .blobs
+                .put(&shared.publishing, payload.clone())
                 .await?;
+            let service = self.repository.signatures();
+            service.put(&canonical, signatures).await?;
         }
-        let link_revision = async {
-            self.links.link(digest, blob).await?;
-            if *digest != blob.canonical {
-                self.links.link(&blob.canonical, blob).await?;
-            }
-            Ok(())
-        };
-        let link_referrer = async {
-            if let Some(subject) = manifest.subject() {
-                let set = LinkSet::Referrers {
-                    subject: subject.digest,
-                };
-                self.repository.links(set).link(digest, blob).await?;
-            }
-            Ok::<_, Error>(())
-        };
-        try_join(link_revision, link_referrer).await?;
-        let service = self.repository.tags();
-        try_join_all(tags.iter().map(|tag| service.put(tag, digest))).await?;
+        let mut publication = Publication::begin(shared, &[canonical, *digest]).await;
+        let blob = publication.blob(canonical, payload.clone()).await?;
+        let mut links = vec![(self.links.clone(), *digest)];
+        if *digest != canonical {
+            links.push((self.links.clone(), canonical));
+        }
+        if let Some(subject) = manifest.subject() {
+            let set = LinkSet::Referrers {
+                subject: subject.digest,
+            };
+            links.push((self.repository.links(set), *digest));
+        }
+        publication.links(links, blob);
+        publication.tags(&self.repository.name, tags, digest);
+        publication.write().await?;
 
         let media_type: Arc<str> = manifest.media_type().into();
         if let Some(stored) = stored_media_type(&payload) {

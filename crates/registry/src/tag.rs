@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::{Digest, Tag};
 
-use crate::link::{LinkSet, ignore_absent, read_link, write_link};
+use crate::link::{LinkSet, ignore_absent, read_link};
 use crate::{Error, Page, Repository, Result, layout};
 
 /// The tags of a repository.
@@ -85,20 +85,6 @@ impl Tags {
             Err(error) if error.is_not_found() => Err(Error::ManifestUnknown(tag.to_string())),
             result => Ok(result?),
         }
-    }
-
-    /// Lets a tag stand for a manifest that is durable: first its history, then, at once for every
-    /// reader, the tag itself. The caller holds the repository's lock.
-    pub(crate) async fn put(&self, tag: &Tag, digest: &Digest) -> Result<()> {
-        let shared = &self.repository.shared;
-        let index = layout::tag_index_link(&self.repository.name, tag, digest);
-        write_link(shared, &index, digest).await?;
-        write_link(
-            shared,
-            &layout::tag_current(&self.repository.name, tag),
-            digest,
-        )
-        .await
     }
 
     /// Removes every tag that stands for one of `digests`. The caller holds the repository's lock

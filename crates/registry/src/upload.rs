@@ -8,18 +8,18 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tracing::warn;
 use uuid::Uuid;
 use wharfinger_oci::{Algorithm, Descriptor, Digest, Hasher};
-use wharfinger_storage::Durability;
+use wharfinger_storage::{Durability, StoragePath};
 
 use crate::blob::descriptor;
 use crate::descriptor_cache::CachedDescriptor;
 use crate::link::{LinkedBlobs, ignore_absent};
+use crate::publication::Publication;
 use crate::{Error, Result, layout};
 
 mod purge;
@@ -27,7 +27,7 @@ mod sink;
 mod state;
 
 pub use purge::PurgeReport;
-use sink::Sink;
+use sink::{InMemory, Sink};
 
 /// How many bytes are collected before they are hashed and written.
 const BATCH: usize = 1 << 20;
@@ -259,24 +259,23 @@ impl Upload {
             Durability::Machine
         };
         // The hash state must never be durable before the bytes it stands for: resuming trusts it.
+        if self.durable == 0 && offset > 0 && sink.is_in_memory() {
+            return self.pause_in_memory(sink).await;
+        }
         let (hashers, _held) = sink.close().await?;
         let record = async {
             if self.recorded && self.durable > 0 {
                 return Ok(());
             }
-            let path = layout::upload_started_at(&self.links.name, &self.id);
-            let content = Bytes::from(state::format_started_at(self.started_at));
-            Ok(self
-                .links
-                .shared
-                .driver
-                .put(&path, content, durability)
-                .await?)
+            let (path, content) = self.record();
+            let driver = &self.links.shared.driver;
+            Ok(driver.put(&path, content, durability).await?)
         };
         let save = async {
             // Of no bytes there is a state only to keep in mind which algorithm was asked for.
             if offset > self.durable || (!self.recorded && hashers.len() > 1) {
-                state::save(&self.links, &self.id, offset, &hashers).await?;
+                let states = state::files(&self.links, &self.id, offset, &hashers);
+                self.links.shared.driver.put_all(vec![states]).await?;
             }
             Ok::<_, Error>(())
         };
@@ -285,6 +284,31 @@ impl Upload {
             state::forget(&self.links, &self.id, self.durable).await;
         }
         Ok(())
+    }
+
+    /// The same where all that was received is in memory: it is written together.
+    async fn pause_in_memory(&self, sink: Sink) -> Result<()> {
+        let Ok(InMemory {
+            bytes,
+            hashers,
+            held,
+        }) = sink.into_memory().await?
+        else {
+            return Err(unusable());
+        };
+        let data = layout::upload_data(&self.links.name, &self.id);
+        let states = state::files(&self.links, &self.id, bytes.len() as u64, &hashers);
+        let steps = vec![vec![self.record(), (data, bytes)], states];
+        self.links.shared.driver.put_all(steps).await?;
+        drop(held);
+        Ok(())
+    }
+
+    /// The file that tells when the upload was begun.
+    fn record(&self) -> (StoragePath, Bytes) {
+        let path = layout::upload_started_at(&self.links.name, &self.id);
+        let content = state::format_started_at(self.started_at);
+        (path, Bytes::from(content))
     }
 
     /// Ends this request's work and drops what it appended; what was durable before stays.
@@ -321,18 +345,27 @@ impl Upload {
         }
         let _pushing = shared.repositories.shared(&self.links.name).await;
         let blob = CachedDescriptor { canonical, size };
-        let held = match sink.into_memory() {
-            Ok((bytes, held)) => {
-                shared.blobs.put(&shared.publishing, bytes).await?;
-                held
-            }
-            Err(sink) => self.publish(sink, blob).await?,
-        };
         let mut digests = vec![canonical];
         if *claimed != canonical {
             digests.push(*claimed);
         }
-        try_join_all(digests.iter().map(|digest| self.links.link(digest, blob))).await?;
+        let links = digests.iter().map(|digest| (self.links.clone(), *digest));
+        let held = match sink.into_memory().await? {
+            Ok(InMemory { bytes, held, .. }) => {
+                let mut publication = Publication::begin(&shared, &digests).await;
+                publication.blob(canonical, bytes).await?;
+                publication.links(links, blob);
+                publication.write().await?;
+                held
+            }
+            Err(sink) => {
+                let held = self.publish(sink, blob).await?;
+                let mut publication = Publication::begin(&shared, &digests).await;
+                publication.links(links, blob);
+                publication.write().await?;
+                held
+            }
+        };
         if self.recorded || size > 0 {
             self.remove_folder().await;
         }
@@ -371,10 +404,10 @@ impl Upload {
         ignore_absent(self.links.shared.driver.delete(&folder).await)
     }
 
-    /// Removes what is left of the session. A failure leaves it to purging.
+    /// Removes what is left of the session. A failure, or a crash, leaves it to purging.
     async fn remove_folder(&self) {
         let folder = layout::upload(&self.links.name, &self.id);
-        if let Err(error) = ignore_absent(self.links.shared.driver.delete(&folder).await) {
+        if let Err(error) = ignore_absent(self.links.shared.driver.discard(&folder).await) {
             warn!(upload = %self.id, %error, "what an upload left behind cannot be removed yet");
         }
     }

@@ -2,6 +2,7 @@
 
 use http::request::Parts;
 use http::{Response, header};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::body::Body;
@@ -11,6 +12,12 @@ use crate::pagination::{Asked, json_response, next_link};
 
 /// How many entries an answer has when the client does not say.
 const DEFAULT_ENTRIES: usize = 100;
+
+/// The answer's body.
+#[derive(Serialize)]
+struct Repositories<'a> {
+    repositories: &'a [&'a str],
+}
 
 pub(crate) async fn list(app: &App, request: &Parts) -> Result<Response<Body>> {
     let asked = Asked::read(request)?;
@@ -33,7 +40,9 @@ pub(crate) async fn list(app: &App, request: &Parts) -> Result<Response<Body>> {
         limit => app.registry.catalog(asked.last.as_deref(), limit).await?,
     };
     let names: Vec<&str> = page.items.iter().map(|name| name.as_str()).collect();
-    let mut response = json_response(&json!({ "repositories": names }));
+    let mut response = json_response(&Repositories {
+        repositories: &names,
+    });
     if let (true, Some(last)) = (page.more, names.last()) {
         response
             .headers_mut()

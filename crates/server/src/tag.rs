@@ -2,13 +2,20 @@
 
 use http::request::Parts;
 use http::{Response, header};
-use serde_json::json;
+use serde::Serialize;
 use wharfinger_oci::RepositoryName;
 
 use crate::body::Body;
 use crate::error::Result;
 use crate::handler::App;
 use crate::pagination::{Asked, json_response, next_link};
+
+/// The answer's body.
+#[derive(Serialize)]
+struct Tags<'a> {
+    name: &'a str,
+    tags: &'a [&'a str],
+}
 
 pub(crate) async fn list(
     app: &App,
@@ -24,7 +31,10 @@ pub(crate) async fn list(
         .list(asked.last.as_deref(), limit)
         .await?;
     let tags: Vec<&str> = page.items.iter().map(wharfinger_oci::Tag::as_str).collect();
-    let mut response = json_response(&json!({ "name": name.as_str(), "tags": tags }));
+    let mut response = json_response(&Tags {
+        name: name.as_str(),
+        tags: &tags,
+    });
     if let (true, Some(limit), Some(last)) = (page.more, limit, tags.last()) {
         response
             .headers_mut()

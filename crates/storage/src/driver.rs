@@ -55,6 +55,12 @@ pub enum Durability {
     Process,
 }
 
+/// Small files that are written together: steps, each of them files with their content.
+///
+/// Those of one step appear in their order, without a promise which of them a crash leaves; a
+/// later step's appear only when all of the earlier steps' survive the machine.
+pub type Steps = Vec<Vec<(StoragePath, Bytes)>>;
+
 /// A request that a client might be sent to the store itself for.
 #[derive(Clone, Debug)]
 pub struct RedirectRequest<'a> {
@@ -88,6 +94,20 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// # Errors
     /// `WrongKind` when the path is a folder, or a part above it a file.
     async fn put(&self, path: &StoragePath, content: Bytes, durability: Durability) -> Result<()>;
+
+    /// Writes small files step by step, each as [`put`](Self::put) does with
+    /// [`Durability::Machine`]. A store overrides this where it can save work: what must be
+    /// ordered are the names, while the contents may become durable all at once before.
+    ///
+    /// # Errors
+    /// As `put`; some of the files may have been written then, but none of a step behind that of
+    /// the file that failed.
+    async fn put_all(&self, steps: Steps) -> Result<()> {
+        for (path, content) in steps.into_iter().flatten() {
+            self.put(&path, content, Durability::Machine).await?;
+        }
+        Ok(())
+    }
 
     /// The content of a file from `offset` (in bytes) on.
     ///
@@ -132,6 +152,22 @@ pub trait Driver: Debug + Send + Sync + 'static {
         limit: Option<usize>,
     ) -> Result<Vec<Entry>>;
 
+    /// The direct children of several folders, each as [`list`](Self::list) gives all of them,
+    /// or `None` for a folder that is not there.
+    ///
+    /// # Errors
+    /// `WrongKind` for a file.
+    async fn list_each(&self, paths: &[StoragePath]) -> Result<Vec<Option<Vec<Entry>>>> {
+        let mut listed = Vec::with_capacity(paths.len());
+        for path in paths {
+            listed.push(match self.list(path, None, None).await {
+                Err(error) if error.is_not_found() => None,
+                entries => Some(entries?),
+            });
+        }
+        Ok(listed)
+    }
+
     /// Moves a file, replacing one that is there, atomically, and makes the folders above its new
     /// place. On return the move survives the machine; the content does if it did before.
     ///
@@ -146,6 +182,15 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`; `Unsupported` for the root.
     async fn delete(&self, path: &StoragePath) -> Result<()>;
+
+    /// Removes as [`delete`](Self::delete) does, but a crash of the machine may bring back what
+    /// was removed: for what nobody is promised to be gone.
+    ///
+    /// # Errors
+    /// As `delete`.
+    async fn discard(&self, path: &StoragePath) -> Result<()> {
+        self.delete(path).await
+    }
 
     /// Where the store itself serves this request, or `None` where it cannot.
     ///

@@ -6,8 +6,11 @@
 //! `.wharfinger-trash` in the root, where folders go before they are taken apart.
 //!
 //! Every operation is one hop to tokio's blocking pool, which runs to its end even when the
-//! future that waits for it is dropped.
+//! future that waits for it is dropped; only a small file whose bytes are in memory is read on
+//! the spot.
 
+mod batch;
+mod cached;
 mod durable;
 mod folder;
 mod listing;
@@ -30,7 +33,7 @@ use tokio::task::spawn_blocking;
 use self::store::Store;
 use self::writer::WriterSlots;
 use crate::{
-    Driver, Durability, Entry, Error, Reader, Result, Stat, StoragePath, WriteMode, Writer,
+    Driver, Durability, Entry, Error, Reader, Result, Stat, Steps, StoragePath, WriteMode, Writer,
 };
 
 /// Where a [`FilesystemDriver`] keeps its files, and how many threads it may use.
@@ -163,6 +166,9 @@ impl Driver for FilesystemDriver {
     }
 
     async fn get(&self, path: &StoragePath) -> Result<Bytes> {
+        if let Some(content) = cached::get(&self.store, path) {
+            return Ok(content);
+        }
         let wanted = path.clone();
         self.hop(path, move |store| store.get(&wanted)).await
     }
@@ -171,6 +177,13 @@ impl Driver for FilesystemDriver {
         let wanted = path.clone();
         self.hop(path, move |store| store.put(&wanted, &content, durability))
             .await
+    }
+
+    async fn put_all(&self, steps: Steps) -> Result<()> {
+        self.hop(&StoragePath::root(), move |store| {
+            batch::put_all(store, &steps)
+        })
+        .await
     }
 
     async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader> {
@@ -206,6 +219,20 @@ impl Driver for FilesystemDriver {
         .await
     }
 
+    async fn list_each(&self, paths: &[StoragePath]) -> Result<Vec<Option<Vec<Entry>>>> {
+        let paths = paths.to_vec();
+        self.hop(&StoragePath::root(), move |store| {
+            let listed = paths
+                .iter()
+                .map(|path| match listing::list(store, path, None, None) {
+                    Err(error) if error.is_not_found() => Ok(None),
+                    entries => entries.map(Some),
+                });
+            listed.collect()
+        })
+        .await
+    }
+
     async fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()> {
         let (source, target) = (from.clone(), to.clone());
         self.hop(from, move |store| store.rename(&source, &target))
@@ -214,7 +241,18 @@ impl Driver for FilesystemDriver {
 
     async fn delete(&self, path: &StoragePath) -> Result<()> {
         let wanted = path.clone();
-        self.hop(path, move |store| store.delete(&wanted)).await
+        self.hop(path, move |store| {
+            store.delete(&wanted, Durability::Machine)
+        })
+        .await
+    }
+
+    async fn discard(&self, path: &StoragePath) -> Result<()> {
+        let wanted = path.clone();
+        self.hop(path, move |store| {
+            store.delete(&wanted, Durability::Process)
+        })
+        .await
     }
 }
 

@@ -59,7 +59,9 @@ mod path;
 pub mod testing;
 mod walk;
 
-pub use driver::{Driver, Durability, Entry, Reader, RedirectRequest, Stat, WriteMode, Writer};
+pub use driver::{
+    Driver, Durability, Entry, Reader, RedirectRequest, Stat, Steps, WriteMode, Writer,
+};
 pub use error::{Error, Result};
 pub use filesystem::{FilesystemDriver, FilesystemOptions};
 pub use memory::MemoryDriver;

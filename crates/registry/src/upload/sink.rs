@@ -42,6 +42,14 @@ enum Data {
     File(Box<dyn Writer>),
 }
 
+/// A sink's end with all content in memory.
+#[derive(Debug)]
+pub(super) struct InMemory {
+    pub(super) bytes: Bytes,
+    pub(super) hashers: Vec<Hasher>,
+    pub(super) held: Held,
+}
+
 impl Sink {
     pub(super) fn empty(
         driver: Arc<dyn Driver>,
@@ -202,22 +210,48 @@ impl Sink {
         Ok(hasher.finish())
     }
 
-    /// The content, when all of it is in memory; else the sink again.
-    pub(super) fn into_memory(self) -> Result<(Bytes, Held), Self> {
-        match self.data {
-            Data::Memory(kept) => {
-                let bytes = match <[Bytes; 1]>::try_from(kept) {
-                    Ok([one]) => one,
-                    Err(many) => {
-                        let mut all = BytesMut::with_capacity(total(&many) as usize);
-                        many.iter().for_each(|bytes| all.extend_from_slice(bytes));
-                        all.freeze()
-                    }
-                };
-                Ok((bytes, self.held))
+    /// Whether all of the content is in memory.
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self.data, Data::Memory(_))
+    }
+
+    /// The content, when all of it is in memory, or small and stored by an earlier request: to
+    /// write it anew together with its links takes fewer syncs than to move it. Else the sink
+    /// again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn into_memory(self) -> Result<std::result::Result<InMemory, Self>> {
+        let kept = match self.data {
+            Data::Memory(kept) => kept,
+            Data::Stored if self.length <= IN_MEMORY as u64 => {
+                let mut bytes = self.driver.get(&self.path).await?;
+                // What lies behind was never acknowledged.
+                bytes.truncate(self.length as usize);
+                let canonical = Digest::canonical(&bytes);
+                if self.hashers.iter().all(|h| h.clone().finish() != canonical) {
+                    // The state that was kept is not of these bytes.
+                    let reason = "its bytes are not those that were received".to_owned();
+                    let path = self.path;
+                    return Err(Error::Damaged { path, reason });
+                }
+                vec![bytes]
             }
-            Data::Stored | Data::File(_) => Err(self),
-        }
+            Data::Stored | Data::File(_) => return Ok(Err(self)),
+        };
+        let bytes = match <[Bytes; 1]>::try_from(kept) {
+            Ok([one]) => one,
+            Err(many) => {
+                let mut all = BytesMut::with_capacity(total(&many) as usize);
+                many.iter().for_each(|bytes| all.extend_from_slice(bytes));
+                all.freeze()
+            }
+        };
+        Ok(Ok(InMemory {
+            bytes,
+            hashers: self.hashers,
+            held: self.held,
+        }))
     }
 
     /// Ends the file for now; its bytes survive the machine. Gives the hashers and the hold.

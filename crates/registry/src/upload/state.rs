@@ -3,12 +3,11 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 use wharfinger_oci::{Algorithm, Hasher};
-use wharfinger_storage::Durability;
+use wharfinger_storage::StoragePath;
 
 use super::UploadId;
 use crate::link::{LinkedBlobs, ignore_absent};
@@ -121,24 +120,18 @@ async fn load(
     }
 }
 
-/// Keeps the state of the hashes after `offset` bytes, durably.
-pub(super) async fn save(
+/// The files that keep the state of the hashes after `offset` bytes.
+pub(super) fn files(
     links: &LinkedBlobs,
     id: &UploadId,
     offset: u64,
     hashers: &[Hasher],
-) -> Result<()> {
-    try_join_all(hashers.iter().map(|hasher| async move {
+) -> Vec<(StoragePath, Bytes)> {
+    let file = |hasher: &Hasher| {
         let path = layout::hash_state(&links.name, id, hasher.algorithm(), offset);
-        let state = Bytes::from(hasher.save());
-        links
-            .shared
-            .driver
-            .put(&path, state, Durability::Machine)
-            .await
-    }))
-    .await?;
-    Ok(())
+        (path, Bytes::from(hasher.save()))
+    };
+    hashers.iter().map(file).collect()
 }
 
 /// Removes the state of an offset that a later one has replaced.

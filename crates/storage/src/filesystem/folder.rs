@@ -1,11 +1,13 @@
 //! Folders: opening, making and syncing them, and the files that are not yet in place.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 
 use rustix::fs::{AtFlags, Mode, OFlags, mkdir, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
+use super::durable::NameId;
 use super::store::Store;
 use crate::{Error, Result, StoragePath};
 
@@ -159,6 +161,31 @@ impl Store {
     /// Makes the folder's own name, and the names of all above it, survive the machine. Costs
     /// nothing when they are known to.
     pub(super) fn settle(&self, folder: &Folder) -> Result<()> {
+        self.settle_each(std::slice::from_ref(folder), HashSet::new())
+    }
+
+    /// The same for several folders, whose ways up are mostly the same. Those in `synced` were
+    /// synced after the last of all these was made.
+    pub(super) fn settle_each(
+        &self,
+        folders: &[Folder],
+        mut synced: HashSet<StoragePath>,
+    ) -> Result<()> {
+        let mut settled = Vec::new();
+        for folder in folders {
+            settled.extend(self.settle_one(folder, &mut synced)?);
+        }
+        // Only now: a folder is durable when all above it are.
+        settled.into_iter().for_each(|id| self.durable.insert(id));
+        Ok(())
+    }
+
+    /// Syncs what is above the folder, and gives what is durable then.
+    fn settle_one(
+        &self,
+        folder: &Folder,
+        synced: &mut HashSet<StoragePath>,
+    ) -> Result<Vec<NameId>> {
         let mut settled = Vec::new();
         let mut path = folder.path.clone();
         let mut id = self.durable.id(&path, &folder.handle);
@@ -169,16 +196,16 @@ impl Store {
             let above = match Folder::open(self, &above) {
                 Ok(above) => above,
                 // Taken away meanwhile: there is no name left that could be lost.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
                 Err(error) => return Err(Error::io(&above, "open", error)),
             };
-            self.sync_folder(&above)?;
+            if synced.insert(above.path.clone()) {
+                self.sync_folder(&above)?;
+            }
             settled.extend(id);
             id = self.durable.id(&above.path, &above.handle);
             path = above.path;
         }
-        // Only now: a folder is durable when all above it are.
-        settled.into_iter().for_each(|id| self.durable.insert(id));
-        Ok(())
+        Ok(settled)
     }
 }

@@ -27,7 +27,8 @@ pub(super) fn list(
     })?;
     let failed = |error: rustix::io::Errno| Error::io(path, "list", error);
     let mut first = First::new(limit);
-    for entry in Dir::read_from(&folder.handle).map_err(failed)? {
+    let mut dir = Dir::new(folder.handle).map_err(failed)?;
+    while let Some(entry) = dir.next() {
         let entry = entry.map_err(failed)?;
         let Some(name) = entry.file_name().to_str().ok().filter(|name| is_part(name)) else {
             continue;
@@ -36,7 +37,7 @@ pub(super) fn list(
         if hidden || after.is_some_and(|after| name <= after) || !first.wants(name) {
             continue;
         }
-        if let Some(is_dir) = is_dir(&folder, &entry) {
+        if let Some(is_dir) = is_dir(&dir, &entry) {
             first.push(Entry {
                 name: name.to_owned(),
                 is_dir,
@@ -47,11 +48,11 @@ pub(super) fn list(
 }
 
 /// Whether the entry is a folder; `None` for what is neither folder nor file.
-fn is_dir(folder: &Folder, entry: &DirEntry) -> Option<bool> {
+fn is_dir(dir: &Dir, entry: &DirEntry) -> Option<bool> {
     let kind = match entry.file_type() {
         // Links count as what they lead to, as in Distribution.
         FileType::Symlink | FileType::Unknown => {
-            let stat = statat(&folder.handle, entry.file_name(), AtFlags::empty()).ok()?;
+            let stat = statat(dir.fd().ok()?, entry.file_name(), AtFlags::empty()).ok()?;
             FileType::from_raw_mode(stat.st_mode)
         }
         kind => kind,
@@ -65,35 +66,54 @@ fn is_dir(folder: &Folder, entry: &DirEntry) -> Option<bool> {
 
 /// The first entries in the order of names, as many as the limit says: memory follows the page,
 /// not the folder.
-struct First {
-    entries: BinaryHeap<Entry>,
-    limit: usize,
+enum First {
+    All(Vec<Entry>),
+    Some {
+        entries: BinaryHeap<Entry>,
+        limit: usize,
+    },
 }
 
 impl First {
     fn new(limit: Option<usize>) -> Self {
-        Self {
-            entries: BinaryHeap::new(),
-            limit: limit.unwrap_or(usize::MAX),
+        match limit {
+            None => Self::All(Vec::new()),
+            Some(limit) => Self::Some {
+                entries: BinaryHeap::new(),
+                limit,
+            },
         }
     }
 
     fn wants(&self, name: &str) -> bool {
-        self.entries.len() < self.limit
-            || self
-                .entries
-                .peek()
-                .is_some_and(|last| name < last.name.as_str())
+        match self {
+            Self::All(_) => true,
+            Self::Some { entries, limit } => {
+                let before = |last: &Entry| name < last.name.as_str();
+                entries.len() < *limit || entries.peek().is_some_and(before)
+            }
+        }
     }
 
     fn push(&mut self, entry: Entry) {
-        self.entries.push(entry);
-        if self.entries.len() > self.limit {
-            self.entries.pop();
+        match self {
+            Self::All(entries) => entries.push(entry),
+            Self::Some { entries, limit } => {
+                entries.push(entry);
+                if entries.len() > *limit {
+                    entries.pop();
+                }
+            }
         }
     }
 
     fn into_sorted(self) -> Vec<Entry> {
-        self.entries.into_sorted_vec()
+        match self {
+            Self::All(mut entries) => {
+                entries.sort_unstable();
+                entries
+            }
+            Self::Some { entries, .. } => entries.into_sorted_vec(),
+        }
     }
 }

@@ -206,7 +206,7 @@ impl Store {
         })
     }
 
-    pub(super) fn delete(&self, path: &StoragePath) -> Result<()> {
+    pub(super) fn delete(&self, path: &StoragePath, durability: Durability) -> Result<()> {
         let Some(parent) = path.parent() else {
             return Err(Error::Unsupported {
                 driver: FilesystemDriver::NAME,
@@ -219,12 +219,15 @@ impl Store {
             .map_err(|error| read_error(path, "stat", error))?
             .is_dir();
         if is_dir {
-            return trash::remove_folder(self, &folder, path);
+            return trash::remove_folder(self, &folder, path, durability);
         }
         folder
             .unlink(path.name())
             .map_err(|error| read_error(path, "remove", error))?;
-        self.sync_folder(&folder)
+        match durability {
+            Durability::Machine => self.sync_folder(&folder),
+            Durability::Process => Ok(()),
+        }
     }
 
     /// Runs an operation again when its inner result says that something is not there: a removal

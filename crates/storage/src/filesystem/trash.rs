@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::folder::{ATTEMPTS, Folder, is_temporary_name, temporary_name};
 use super::store::{Store, read_error};
-use crate::{Error, Result, StoragePath};
+use crate::{Durability, Error, Result, StoragePath};
 
 /// The folder in the root where folders go to be taken apart. It lies in the root because
 /// Distribution, which may serve the same folder later, lists everything below `docker` but not
@@ -16,10 +16,17 @@ use crate::{Error, Result, StoragePath};
 pub(super) const TRASH: &str = ".wharfinger-trash";
 
 /// Removes a folder: at once from its place, so that nobody sees a part of it, and then for good.
-pub(super) fn remove_folder(store: &Store, parent: &Folder, path: &StoragePath) -> Result<()> {
+pub(super) fn remove_folder(
+    store: &Store,
+    parent: &Folder,
+    path: &StoragePath,
+    durability: Durability,
+) -> Result<()> {
     let trash = store.root().join(TRASH);
     let gone = move_to_trash(store, parent, path, &trash)?;
-    store.sync_folder(parent)?;
+    if durability == Durability::Machine {
+        store.sync_folder(parent)?;
+    }
     remove_all(&gone).map_err(|error| Error::io(path, "remove", error))?;
     // Stays where another removal is at work.
     let _ = fs::remove_dir(&trash);

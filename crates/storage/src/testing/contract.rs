@@ -39,19 +39,19 @@ macro_rules! contract_tests {
         $crate::contract_tests! { @each $driver;
             valid_paths invalid_paths the_root_is_a_folder names_below_a_file
             write_and_read_small write_and_read_large bytes_of_any_kind empty_files
-            put_replaces_longer_and_shorter put_again_and_again
+            put_replaces_longer_and_shorter put_again_and_again put_together
             read_what_is_not_there reading_a_folder reader_offsets reader_keeps_its_file
             open_handle_keeps_its_file redirects_are_urls
             append_small append_large append_to_nothing append_cuts_what_is_behind
             append_beyond_the_end append_to_an_empty_file create_replaces_at_the_end
             create_cancelled_keeps_the_old cancel_removes drop_without_close
             many_buffers_in_one_write a_new_writer_ends_the_old both_durabilities
-            list_names_only_children list_after_and_limit list_what_is_not_there
+            list_names_only_children list_after_and_limit list_what_is_not_there list_several
             stat_files_and_folders stat_knows_when
             move_file move_replaces move_what_is_not_there move_makes_folders
             move_below_a_file move_folders_is_refused move_onto_itself
             delete_file delete_what_is_not_there delete_folder delete_only_what_is_below
-            delete_the_root_is_refused
+            delete_the_root_is_refused discard_file_and_folder
             many_readers_of_one_file many_writers_of_many_files put_is_atomic_under_readers
             move_is_atomic_under_readers put_and_delete_race abandoned_operations
         }

@@ -150,3 +150,48 @@ fn a_rename_syncs_the_new_name_before_the_old_one() {
         assert_eq!(synced(&driver), ["folder /up"]);
     });
 }
+
+#[test]
+fn files_put_together_sync_their_contents_first_and_each_folder_once_a_step() {
+    block_on(async {
+        let (driver, _folder) = driver();
+        let file = |name: &str| (path(name), Bytes::from_static(b"x"));
+        let steps = vec![
+            vec![file("/blobs/1/data")],
+            vec![file("/links/1/link"), file("/links/2/link")],
+        ];
+        driver.put_all(steps.clone()).await.unwrap();
+        assert_eq!(
+            synced(&driver),
+            [
+                "content /blobs/1/data",
+                "content /links/1/link",
+                "content /links/2/link",
+                "folder /blobs/1",
+                "folder /blobs",
+                "folder /",
+                "folder /links/1",
+                "folder /links/2",
+                "folder /links",
+                "folder /",
+            ]
+        );
+        driver.put_all(steps).await.unwrap();
+        assert_eq!(
+            synced(&driver)[3..],
+            ["folder /blobs/1", "folder /links/1", "folder /links/2"]
+        );
+    });
+}
+
+#[test]
+fn what_is_discarded_is_gone_without_a_sync() {
+    block_on(async {
+        let (driver, _folder) = driver();
+        put(&driver, "/a/b/file", "x").await;
+        driver.discard(&path("/a/b/file")).await.unwrap();
+        driver.discard(&path("/a")).await.unwrap();
+        assert_eq!(synced(&driver), [""; 0]);
+        assert!(driver.stat(&path("/a")).await.unwrap_err().is_not_found());
+    });
+}

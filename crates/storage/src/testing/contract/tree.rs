@@ -324,3 +324,35 @@ pub async fn delete_the_root_is_refused(place: Place) {
     assert_eq!(place.get("file").await, "x");
     place.remove().await;
 }
+
+/// Several folders are listed as each alone; one that is not there is told.
+pub async fn list_several(place: Place) {
+    place.put("a/1", "").await;
+    place.put("a/2/x", "").await;
+    place.put("b/3", "").await;
+    let paths = ["a", "nothing", "b"].map(|below| place.path(below));
+    let listed = place.driver.list_each(&paths).await.unwrap();
+    for (path, listed) in paths.iter().zip(listed) {
+        assert_eq!(place.driver.list(path, None, None).await.ok(), listed);
+    }
+    let file = place.path("a/1");
+    assert!(matches!(
+        place.driver.list_each(&[file]).await,
+        Err(Error::WrongKind { .. })
+    ));
+    place.remove().await;
+}
+
+/// What is discarded is gone, file or folder.
+pub async fn discard_file_and_folder(place: Place) {
+    place.put("a/1", "").await;
+    place.put("b/2", "").await;
+    for below in ["a/1", "b"] {
+        place.driver.discard(&place.path(below)).await.unwrap();
+        let stat = place.driver.stat(&place.path(below)).await;
+        assert!(stat.unwrap_err().is_not_found());
+        let again = place.driver.discard(&place.path(below)).await;
+        assert!(again.unwrap_err().is_not_found());
+    }
+    place.remove().await;
+}

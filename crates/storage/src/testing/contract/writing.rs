@@ -345,3 +345,29 @@ pub async fn both_durabilities(place: Place) {
     assert_eq!(place.names("", None, None).await, ["deep", "file"]);
     place.remove().await;
 }
+
+/// Files put together are all there, replace what was, and stop at the step that fails.
+pub async fn put_together(place: Place) {
+    let file = |below: &str, content: &'static str| (place.path(below), Bytes::from(content));
+    place.put("tag/current", "old").await;
+    let steps = vec![
+        vec![file("blob/data", "bytes")],
+        vec![file("tag/index/link", "new"), file("tag/current", "new")],
+    ];
+    place.driver.put_all(steps).await.unwrap();
+    assert_eq!(place.get("blob/data").await, "bytes");
+    assert_eq!(place.get("tag/index/link").await, "new");
+    assert_eq!(place.get("tag/current").await, "new");
+    place.driver.put_all(Vec::new()).await.unwrap();
+
+    let below_a_file = vec![
+        vec![file("blob/data/x", "x")],
+        vec![file("tag/current", "newer")],
+    ];
+    assert!(matches!(
+        place.driver.put_all(below_a_file).await,
+        Err(Error::WrongKind { .. })
+    ));
+    assert_eq!(place.get("tag/current").await, "new");
+    place.remove().await;
+}
