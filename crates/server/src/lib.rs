@@ -12,6 +12,7 @@ mod catalog;
 mod conditional;
 mod connection;
 mod error;
+mod file_body;
 mod handler;
 mod health;
 mod location;
