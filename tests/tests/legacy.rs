@@ -19,16 +19,15 @@ fn what_early_releases_signed_is_served_with_its_signatures() {
         .lines()
         .filter_map(|line| line.split_once(' '))
         .collect();
-    for release in ["v2.0", "v2.1", "v2.4"] {
-        assert!(
-            images.keys().any(|image| image.contains(release)),
-            "nothing of {release} in {made}"
-        );
-    }
-
     let server = Wharfinger::start(home.path());
     let http = server.http();
-    for (image, digest) in images {
+    // 2.4 kept no signatures: there the registry signs with its own key.
+    for (image, signatures) in [
+        ("legacy/v2.0:latest", 2),
+        ("legacy/v2.1.0:latest", 1),
+        ("legacy/v2.4:latest", 1),
+    ] {
+        let digest = images[image];
         let (name, tag) = image.split_once(':').unwrap();
         for reference in [tag, digest] {
             let answer = http.get(&format!("/v2/{name}/manifests/{reference}"));
@@ -39,7 +38,8 @@ fn what_early_releases_signed_is_served_with_its_signatures() {
                 Some("application/vnd.docker.distribution.manifest.v1+prettyjws")
             );
             let manifest = answer.json();
-            assert_ne!(manifest["signatures"].as_array().unwrap().len(), 0);
+            let found = manifest["signatures"].as_array().unwrap().len();
+            assert_eq!(found, signatures, "{image}");
             for layer in manifest["fsLayers"].as_array().unwrap() {
                 let blob = layer["blobSum"].as_str().unwrap();
                 let path = format!("/v2/{name}/blobs/{blob}");
