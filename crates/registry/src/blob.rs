@@ -7,12 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::warn;
 use wharfinger_oci::{Algorithm, Descriptor, Digest, RepositoryName, media_type};
-use wharfinger_storage::{Driver, Durability, Reader, RedirectRequest};
+use wharfinger_storage::{Driver, Reader, RedirectRequest};
 
 use crate::content_cache::{ContentCache, SmallContent};
 use crate::descriptor_cache::CachedDescriptor;
 use crate::link::{LinkSet, LinkedBlobs};
-use crate::lock::KeyedLocks;
 use crate::publication::Publication;
 use crate::{Error, Progress, Registry, Result, Upload, UploadId, layout};
 
@@ -72,32 +71,21 @@ impl BlobStore {
         self.content.set(canonical, content);
     }
 
-    /// Stores small content whole, durably, unless it is there. What is there is read, so that a
-    /// push mends a file whose bytes were damaged: the size alone would not tell.
-    ///
-    /// `publishing` keeps others from building on it before it is durable.
-    pub(crate) async fn put(
-        &self,
-        publishing: &KeyedLocks<Digest>,
-        bytes: Bytes,
-    ) -> Result<CachedDescriptor> {
-        let canonical = Digest::canonical(&bytes);
-        let size = bytes.len() as u64;
-        let _publishing = publishing.exclusive(&canonical).await;
-        let mut whole = self.stat(&canonical).await? == Some(size);
-        if whole && let Err(error) = self.get(&canonical).await {
-            match error {
-                Error::BlobUnknown(_) => {}
-                Error::Damaged { .. } => warn!(%error, "pushing it again mends it"),
-                error => return Err(error),
+    /// Whether small content is there, whole. It is read, so that pushing it mends a file whose
+    /// bytes were damaged: the size alone would not tell.
+    pub(crate) async fn has(&self, canonical: &Digest, size: u64) -> Result<bool> {
+        if self.stat(canonical).await? != Some(size) {
+            return Ok(false);
+        }
+        match self.get(canonical).await {
+            Ok(_) => Ok(true),
+            Err(Error::BlobUnknown(_)) => Ok(false),
+            Err(error @ Error::Damaged { .. }) => {
+                warn!(%error, "pushing it again mends it");
+                Ok(false)
             }
-            whole = false;
+            Err(error) => Err(error),
         }
-        if !whole {
-            let path = layout::blob_data(&canonical);
-            self.driver.put(&path, bytes, Durability::Machine).await?;
-        }
-        Ok(CachedDescriptor { canonical, size })
     }
 
     /// A part of a blob whose size is known.
@@ -267,13 +255,13 @@ impl Blobs {
         Upload::resume(self.links.clone(), id).await
     }
 
-    /// How far an upload has got. Unlike [`resume`](Blobs::resume) it works in read-only mode.
+    /// How far an upload has got: what is durable of it. Unlike [`resume`](Blobs::resume) it does
+    /// not wait for the request that works on it, and it works in read-only mode.
     ///
     /// # Errors
-    /// [`Error::UploadUnknown`]; [`Error::UploadInvalid`] while another request works on it.
+    /// [`Error::UploadUnknown`].
     pub async fn progress(&self, id: &UploadId) -> Result<Progress> {
-        let upload = Upload::resume(self.links.clone(), id).await?;
-        Ok(upload.progress())
+        Progress::of(&self.links, id).await
     }
 
     /// Links a blob of another repository, or answers `None` when that one does not have it.

@@ -136,10 +136,9 @@ impl Manifests {
         let signatures = manifest.signatures();
         if !signatures.is_empty() {
             // Signatures are kept for a manifest that is there.
-            shared
-                .blobs
-                .put(&shared.publishing, payload.clone())
-                .await?;
+            let mut publication = Publication::begin(shared, &[canonical]).await;
+            publication.blob(canonical, payload.clone()).await?;
+            publication.write().await?;
             let service = self.repository.signatures();
             service.put(&canonical, signatures).await?;
         }

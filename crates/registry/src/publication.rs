@@ -61,7 +61,7 @@ impl Publication {
         bytes: Bytes,
     ) -> Result<CachedDescriptor> {
         let size = bytes.len() as u64;
-        if self.shared.blobs.stat(&canonical).await? != Some(size) {
+        if !self.shared.blobs.has(&canonical, size).await? {
             self.step(vec![(layout::blob_data(&canonical), bytes)]);
         }
         Ok(CachedDescriptor { canonical, size })

@@ -10,6 +10,7 @@ use wharfinger_oci::Digest;
 use wharfinger_oci::schema1::SigningKey;
 
 use crate::link::{LinkSet, LinkedBlobs};
+use crate::publication::Publication;
 use crate::{Error, Repository, Result};
 
 /// How many signatures are fetched at once.
@@ -83,11 +84,11 @@ impl Signatures {
         }
         // Those that are there already too: another push may not have made them durable yet.
         for signature in signatures {
-            let blob = shared
-                .blobs
-                .put(&shared.publishing, signature.clone())
-                .await?;
-            links.link(&blob.canonical, blob).await?;
+            let canonical = Digest::canonical(signature);
+            let mut publication = Publication::begin(shared, &[canonical]).await;
+            let blob = publication.blob(canonical, signature.clone()).await?;
+            publication.links([(links.clone(), canonical)], blob);
+            publication.write().await?;
         }
         Ok(())
     }

@@ -83,6 +83,16 @@ pub struct Progress {
     pub started_at: Timestamp,
 }
 
+impl Progress {
+    pub(crate) async fn of(links: &LinkedBlobs, id: &UploadId) -> Result<Self> {
+        Ok(Self {
+            id: id.clone(),
+            started_at: state::started_at(links, id).await?,
+            offset: state::offset(links, id).await?,
+        })
+    }
+}
+
 /// An upload under way. While it exists, no other request of this process can work on it.
 ///
 /// Dropping it keeps what the last [`pause`](Upload::pause) made durable.

@@ -323,3 +323,28 @@ async fn a_push_mends_small_content_whose_bytes_were_damaged() {
     push(&fresh.repository(&name("b")), &bytes).await;
     assert_eq!(driver.get(&path).await.unwrap(), bytes);
 }
+
+#[tokio::test]
+async fn progress_tells_what_is_durable_and_waits_for_nobody() {
+    let (registry, _) = registry();
+    let blobs = registry.repository(&name("a")).blobs();
+    let bytes = content(3, LARGE);
+    let mut upload = blobs.create(Algorithm::Sha256).unwrap();
+    let id = upload.id().clone();
+    assert!(matches!(
+        blobs.progress(&id).await,
+        Err(Error::UploadUnknown(_))
+    ));
+    append(&mut upload, &bytes).await.unwrap();
+    let started = upload.progress().started_at;
+    upload.pause().await.unwrap();
+
+    let mut upload = blobs.resume(&id).await.unwrap();
+    append(&mut upload, &bytes).await.unwrap();
+    // The upload is still at work.
+    let progress = blobs.progress(&id).await.unwrap();
+    assert_eq!(progress.offset, LARGE as u64);
+    assert_eq!(progress.started_at.as_second(), started.as_second());
+    upload.pause().await.unwrap();
+    assert_eq!(blobs.progress(&id).await.unwrap().offset, 2 * LARGE as u64);
+}

@@ -37,16 +37,29 @@ pub(super) async fn started_at(links: &LinkedBlobs, id: &UploadId) -> Result<Tim
     })
 }
 
+/// The offset to go on at, as far as can be told without hashing anything.
+pub(super) async fn offset(links: &LinkedBlobs, id: &UploadId) -> Result<u64> {
+    let size = size(links, id).await?;
+    let offsets = offsets(links, id, Algorithm::CANONICAL).await?;
+    let durable = offsets.into_iter().filter(|offset| *offset <= size).max();
+    Ok(durable.unwrap_or(size))
+}
+
+/// How many bytes of an upload are in the store.
+async fn size(links: &LinkedBlobs, id: &UploadId) -> Result<u64> {
+    let data = layout::upload_data(&links.name, id);
+    match links.shared.driver.stat(&data).await {
+        Err(error) if error.is_not_found() => Ok(0),
+        stat => Ok(stat?.size),
+    }
+}
+
 /// The offset to go on at, and hashers that have taken up all before it.
 ///
 /// A saved state is trusted, and bytes behind it were never acknowledged. Where there is none, or
 /// none can be read, all that is there is hashed again.
 pub(super) async fn restore(links: &LinkedBlobs, id: &UploadId) -> Result<(u64, Vec<Hasher>)> {
-    let data = layout::upload_data(&links.name, id);
-    let size = match links.shared.driver.stat(&data).await {
-        Err(error) if error.is_not_found() => 0,
-        stat => stat?.size,
-    };
+    let size = size(links, id).await?;
     if size == 0 {
         let mut hashers = vec![Hasher::new(Algorithm::CANONICAL)];
         if let Ok(other) = load(links, id, Algorithm::Sha512, 0).await {
@@ -71,6 +84,7 @@ pub(super) async fn restore(links: &LinkedBlobs, id: &UploadId) -> Result<(u64, 
     }
     debug!(upload = %id, size, "no hash state: hashing what is there");
     let mut hasher = Hasher::new(Algorithm::CANONICAL);
+    let data = layout::upload_data(&links.name, id);
     let mut reader = links.shared.driver.reader(&data, 0).await?;
     let mut offset = 0;
     while let Some(bytes) = reader.next().await {
