@@ -14,8 +14,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use crate::manifest::ManifestError;
-
 mod format;
 mod jws;
 mod key;
@@ -31,6 +29,9 @@ pub const MAX_SIGNATURES: usize = 32;
 /// Why signatures do not verify, or cannot be put together with a payload.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SignatureError {
+    /// The payload is not a JSON object with members, so nothing can be added to it.
+    #[error("the payload is not an object with members")]
+    Payload,
     /// There is no signature.
     #[error("it has no signature")]
     Missing,
@@ -143,11 +144,9 @@ fn common_format(signatures: &[Signature]) -> Result<&Format, SignatureError> {
 /// Signs a payload, as at `time`. The signature is in the form in which signatures are stored.
 ///
 /// # Errors
-/// [`ManifestError::Invalid`] when the payload is not a JSON object with members.
-pub fn sign(payload: &[u8], key: &SigningKey, time: SystemTime) -> Result<Bytes, ManifestError> {
-    let format = Format::of_payload(payload).ok_or_else(|| {
-        ManifestError::Invalid("the payload is not an object with members".to_owned())
-    })?;
+/// [`SignatureError::Payload`] when the payload is not a JSON object with members.
+pub fn sign(payload: &[u8], key: &SigningKey, time: SystemTime) -> Result<Bytes, SignatureError> {
+    let format = Format::of_payload(payload).ok_or(SignatureError::Payload)?;
     Ok(key.sign(payload, &format, time).to_stored().into())
 }
 
@@ -156,9 +155,9 @@ pub fn sign(payload: &[u8], key: &SigningKey, time: SystemTime) -> Result<Bytes,
 /// of the ids of their keys.
 ///
 /// # Errors
-/// [`ManifestError::Unverified`] when there is no signature, one is not of the form that it must
+/// [`SignatureError`] when there is no signature, one is not of the form that it must
 /// have, or they are not of this payload.
-pub fn assemble(payload: &[u8], signatures: &[Bytes]) -> Result<Bytes, ManifestError> {
+pub fn assemble(payload: &[u8], signatures: &[Bytes]) -> Result<Bytes, SignatureError> {
     let parse = |stored: &Bytes| {
         let text = std::str::from_utf8(stored);
         Signature::parse(text.map_err(|error| SignatureError::Form(error.to_string()))?)
@@ -169,7 +168,7 @@ pub fn assemble(payload: &[u8], signatures: &[Bytes]) -> Result<Bytes, ManifestE
     let format = common_format(&parsed)?;
     match payload.split_at_checked(format.length) {
         Some((start, tail)) if *tail == format.tail => Ok(write(start, payload, &parsed).into()),
-        _ => Err(SignatureError::Misfit.into()),
+        _ => Err(SignatureError::Misfit),
     }
 }
 

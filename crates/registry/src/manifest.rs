@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
+use wharfinger_oci::schema1::SignatureError;
 use wharfinger_oci::{Algorithm, Descriptor, Digest, Tag, media_type, schema1};
 
 use crate::content_cache::SmallContent;
@@ -95,15 +96,17 @@ impl Manifests {
 
     async fn signed(&self, revision: &Digest, payload: &Bytes) -> Result<Bytes> {
         let Repository { shared, name } = &self.repository;
+        let damaged = |error: SignatureError| Error::Damaged {
+            path: layout::signatures(name, revision, Algorithm::CANONICAL),
+            reason: error.to_string(),
+        };
         let mut signatures = self.repository.signatures().get(revision).await?;
         if signatures.is_empty() {
             let key = shared.schema1_key.get();
-            signatures.push(schema1::sign(payload, key, SystemTime::now())?);
+            let signature = schema1::sign(payload, key, SystemTime::now()).map_err(damaged)?;
+            signatures.push(signature);
         }
-        schema1::assemble(payload, &signatures).map_err(|error| Error::Damaged {
-            path: layout::signatures(name, revision, Algorithm::CANONICAL),
-            reason: error.to_string(),
-        })
+        schema1::assemble(payload, &signatures).map_err(damaged)
     }
 
     /// Stores a manifest under `digest`, which may be of any algorithm, and lets `tags` stand for

@@ -3,8 +3,8 @@
 use http::Response;
 use serde_json::json;
 
+use crate::answer::json_response;
 use crate::body::Body;
-use crate::pagination::json_response;
 
 pub(crate) fn get() -> Response<Body> {
     json_response(&json!({}))

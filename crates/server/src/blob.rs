@@ -4,10 +4,11 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use wharfinger_oci::{Digest, RepositoryName};
 
+use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag};
+use crate::app::App;
 use crate::body::Body;
 use crate::conditional::{not_modified, precondition_failed, range_applies};
 use crate::error::{ApiError, Code, Result};
-use crate::handler::{App, DOCKER_CONTENT_DIGEST, digest_value, empty};
 use crate::range::{ByteRange, range};
 
 /// Blobs never change; a client may keep one for a year, as Distribution tells it.
@@ -77,7 +78,7 @@ pub(crate) async fn get(
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
-    headers.insert(header::ETAG, crate::handler::etag(digest));
+    headers.insert(header::ETAG, etag(digest));
     headers.insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
     Ok(response)
 }

@@ -5,10 +5,11 @@ use http::{Response, header};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::answer::json_response;
+use crate::app::App;
 use crate::body::Body;
 use crate::error::{ApiError, Code, Result};
-use crate::handler::App;
-use crate::pagination::{Asked, json_response, next_link};
+use crate::pagination::{Asked, next_link};
 
 /// How many entries an answer has when the client does not say.
 const DEFAULT_ENTRIES: usize = 100;

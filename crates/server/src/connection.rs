@@ -19,8 +19,9 @@ use wharfinger_registry::Registry;
 
 use crate::Options;
 use crate::access_log::Entry;
+use crate::app::App;
 use crate::body::Body;
-use crate::handler::{App, handle};
+use crate::handler::handle;
 use crate::health::Health;
 use crate::upload_state::Secret;
 

@@ -9,7 +9,7 @@ use wharfinger_oci::manifest::ManifestError;
 use wharfinger_registry::Error as RegistryError;
 
 use crate::body::Body;
-use crate::handler::BodyError;
+use crate::request_body::BodyError;
 
 /// A code and the status it goes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,37 +2,21 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
-use thiserror::Error;
 use tracing::error;
-use wharfinger_oci::Digest;
-use wharfinger_registry::Registry;
 
+use crate::answer::empty;
+use crate::app::App;
 use crate::body::Body;
 use crate::error::{ApiError, Code, Result};
-use crate::health::Health;
+use crate::request_body::patient;
 use crate::route::Route;
-use crate::upload_state::Secret;
-use crate::{Options, base, blob, catalog, manifest, referrer, tag, upload};
+use crate::{base, blob, catalog, manifest, referrer, tag, upload};
 
-pub(crate) const DOCKER_CONTENT_DIGEST: HeaderName =
-    HeaderName::from_static("docker-content-digest");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
-
-/// What all requests share.
-#[derive(Debug)]
-pub(crate) struct App {
-    pub(crate) registry: Registry,
-    pub(crate) options: Options,
-    pub(crate) secret: Secret,
-    pub(crate) health: Health,
-}
 
 /// Answers a request, whatever happens in between.
 pub(crate) async fn handle(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
@@ -135,50 +119,4 @@ async fn dispatch(
             Err(ApiError::new(Code::UNSUPPORTED).header(header::ALLOW, allow))
         }
     }
-}
-
-/// Why a body ended before its end.
-#[derive(Debug, Error)]
-pub(crate) enum BodyError {
-    /// The connection broke, or what came over it was not HTTP.
-    #[error(transparent)]
-    Http(#[from] hyper::Error),
-    /// Nothing came for too long.
-    #[error("nothing came for {} seconds", .0.as_secs_f32())]
-    Timeout(Duration),
-}
-
-/// A body whose client may not pause for longer than `timeout`.
-fn patient(
-    body: Incoming,
-    timeout: Duration,
-) -> impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin {
-    let body = BodyDataStream::new(body);
-    Box::pin(futures_util::stream::unfold(
-        Some(body),
-        move |body| async move {
-            let mut body = body?;
-            match tokio::time::timeout(timeout, body.next()).await {
-                Ok(None) => None,
-                Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some(body))),
-                Ok(Some(Err(error))) => Some((Err(error.into()), None)),
-                Err(_) => Some((Err(BodyError::Timeout(timeout)), None)),
-            }
-        },
-    ))
-}
-
-/// An answer without a body.
-pub(crate) fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = status;
-    response
-}
-
-pub(crate) fn digest_value(digest: &Digest) -> HeaderValue {
-    HeaderValue::from_str(&digest.to_string()).expect("a digest is plain text")
-}
-
-pub(crate) fn etag(digest: &Digest) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{digest}\"")).expect("a digest is plain text")
 }

@@ -5,6 +5,8 @@
 //! of the floors below become statuses and codes in `error` alone.
 
 mod access_log;
+mod answer;
+mod app;
 mod base;
 mod blob;
 mod body;
@@ -22,6 +24,7 @@ mod pagination;
 mod query;
 mod range;
 mod referrer;
+mod request_body;
 mod route;
 mod tag;
 mod upload;

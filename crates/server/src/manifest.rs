@@ -8,10 +8,11 @@ use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
 use wharfinger_oci::{Digest, Reference, RepositoryName, Tag, media_type};
 use wharfinger_registry::{Error as RegistryError, Repository, Served};
 
+use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag};
+use crate::app::App;
 use crate::body::Body;
 use crate::conditional::{not_modified, precondition_failed};
 use crate::error::{ApiError, Code, Result};
-use crate::handler::{App, DOCKER_CONTENT_DIGEST, digest_value, empty, etag};
 use crate::location::Locations;
 use crate::query::Query;
 

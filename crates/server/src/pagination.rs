@@ -1,13 +1,11 @@
 //! Listings by page: `n`, `last` and the `Link` to the next page (OCI distribution specification,
 //! "Listing Tags").
 
+use http::HeaderValue;
 use http::request::Parts;
-use http::{HeaderValue, Response, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
 use serde_json::json;
 
-use crate::body::Body;
 use crate::error::{ApiError, Code, Result};
 use crate::query::Query;
 
@@ -43,14 +41,4 @@ pub(crate) fn next_link(request: &Parts, n: usize, last: &str) -> HeaderValue {
     let last = utf8_percent_encode(last, NON_ALPHANUMERIC);
     let link = format!("<{}?last={last}&n={n}>; rel=\"next\"", request.uri.path());
     HeaderValue::from_str(&link).unwrap_or(HeaderValue::from_static(""))
-}
-
-/// An answer of JSON.
-pub(crate) fn json_response(content: &impl Serialize) -> Response<Body> {
-    let mut body = serde_json::to_vec(content).unwrap_or_default();
-    body.push(b'\n');
-    let mut response = Response::new(Body::full(body));
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
 }

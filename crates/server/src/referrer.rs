@@ -7,10 +7,10 @@ use serde_json::json;
 use wharfinger_oci::manifest::MAX_SIZE;
 use wharfinger_oci::{Digest, RepositoryName, media_type};
 
+use crate::answer::json_response;
+use crate::app::App;
 use crate::body::Body;
 use crate::error::Result;
-use crate::handler::App;
-use crate::pagination::json_response;
 use crate::query::Query;
 
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");

@@ -5,10 +5,11 @@ use http::{Response, header};
 use serde::Serialize;
 use wharfinger_oci::RepositoryName;
 
+use crate::answer::json_response;
+use crate::app::App;
 use crate::body::Body;
 use crate::error::Result;
-use crate::handler::App;
-use crate::pagination::{Asked, json_response, next_link};
+use crate::pagination::{Asked, next_link};
 
 /// The answer's body.
 #[derive(Serialize)]

@@ -9,9 +9,10 @@ use tracing::debug;
 use wharfinger_oci::{Algorithm, Descriptor, RepositoryName};
 use wharfinger_registry::{Error as RegistryError, Progress, Upload, UploadId};
 
+use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty};
+use crate::app::App;
 use crate::body::Body;
 use crate::error::{ApiError, Code, Result};
-use crate::handler::{App, DOCKER_CONTENT_DIGEST, digest_value, empty};
 use crate::location::Locations;
 use crate::query::Query;
 use crate::range::content_range;

@@ -1,0 +1,35 @@
+//! What answers are made of.
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use wharfinger_oci::Digest;
+
+use crate::body::Body;
+
+pub(crate) const DOCKER_CONTENT_DIGEST: HeaderName =
+    HeaderName::from_static("docker-content-digest");
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response
+}
+
+pub(crate) fn digest_value(digest: &Digest) -> HeaderValue {
+    HeaderValue::from_str(&digest.to_string()).expect("a digest is plain text")
+}
+
+pub(crate) fn etag(digest: &Digest) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{digest}\"")).expect("a digest is plain text")
+}
+
+/// An answer of JSON.
+pub(crate) fn json_response(content: &impl Serialize) -> Response<Body> {
+    let mut body = serde_json::to_vec(content).unwrap_or_default();
+    body.push(b'\n');
+    let mut response = Response::new(Body::full(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
