@@ -57,13 +57,14 @@ fn documentation() -> Result<(), String> {
     run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
+/// Builds as README.md says the registry is started, for the tests with real clients too.
 fn build() -> Result<(), String> {
     run(&mut cargo(&[
-        "build",
+        "run",
         "--release",
         "--locked",
-        "-p",
-        "wharfinger",
+        "--",
+        "--version",
     ]))
 }
 
