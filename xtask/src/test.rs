@@ -73,13 +73,20 @@ fn tests() -> Result<(), String> {
         "test",
         "--workspace",
         "--locked",
+        "--no-fail-fast",
         "--exclude",
         "wharfinger-e2e",
     ]))
 }
 
 fn real_clients() -> Result<(), String> {
-    run(&mut cargo(&["test", "--locked", "-p", "wharfinger-e2e"]))
+    run(&mut cargo(&[
+        "test",
+        "--locked",
+        "--no-fail-fast",
+        "-p",
+        "wharfinger-e2e",
+    ]))
 }
 
 fn fuzzing() -> Result<(), String> {

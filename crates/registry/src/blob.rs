@@ -255,8 +255,9 @@ impl Blobs {
         Upload::resume(self.links.clone(), id).await
     }
 
-    /// How far an upload has got: what is durable of it. Unlike [`resume`](Blobs::resume) it does
-    /// not wait for the request that works on it, and it works in read-only mode.
+    /// How far an upload has got: what is durable of it. It waits a little for a request that works
+    /// on it, but unlike [`resume`](Blobs::resume) it answers even when that goes on, and in
+    /// read-only mode.
     ///
     /// # Errors
     /// [`Error::UploadUnknown`].

@@ -85,6 +85,9 @@ pub struct Progress {
 
 impl Progress {
     pub(crate) async fn of(links: &LinkedBlobs, id: &UploadId) -> Result<Self> {
+        // A request whose client has just vanished keeps what it received: that should count.
+        let working = links.shared.uploads.exclusive(id);
+        let _held = tokio::time::timeout(PATIENCE, working).await;
         Ok(Self {
             id: id.clone(),
             started_at: state::started_at(links, id).await?,

@@ -324,8 +324,8 @@ async fn a_push_mends_small_content_whose_bytes_were_damaged() {
     assert_eq!(driver.get(&path).await.unwrap(), bytes);
 }
 
-#[tokio::test]
-async fn progress_tells_what_is_durable_and_waits_for_nobody() {
+#[tokio::test(start_paused = true)]
+async fn progress_tells_what_is_durable_even_of_an_upload_at_work() {
     let (registry, _) = registry();
     let blobs = registry.repository(&name("a")).blobs();
     let bytes = content(3, LARGE);
