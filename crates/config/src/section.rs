@@ -94,6 +94,9 @@ impl Config {
         if self.storage.tag.concurrencylimit == 0 {
             self.storage.tag.concurrencylimit = 16;
         }
+        if self.http.addr.is_empty() {
+            self.http.addr = Http::default().addr;
+        }
         if self.http.draintimeout.is_zero() {
             self.http.draintimeout = GoDuration::from_secs(10);
         }

@@ -50,6 +50,15 @@ fn laid_out(payload: &str, indent: Option<&str>, end: &str) -> String {
     }
 }
 
+/// What of a stored signature cannot be changed without breaking it: the header is not signed, so
+/// members of its key that say nothing about the key can.
+fn vouched_for(signature: &[u8]) -> Value {
+    let mut signature: Value = serde_json::from_slice(signature).unwrap();
+    let key = signature["header"]["jwk"].as_object_mut().unwrap();
+    key.retain(|name, _| ["kty", "kid", "crv", "x", "y", "n", "e"].contains(&name.as_str()));
+    signature
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -91,7 +100,10 @@ proptest! {
         bytes[at] = to;
         if let Ok(manifest) = parse(&bytes.into()) {
             prop_assert_eq!(manifest.payload(), good.payload());
-            prop_assert_eq!(manifest.signatures(), good.signatures());
+            let parts = |manifest: &Manifest| -> Vec<Value> {
+                manifest.signatures().iter().map(|s| vouched_for(s)).collect()
+            };
+            prop_assert_eq!(parts(&manifest), parts(&good));
         }
     }
 

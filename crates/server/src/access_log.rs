@@ -59,7 +59,8 @@ impl Entry {
 
 /// The state that clients carry is signed, and long: it says nothing in a log.
 fn without_state(path: &str) -> &str {
-    path.split_once("_state=").map_or(path, |(path, _)| path)
+    path.split_once("_state=")
+        .map_or(path, |(path, _)| path.trim_end_matches(['?', '&']))
 }
 
 /// A header for a quoted field: what could end the field or the line is escaped.
