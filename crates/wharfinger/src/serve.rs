@@ -21,9 +21,9 @@ use crate::{background, logging};
 enum StartError {
     #[error(transparent)]
     Config(#[from] Unusable),
-    #[error(transparent)]
+    #[error("storage.filesystem.rootdirectory: {0}")]
     Storage(#[from] wharfinger_storage::Error),
-    #[error(transparent)]
+    #[error("compatibility.schema1.signingkeyfile: {0}")]
     Registry(#[from] wharfinger_registry::Error),
     #[error("http.addr: cannot listen on {addr:?}: {source}{}", hint(source))]
     Listen {

@@ -208,7 +208,10 @@ fn what_stands_in_the_way_is_said_with_its_key() {
 
     fs::write(folder.path().join("file"), "").unwrap();
     let said = serve(&["--addr", "127.0.0.1:0", "--data", "file"]);
-    assert!(said.contains("file"), "{said}");
+    assert!(
+        said.starts_with("wharfinger: storage.filesystem.rootdirectory: "),
+        "{said}"
+    );
 
     fs::write(
         folder.path().join("key.yml"),
@@ -216,6 +219,10 @@ fn what_stands_in_the_way_is_said_with_its_key() {
     )
     .unwrap();
     let said = serve(&["key.yml", "--addr", "127.0.0.1:0"]);
+    assert!(
+        said.contains("compatibility.schema1.signingkeyfile: "),
+        "{said}"
+    );
     assert!(said.contains("no.pem"), "{said}");
 }
 
