@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How much of a file is read at once: little enough to be still in the processor's cache when it
 /// goes to the socket.
-const PIECE: usize = 128 * 1024;
+const PIECE: usize = 256 * 1024;
 
 /// The body.
 #[derive(Debug)]
