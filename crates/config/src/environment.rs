@@ -58,15 +58,7 @@ fn put(node: &mut Node, path: &[&str], above: &mut Vec<String>, new: Node) -> Re
     if segment.is_empty() {
         return Err(wrong("two `_` in a row name no key".to_owned()));
     }
-    // `storage: s3` is short for `storage: {s3: {}}`.
-    if let Value::Scalar { text, .. } = &node.value {
-        let key = Key {
-            text: text.clone(),
-            origin: node.origin.clone(),
-        };
-        let inner = Node::new(Value::Map(Vec::new()), node.origin.clone());
-        node.value = Value::Map(vec![(key, inner)]);
-    }
+    node.spell_out();
     let index = segment.parse::<usize>().ok();
     if let (Value::Null, Some(0)) = (&node.value, index) {
         node.value = Value::List(Vec::new());

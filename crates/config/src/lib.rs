@@ -21,7 +21,7 @@ use std::sync::Arc;
 use saphyr_parser::Span;
 
 pub use duration::{GoDuration, InvalidDuration};
-use node::{Key, Node, Value};
+use node::{Node, Value};
 pub use problem::{Error, Origin, Problem};
 pub use secret::Secret;
 pub use section::*;
@@ -110,14 +110,7 @@ fn spell_out(tree: &mut Node) {
             "auth" => &["none", "silly", "htpasswd", "token"],
             _ => continue,
         };
-        if let Value::Scalar { text, .. } = &section.value {
-            let key = Key {
-                text: text.clone(),
-                origin: section.origin.clone(),
-            };
-            let nothing = Node::new(Value::Null, section.origin.clone());
-            section.value = Value::Map(vec![(key, nothing)]);
-        }
+        section.spell_out();
         if let Value::Map(entries) = &mut section.value {
             for (key, node) in entries {
                 if node.value == Value::Null && names.contains(&key.text.as_str()) {

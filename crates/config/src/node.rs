@@ -51,6 +51,18 @@ impl Node {
         }
     }
 
+    /// Makes `s3` what it is short for where a section is wanted: `{s3: {}}`.
+    pub(crate) fn spell_out(&mut self) {
+        if let Value::Scalar { text, .. } = &self.value {
+            let key = Key {
+                text: text.clone(),
+                origin: self.origin.clone(),
+            };
+            let nothing = Self::new(Value::Map(Vec::new()), self.origin.clone());
+            self.value = Value::Map(vec![(key, nothing)]);
+        }
+    }
+
     /// The value below these keys.
     pub(crate) fn at(&self, keys: &[&str]) -> Option<&Node> {
         keys.iter()

@@ -363,22 +363,16 @@ impl Upload {
             digests.push(*claimed);
         }
         let links = digests.iter().map(|digest| (self.links.clone(), *digest));
-        let held = match sink.into_memory().await? {
-            Ok(InMemory { bytes, held, .. }) => {
-                let mut publication = Publication::begin(&shared, &digests).await;
-                publication.blob(canonical, bytes).await?;
-                publication.links(links, blob);
-                publication.write().await?;
-                held
-            }
-            Err(sink) => {
-                let held = self.publish(sink, blob).await?;
-                let mut publication = Publication::begin(&shared, &digests).await;
-                publication.links(links, blob);
-                publication.write().await?;
-                held
-            }
+        let (small, held) = match sink.into_memory().await? {
+            Ok(InMemory { bytes, held, .. }) => (Some(bytes), held),
+            Err(sink) => (None, self.publish(sink, blob).await?),
         };
+        let mut publication = Publication::begin(&shared, &digests).await;
+        if let Some(bytes) = small {
+            publication.blob(canonical, bytes).await?;
+        }
+        publication.links(links, blob);
+        publication.write().await?;
         if self.recorded || size > 0 {
             self.remove_folder().await;
         }
