@@ -6,7 +6,7 @@ use tracing::warn;
 use wharfinger_oci::{Algorithm, Digest, RepositoryName, Tag};
 use wharfinger_storage::StoragePath;
 
-use crate::descriptor_cache::{CachedDescriptor, Lookup};
+use crate::descriptor_cache::{CachedDescriptor, DescriptorCache, Lookup};
 use crate::publication::Publication;
 use crate::repository::Shared;
 use crate::{Error, Result, layout};
@@ -94,7 +94,7 @@ impl LinkedBlobs {
     /// What is found survives the machine: a write of the same digest that is still under way is
     /// waited for.
     pub(crate) async fn stat(&self, digest: &Digest) -> Result<Option<CachedDescriptor>> {
-        let cache = self.set.cached_as().zip(self.shared.descriptors.as_ref());
+        let cache = self.cache();
         if let Some((kind, cache)) = cache
             && let Some(descriptor) = cache.get(&self.name, kind, digest)
         {
@@ -137,9 +137,14 @@ impl LinkedBlobs {
         publication.write().await
     }
 
+    /// The descriptor cache, and as what it knows this set; `None` where the set is not cached.
+    fn cache(&self) -> Option<(LinkKind, &DescriptorCache)> {
+        self.set.cached_as().zip(self.shared.descriptors.as_ref())
+    }
+
     /// Whether access is known to be granted durably: only durable links get into the cache.
     pub(crate) fn is_known(&self, digest: &Digest, blob: CachedDescriptor) -> bool {
-        let cache = self.set.cached_as().zip(self.shared.descriptors.as_ref());
+        let cache = self.cache();
         cache.is_some_and(|(kind, cache)| cache.get(&self.name, kind, digest) == Some(blob))
     }
 
@@ -150,13 +155,13 @@ impl LinkedBlobs {
 
     /// Before a link is written: what [`linked`](Self::linked) wants after it.
     pub(crate) fn begin(&self, digest: &Digest) -> Option<Lookup> {
-        let cache = self.set.cached_as().zip(self.shared.descriptors.as_ref());
+        let cache = self.cache();
         cache.map(|(_, cache)| cache.begin(digest))
     }
 
     /// Remembers a link that is durable now.
     pub(crate) fn linked(&self, lookup: Option<Lookup>, digest: &Digest, blob: CachedDescriptor) {
-        let cache = self.set.cached_as().zip(self.shared.descriptors.as_ref());
+        let cache = self.cache();
         if let (Some((kind, cache)), Some(lookup)) = (cache, lookup) {
             cache.set(lookup, &self.name, kind, digest, blob);
         }
@@ -184,8 +189,7 @@ impl LinkedBlobs {
                 let folder = path.parent().expect("a link lies in a folder");
                 ignore_absent(self.shared.driver.delete(&folder).await)?;
             }
-            if let Some((kind, cache)) = self.set.cached_as().zip(self.shared.descriptors.as_ref())
-            {
+            if let Some((kind, cache)) = self.cache() {
                 cache.clear(&self.name, kind, &digest);
             }
         }
