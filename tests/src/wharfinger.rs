@@ -6,6 +6,8 @@ use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::http::Http;
 use crate::process::Service;
 
@@ -20,6 +22,8 @@ pub struct Config {
     pub read_only: bool,
     /// Run it as this user and group, without any privilege.
     pub user: Option<u32>,
+    /// What its configuration file says besides.
+    pub settings: Value,
 }
 
 /// The secret that signs the uploads of every server under test, so that another one of any kind
@@ -34,7 +38,15 @@ impl Config {
             home: home.to_owned(),
             read_only: false,
             user: None,
+            settings: Value::Null,
         }
+    }
+
+    /// Sets a key of the configuration file, `http.tls.key`, to a value.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        set(&mut self.settings, key, value);
+        self
     }
 
     /// Data elsewhere.
@@ -50,15 +62,18 @@ impl Config {
     /// When it cannot be started.
     pub fn spawn(&self) -> Service {
         let file = self.home.join("wharfinger.yml");
-        let text = format!(
-            "version: 0.1\n\
-             storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
-             \x20 maintenance:\n    readonly:\n      enabled: {}\n\
-             http:\n  addr: 127.0.0.1:0\n  secret: {SECRET}\n",
-            self.data.display(),
-            self.read_only
-        );
-        fs::write(&file, text).expect("a configuration can be written");
+        let mut text = json!({
+            "version": "0.1",
+            "storage": {
+                "filesystem": { "rootdirectory": self.data },
+                "delete": { "enabled": true },
+                "maintenance": { "readonly": { "enabled": self.read_only } },
+            },
+            "http": { "addr": "127.0.0.1:0", "secret": SECRET },
+        });
+        merge(&mut text, &self.settings);
+        // JSON is YAML too.
+        fs::write(&file, format!("{text:#}")).expect("a configuration can be written");
         let mut command = match self.user {
             None => Command::new(binary()),
             Some(user) => {
@@ -193,6 +208,25 @@ impl Deref for Wharfinger {
 impl DerefMut for Wharfinger {
     fn deref_mut(&mut self) -> &mut Service {
         &mut self.service
+    }
+}
+
+/// Sets what a path of keys joined by dots leads to.
+fn set(tree: &mut Value, key: &str, value: impl Into<Value>) {
+    let place = key.split('.').fold(tree, |place, part| &mut place[part]);
+    *place = value.into();
+}
+
+/// Puts `over` over `tree`: maps are merged, anything else is replaced.
+fn merge(tree: &mut Value, over: &Value) {
+    match (tree, over) {
+        (Value::Object(tree), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(tree.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (_, Value::Null) => {}
+        (tree, over) => *tree = over.clone(),
     }
 }
 

@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Response, header};
 use http_body::Body as _;
 use jiff::Timestamp;
 use tracing::info;
 
 use crate::body::Body;
+use crate::call::Call;
 
 /// What is known of a request before it is answered.
 #[derive(Debug)]
@@ -22,21 +23,22 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new<B>(peer: SocketAddr, request: &Request<B>) -> Self {
+    pub(crate) fn new(call: &Call) -> Self {
+        let request = &call.request;
         let line = format!(
             "{} {} {:?}",
-            request.method(),
+            request.method,
             request
-                .uri()
+                .uri
                 .path_and_query()
                 .map_or("*", |path| without_state(path.as_str())),
-            request.version()
+            request.version
         );
         Self {
-            peer,
+            peer: call.peer,
             line,
-            referer: text(request.headers(), header::REFERER),
-            user_agent: text(request.headers(), header::USER_AGENT),
+            referer: text(&request.headers, header::REFERER),
+            user_agent: text(&request.headers, header::USER_AGENT),
             began: Instant::now(),
         }
     }

@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use arc_swap::ArcSwap;
 use wharfinger_registry::Registry;
 
 use crate::Options;
@@ -10,7 +11,8 @@ use crate::upload_state::Secret;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) registry: Registry,
-    pub(crate) options: Options,
+    /// What an operator decides, which may change while the server runs.
+    pub(crate) options: ArcSwap<Options>,
     pub(crate) secret: Secret,
     pub(crate) health: Health,
 }

@@ -1,12 +1,11 @@
 //! `/v2/<name>/blobs/<digest>`.
 
-use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use wharfinger_oci::{Digest, RepositoryName};
 
 use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag};
-use crate::app::App;
 use crate::body::Body;
+use crate::call::Call;
 use crate::conditional::{not_modified, precondition_failed, range_applies};
 use crate::error::{ApiError, Code, Result};
 use crate::range::{ByteRange, range};
@@ -15,14 +14,16 @@ use crate::range::{ByteRange, range};
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 pub(crate) async fn get(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Response<Body>> {
-    let blobs = app.registry.repository(name).blobs();
+    let blobs = call.repository(name).blobs();
     let descriptor = blobs.stat(digest).await?;
-    if let Some(url) = blobs.redirect(&descriptor, request.method.as_str()).await? {
+    if let Some(url) = blobs
+        .redirect(&descriptor, call.request.method.as_str())
+        .await?
+    {
         let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
         let url = HeaderValue::from_str(&url).map_err(|_| ApiError::new(Code::UNKNOWN))?;
         response.headers_mut().insert(header::LOCATION, url);
@@ -31,20 +32,21 @@ pub(crate) async fn get(
             .insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
         return Ok(response);
     }
-    if precondition_failed(&request.headers, digest) {
+    if precondition_failed(&call.request.headers, digest) {
         return Ok(empty(StatusCode::PRECONDITION_FAILED));
     }
     let size = descriptor.size;
     let mut response = Response::new(Body::Empty);
-    if not_modified(&request.headers, digest) {
+    if not_modified(&call.request.headers, digest) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
-        let part = match request
+        let part = match call
+            .request
             .headers
             .get(header::RANGE)
             .and_then(|v| v.to_str().ok())
         {
-            Some(asked) if range_applies(&request.headers, digest) => range(asked, size),
+            Some(asked) if range_applies(&call.request.headers, digest) => range(asked, size),
             _ => ByteRange::Whole,
         };
         let part = match part {
@@ -67,7 +69,7 @@ pub(crate) async fn get(
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);
-        if request.method == Method::GET {
+        if call.request.method == Method::GET {
             *response.body_mut() = Body::content(blobs.open(&descriptor, part).await?);
         }
         let content_type = HeaderValue::from_static("application/octet-stream");
@@ -84,11 +86,11 @@ pub(crate) async fn get(
 }
 
 pub(crate) async fn delete(
-    app: &App,
+    call: &Call,
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Response<Body>> {
-    app.registry.repository(name).blobs().delete(digest).await?;
+    call.repository(name).blobs().delete(digest).await?;
     let mut response = empty(StatusCode::ACCEPTED);
     response
         .headers_mut()

@@ -1,13 +1,12 @@
 //! `/v2/_catalog`.
 
-use http::request::Parts;
 use http::{Response, header};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::answer::json_response;
-use crate::app::App;
 use crate::body::Body;
+use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
 use crate::pagination::{Asked, next_link};
 
@@ -20,9 +19,9 @@ struct Repositories<'a> {
     repositories: &'a [&'a str],
 }
 
-pub(crate) async fn list(app: &App, request: &Parts) -> Result<Response<Body>> {
-    let asked = Asked::read(request)?;
-    let max = app.options.catalog_max;
+pub(crate) async fn list(call: &Call) -> Result<Response<Body>> {
+    let asked = Asked::read(call)?;
+    let max = call.options.catalog_max;
     let limit = match asked.n {
         Some(n) if n > max => {
             return Err(ApiError::with(
@@ -38,7 +37,11 @@ pub(crate) async fn list(app: &App, request: &Parts) -> Result<Response<Body>> {
             items: Vec::new(),
             more: false,
         },
-        limit => app.registry.catalog(asked.last.as_deref(), limit).await?,
+        limit => {
+            call.registry()
+                .catalog(asked.last.as_deref(), limit)
+                .await?
+        }
     };
     let names: Vec<&str> = page.items.iter().map(|name| name.as_str()).collect();
     let mut response = json_response(&Repositories {
@@ -47,7 +50,7 @@ pub(crate) async fn list(app: &App, request: &Parts) -> Result<Response<Body>> {
     if let (true, Some(last)) = (page.more, names.last()) {
         response
             .headers_mut()
-            .insert(header::LINK, next_link(request, limit, last));
+            .insert(header::LINK, next_link(call, limit, last));
     }
     Ok(response)
 }

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Request, Response};
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,6 +22,7 @@ use crate::Options;
 use crate::access_log::Entry;
 use crate::app::App;
 use crate::body::Body;
+use crate::call::Call;
 use crate::handler::handle;
 use crate::health::Health;
 use crate::upload_state::Secret;
@@ -46,7 +48,7 @@ impl Server {
         Self {
             app: Arc::new(App {
                 registry,
-                options,
+                options: ArcSwap::from_pointee(options),
                 secret,
                 health: Health::default(),
             }),
@@ -74,8 +76,9 @@ impl Server {
             }
         }
         drop(listener);
+        let drain_timeout = self.app.options.load().drain_timeout;
         info!("no more connections are accepted; requests under way finish");
-        let drained = tokio::time::timeout(self.app.options.drain_timeout, graceful.shutdown());
+        let drained = tokio::time::timeout(drain_timeout, graceful.shutdown());
         if drained.await.is_err() {
             warn!("some requests did not finish in time and are cut off");
         }
@@ -88,7 +91,7 @@ impl Server {
             return;
         }
         let app = Arc::clone(&self.app);
-        let options = &self.app.options;
+        let options = self.app.options.load();
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -134,15 +137,23 @@ async fn accept_failed(error: &io::Error) {
 }
 
 async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-    let id = request_id(&request);
+    let (request, body) = request.into_parts();
+    let call = Call {
+        app: Arc::clone(app),
+        options: app.options.load_full(),
+        id: request_id(&request.headers),
+        request,
+        peer,
+    };
+    let id = call.id.clone();
     let span = info_span!(
         "request",
         id = id.to_str().unwrap_or_default(),
-        method = %request.method(),
-        path = request.uri().path(),
+        method = %call.request.method,
+        path = call.request.uri.path(),
     );
-    let entry = app.options.access_log.then(|| Entry::new(peer, &request));
-    let mut response = handle(app, request).instrument(span).await;
+    let entry = call.options.access_log.then(|| Entry::new(&call));
+    let mut response = handle(call, body).instrument(span).await;
     response.headers_mut().insert(REQUEST_ID, id);
     if let Some(entry) = entry {
         entry.write(&response);
@@ -151,7 +162,7 @@ async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -
 }
 
 /// The client's name for its request, when it is a sane one; else a new one.
-fn request_id(request: &Request<Incoming>) -> HeaderValue {
+fn request_id(headers: &HeaderMap) -> HeaderValue {
     let sane = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
         (1..=64).contains(&bytes.len())
@@ -159,8 +170,7 @@ fn request_id(request: &Request<Incoming>) -> HeaderValue {
                 .iter()
                 .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
     };
-    request
-        .headers()
+    headers
         .get(REQUEST_ID)
         .filter(sane)
         .cloned()

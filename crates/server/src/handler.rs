@@ -4,13 +4,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tracing::error;
 
 use crate::answer::empty;
-use crate::app::App;
 use crate::body::Body;
+use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
 use crate::request_body::patient;
 use crate::route::Route;
@@ -19,14 +19,15 @@ use crate::{base, blob, catalog, manifest, referrer, tag, upload};
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Answers a request, whatever happens in between.
-pub(crate) async fn handle(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
-    let is_head = request.method() == Method::HEAD;
-    let mut response = answer(app, request)
+pub(crate) async fn handle(call: Call, body: Incoming) -> Response<Body> {
+    let is_head = call.request.method == Method::HEAD;
+    let options = Arc::clone(&call.options);
+    let mut response = answer(call, body)
         .await
         .unwrap_or_else(ApiError::into_response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    for (name, value) in &app.options.headers {
+    for (name, value) in &options.headers {
         headers.append(name, value.clone());
     }
     if is_head {
@@ -44,23 +45,22 @@ pub(crate) async fn handle(app: &Arc<App>, request: Request<Incoming>) -> Respon
     response
 }
 
-async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<Body>> {
-    let Some(route) = Route::of(&app.options.prefix, request.uri().path())? else {
+async fn answer(call: Call, body: Incoming) -> Result<Response<Body>> {
+    let Some(route) = Route::of(&call.options.prefix, call.request.uri.path())? else {
         return Err(
             ApiError::with(Code::UNSUPPORTED, "the API has no such path")
                 .status(StatusCode::NOT_FOUND),
         );
     };
-    if let (Some(failure), false) = (app.health.failure(), matches!(route, Route::Root)) {
+    if let (Some(failure), false) = (call.app.health.failure(), matches!(route, Route::Root)) {
         return Err(ApiError::with(Code::UNAVAILABLE, failure));
     }
     let writes = !matches!(
-        *request.method(),
+        call.request.method,
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    let methods_left = route.methods_left(app.registry.is_read_only());
-    let app = Arc::clone(app);
-    let guarded = AssertUnwindSafe(dispatch(app, route, request)).catch_unwind();
+    let methods_left = route.methods_left(call.registry().is_read_only());
+    let guarded = AssertUnwindSafe(dispatch(call, route, body)).catch_unwind();
     // What writes goes on to its end when the client leaves in the middle: a commit past its point
     // of no return must not be cut off, and what was received must be kept.
     let outcome = if writes {
@@ -77,38 +77,33 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<B
     outcome.map_err(|error| error.or_allow(methods_left))
 }
 
-async fn dispatch(
-    app: Arc<App>,
-    route: Route,
-    request: Request<Incoming>,
-) -> Result<Response<Body>> {
-    let (parts, body) = request.into_parts();
-    let body = patient(body, app.options.body_timeout);
-    let (app, request) = (&*app, &parts);
-    match (&route, request.method.as_str()) {
+async fn dispatch(call: Call, route: Route, body: Incoming) -> Result<Response<Body>> {
+    let body = patient(body, call.options.body_timeout);
+    let call = &call;
+    match (&route, call.request.method.as_str()) {
         (Route::Root, "GET" | "HEAD") => Ok(empty(StatusCode::OK)),
         (Route::Base, "GET" | "HEAD") => Ok(base::get()),
-        (Route::Catalog, "GET" | "HEAD") => catalog::list(app, request).await,
-        (Route::Tags(name), "GET" | "HEAD") => tag::list(app, request, name).await,
+        (Route::Catalog, "GET" | "HEAD") => catalog::list(call).await,
+        (Route::Tags(name), "GET" | "HEAD") => tag::list(call, name).await,
         (Route::Referrers(name, digest), "GET" | "HEAD") => {
-            referrer::list(app, request, name, digest).await
+            referrer::list(call, name, digest).await
         }
-        (Route::Blob(name, digest), "GET" | "HEAD") => blob::get(app, request, name, digest).await,
-        (Route::Blob(name, digest), "DELETE") => blob::delete(app, name, digest).await,
+        (Route::Blob(name, digest), "GET" | "HEAD") => blob::get(call, name, digest).await,
+        (Route::Blob(name, digest), "DELETE") => blob::delete(call, name, digest).await,
         (Route::Manifest(name, reference), "GET" | "HEAD") => {
-            manifest::get(app, request, name, reference).await
+            manifest::get(call, name, reference).await
         }
         (Route::Manifest(name, reference), "PUT") => {
-            manifest::put(app, request, name, reference, body).await
+            manifest::put(call, name, reference, body).await
         }
         (Route::Manifest(name, reference), "DELETE") => {
-            manifest::delete(app, name, reference).await
+            manifest::delete(call, name, reference).await
         }
-        (Route::Uploads(name), "POST") => upload::post(app, request, name, body).await,
-        (Route::Upload(name, id), "GET" | "HEAD") => upload::get(app, request, name, id).await,
-        (Route::Upload(name, id), "PATCH") => upload::patch(app, request, name, id, body).await,
-        (Route::Upload(name, id), "PUT") => upload::put(app, request, name, id, body).await,
-        (Route::Upload(name, id), "DELETE") => upload::delete(app, request, name, id).await,
+        (Route::Uploads(name), "POST") => upload::post(call, name, body).await,
+        (Route::Upload(name, id), "GET" | "HEAD") => upload::get(call, name, id).await,
+        (Route::Upload(name, id), "PATCH") => upload::patch(call, name, id, body).await,
+        (Route::Upload(name, id), "PUT") => upload::put(call, name, id, body).await,
+        (Route::Upload(name, id), "DELETE") => upload::delete(call, name, id).await,
         (route, method) => {
             let allow = HeaderValue::from_static(route.methods());
             if method == "OPTIONS" {

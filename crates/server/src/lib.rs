@@ -10,6 +10,7 @@ mod app;
 mod base;
 mod blob;
 mod body;
+mod call;
 mod catalog;
 mod conditional;
 mod connection;

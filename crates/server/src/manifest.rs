@@ -2,30 +2,26 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
-use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
 use wharfinger_oci::{Digest, Reference, RepositoryName, Tag, media_type};
 use wharfinger_registry::{Error as RegistryError, Repository, Served};
 
 use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag};
-use crate::app::App;
 use crate::body::Body;
+use crate::call::Call;
 use crate::conditional::{not_modified, precondition_failed};
 use crate::error::{ApiError, Code, Result};
-use crate::location::Locations;
-use crate::query::Query;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 pub(crate) async fn get(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response<Body>> {
-    let repository = app.registry.repository(name);
+    let repository = call.repository(name);
     let digest = match reference {
         Reference::Digest(digest) => *digest,
         Reference::Tag(tag) => repository.tags().get(tag).await?,
@@ -42,22 +38,22 @@ pub(crate) async fn get(
             error => error,
         })?;
     let served = match reference {
-        Reference::Tag(_) => for_old_client(&repository, &request.headers, served).await?,
+        Reference::Tag(_) => for_old_client(&repository, &call.request.headers, served).await?,
         Reference::Digest(_) => served,
     };
     let digest = served.descriptor.digest;
-    if precondition_failed(&request.headers, &digest) {
+    if precondition_failed(&call.request.headers, &digest) {
         return Ok(empty(StatusCode::PRECONDITION_FAILED));
     }
     let mut response = Response::new(Body::Empty);
-    if not_modified(&request.headers, &digest) {
+    if not_modified(&call.request.headers, &digest) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
         let length = HeaderValue::from(served.bytes.len());
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);
-        if request.method == http::Method::GET {
+        if call.request.method == http::Method::GET {
             *response.body_mut() = Body::Full(served.bytes);
         }
         let media_type = HeaderValue::from_str(&served.descriptor.media_type);
@@ -120,8 +116,7 @@ async fn for_old_client(
 }
 
 pub(crate) async fn put<S, E>(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     reference: &Reference,
     body: S,
@@ -130,21 +125,20 @@ where
     S: Stream<Item = std::result::Result<Bytes, E>> + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let content_type = match request.headers.get(header::CONTENT_TYPE) {
+    let content_type = match call.request.headers.get(header::CONTENT_TYPE) {
         None => None,
         Some(value) => Some(value.to_str().map_err(|_| {
             ApiError::with(Code::MANIFEST_INVALID, "the Content-Type is not readable")
         })?),
     };
-    let manifest = read(request, body).await?;
+    let manifest = read(call, body).await?;
     let manifest = Manifest::parse(content_type, manifest)
         .map_err(|error| ApiError::from(RegistryError::from(error)))?;
     let (digest, tags) = match reference {
         Reference::Tag(tag) => (Digest::canonical(manifest.payload()), vec![tag.clone()]),
-        Reference::Digest(digest) => (*digest, tag_parameters(request)?),
+        Reference::Digest(digest) => (*digest, tag_parameters(call)?),
     };
-    let descriptor = app
-        .registry
+    let descriptor = call
         .repository(name)
         .manifests()
         .put(&manifest, &digest, &tags)
@@ -152,7 +146,7 @@ where
 
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
-    let location = Locations::new(&app.options, request).manifest(name, &descriptor.digest);
+    let location = call.locations().manifest(name, &descriptor.digest);
     headers.insert(header::LOCATION, location);
     headers.insert(DOCKER_CONTENT_DIGEST, digest_value(&descriptor.digest));
     if let Some(subject) = manifest.subject() {
@@ -169,8 +163,8 @@ where
 }
 
 /// The `tag` parameters of a push by digest (OCI distribution specification, "Pushing Manifests").
-fn tag_parameters(request: &Parts) -> Result<Vec<Tag>> {
-    let query = Query::new(request.uri.query().unwrap_or_default());
+fn tag_parameters(call: &Call) -> Result<Vec<Tag>> {
+    let query = call.query();
     let mut tags = Vec::new();
     for text in query.all("tag") {
         let tag: Tag = text.parse().map_err(|error: wharfinger_oci::TagError| {
@@ -183,7 +177,7 @@ fn tag_parameters(request: &Parts) -> Result<Vec<Tag>> {
     Ok(tags)
 }
 
-async fn read<S, E>(request: &Parts, mut body: S) -> Result<Bytes>
+async fn read<S, E>(call: &Call, mut body: S) -> Result<Bytes>
 where
     S: Stream<Item = std::result::Result<Bytes, E>> + Unpin,
     E: std::error::Error + Send + Sync + 'static,
@@ -192,7 +186,8 @@ where
         ApiError::with(Code::MANIFEST_INVALID, "a manifest has at most 4 MiB")
             .status(StatusCode::PAYLOAD_TOO_LARGE)
     };
-    let length = request
+    let length = call
+        .request
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok());
@@ -214,11 +209,11 @@ where
 }
 
 pub(crate) async fn delete(
-    app: &App,
+    call: &Call,
     name: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response<Body>> {
-    let repository = app.registry.repository(name);
+    let repository = call.repository(name);
     match reference {
         Reference::Digest(digest) => repository.manifests().delete(digest).await?,
         Reference::Tag(tag) => repository.tags().delete(tag).await?,

@@ -2,12 +2,11 @@
 //! "Listing Tags").
 
 use http::HeaderValue;
-use http::request::Parts;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
+use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
-use crate::query::Query;
 
 /// The part of a listing that a request asks for.
 #[derive(Debug)]
@@ -21,8 +20,8 @@ pub(crate) struct Asked {
 impl Asked {
     /// # Errors
     /// `PAGINATION_NUMBER_INVALID` when `n` is not a number.
-    pub(crate) fn read(request: &Parts) -> Result<Self> {
-        let query = Query::new(request.uri.query().unwrap_or_default());
+    pub(crate) fn read(call: &Call) -> Result<Self> {
+        let query = call.query();
         let n = match query.get("n") {
             None => None,
             Some(text) => Some(text.parse().map_err(|_| {
@@ -37,8 +36,11 @@ impl Asked {
 }
 
 /// The address of the page behind `last`, as a `Link` header.
-pub(crate) fn next_link(request: &Parts, n: usize, last: &str) -> HeaderValue {
+pub(crate) fn next_link(call: &Call, n: usize, last: &str) -> HeaderValue {
     let last = utf8_percent_encode(last, NON_ALPHANUMERIC);
-    let link = format!("<{}?last={last}&n={n}>; rel=\"next\"", request.uri.path());
+    let link = format!(
+        "<{}?last={last}&n={n}>; rel=\"next\"",
+        call.request.uri.path()
+    );
     HeaderValue::from_str(&link).unwrap_or(HeaderValue::from_static(""))
 }

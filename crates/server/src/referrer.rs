@@ -1,6 +1,5 @@
 //! `/v2/<name>/referrers/<digest>` (OCI distribution specification, "Listing Referrers").
 
-use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
@@ -8,22 +7,20 @@ use wharfinger_oci::manifest::MAX_SIZE;
 use wharfinger_oci::{Digest, RepositoryName, media_type};
 
 use crate::answer::json_response;
-use crate::app::App;
 use crate::body::Body;
+use crate::call::Call;
 use crate::error::Result;
-use crate::query::Query;
 
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 pub(crate) async fn list(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     subject: &Digest,
 ) -> Result<Response<Body>> {
-    let query = Query::new(request.uri.query().unwrap_or_default());
+    let query = call.query();
     let artifact_type = query.get("artifactType");
-    let referrers = app.registry.repository(name).referrers();
+    let referrers = call.repository(name).referrers();
     let mut found = referrers.list(subject, artifact_type.as_deref()).await?;
     if let Some(last) = query
         .get("last")
@@ -60,7 +57,7 @@ pub(crate) async fn list(
                 utf8_percent_encode(&artifact_type, NON_ALPHANUMERIC)
             )
         });
-        let path = request.uri.path();
+        let path = call.request.uri.path();
         let link = format!("<{path}?last={}{filter}>; rel=\"next\"", last.digest);
         if let Ok(link) = HeaderValue::from_str(&link) {
             headers.insert(header::LINK, link);

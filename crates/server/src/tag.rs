@@ -1,13 +1,12 @@
 //! `/v2/<name>/tags/list`.
 
-use http::request::Parts;
 use http::{Response, header};
 use serde::Serialize;
 use wharfinger_oci::RepositoryName;
 
 use crate::answer::json_response;
-use crate::app::App;
 use crate::body::Body;
+use crate::call::Call;
 use crate::error::Result;
 use crate::pagination::{Asked, next_link};
 
@@ -18,15 +17,10 @@ struct Tags<'a> {
     tags: &'a [&'a str],
 }
 
-pub(crate) async fn list(
-    app: &App,
-    request: &Parts,
-    name: &RepositoryName,
-) -> Result<Response<Body>> {
-    let asked = Asked::read(request)?;
-    let limit = asked.n.map(|n| n.min(app.options.tags_max));
-    let page = app
-        .registry
+pub(crate) async fn list(call: &Call, name: &RepositoryName) -> Result<Response<Body>> {
+    let asked = Asked::read(call)?;
+    let limit = asked.n.map(|n| n.min(call.options.tags_max));
+    let page = call
         .repository(name)
         .tags()
         .list(asked.last.as_deref(), limit)
@@ -39,7 +33,7 @@ pub(crate) async fn list(
     if let (true, Some(limit), Some(last)) = (page.more, limit, tags.last()) {
         response
             .headers_mut()
-            .insert(header::LINK, next_link(request, limit, last));
+            .insert(header::LINK, next_link(call, limit, last));
     }
     Ok(response)
 }

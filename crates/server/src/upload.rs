@@ -3,18 +3,15 @@
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tracing::debug;
 use wharfinger_oci::{Algorithm, Descriptor, RepositoryName};
 use wharfinger_registry::{Error as RegistryError, Progress, Upload, UploadId};
 
 use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty};
-use crate::app::App;
 use crate::body::Body;
+use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
-use crate::location::Locations;
-use crate::query::Query;
 use crate::range::content_range;
 use crate::route::parse_digest;
 use crate::upload_state::UploadState;
@@ -23,8 +20,7 @@ const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uu
 
 /// Mounts a blob, or stores one that comes with the request, or opens an upload.
 pub(crate) async fn post<S, E>(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     body: S,
 ) -> Result<Response<Body>>
@@ -32,8 +28,8 @@ where
     S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let query = Query::new(request.uri.query().unwrap_or_default());
-    let blobs = app.registry.repository(name).blobs();
+    let query = call.query();
+    let blobs = call.repository(name).blobs();
     if let Some(mount) = query.get("mount") {
         let digest = parse_digest(&mount)?;
         let mounted = match query.get("from") {
@@ -45,19 +41,19 @@ where
             None => blobs.mount_anywhere(&digest, |_| true).await?,
         };
         if let Some(descriptor) = mounted {
-            return Ok(created(app, request, name, &descriptor));
+            return Ok(created(call, name, &descriptor));
         }
     }
     if let Some(digest) = query.get("digest") {
         let digest = parse_digest(&digest)?;
         let mut upload = blobs.create(digest.algorithm())?;
-        if let Err(error) = append(&mut upload, request, body).await {
+        if let Err(error) = append(&mut upload, call, body).await {
             // Nobody was told of the upload, so nobody will take it up.
             upload.cancel().await?;
             return Err(error.into());
         }
         let descriptor = upload.commit(&digest).await?;
-        return Ok(created(app, request, name, &descriptor));
+        return Ok(created(call, name, &descriptor));
     }
     let algorithm = match query.get("digest-algorithm") {
         None => Algorithm::CANONICAL,
@@ -65,32 +61,23 @@ where
             ApiError::with(Code::DIGEST_INVALID, error.to_string())
         })?,
     };
-    paused(
-        app,
-        request,
-        name,
-        blobs.create(algorithm)?,
-        StatusCode::ACCEPTED,
-    )
-    .await
+    paused(call, name, blobs.create(algorithm)?, StatusCode::ACCEPTED).await
 }
 
 /// Says how far an upload has got.
 pub(crate) async fn get(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     id: &UploadId,
 ) -> Result<Response<Body>> {
-    let blobs = app.registry.repository(name).blobs();
+    let blobs = call.repository(name).blobs();
     let progress = blobs.progress(id).await?;
-    Ok(told(app, request, name, progress, StatusCode::NO_CONTENT))
+    Ok(told(call, name, progress, StatusCode::NO_CONTENT))
 }
 
 /// Takes a chunk.
 pub(crate) async fn patch<S, E>(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     id: &UploadId,
     body: S,
@@ -99,15 +86,14 @@ where
     S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let (upload, end) = resume(app, request, name, id).await?;
-    let upload = take(upload, end, request, body).await?;
-    paused(app, request, name, upload, StatusCode::ACCEPTED).await
+    let (upload, end) = resume(call, name, id).await?;
+    let upload = take(upload, end, call, body).await?;
+    paused(call, name, upload, StatusCode::ACCEPTED).await
 }
 
 /// Takes the last chunk, if there is one, and ends the upload in a blob.
 pub(crate) async fn put<S, E>(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     id: &UploadId,
     body: S,
@@ -116,28 +102,26 @@ where
     S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let query = Query::new(request.uri.query().unwrap_or_default());
+    let query = call.query();
     let digest = query
         .get("digest")
         .ok_or_else(|| ApiError::with(Code::DIGEST_INVALID, "the digest parameter is missing"))?;
     let digest = parse_digest(&digest)?;
-    let (mut upload, end) = resume(app, request, name, id).await?;
+    let (mut upload, end) = resume(call, name, id).await?;
     upload.expect(digest.algorithm());
-    let upload = take(upload, end, request, body).await?;
+    let upload = take(upload, end, call, body).await?;
     let descriptor = upload.commit(&digest).await?;
-    Ok(created(app, request, name, &descriptor))
+    Ok(created(call, name, &descriptor))
 }
 
 /// Ends an upload in nothing.
 pub(crate) async fn delete(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     id: &UploadId,
 ) -> Result<Response<Body>> {
-    check_state(app, request, name, id)?;
-    app.registry
-        .repository(name)
+    check_state(call, name, id)?;
+    call.repository(name)
         .blobs()
         .resume(id)
         .await?
@@ -150,16 +134,11 @@ pub(crate) async fn delete(
     Ok(response)
 }
 
-fn check_state(
-    app: &App,
-    request: &Parts,
-    name: &RepositoryName,
-    id: &UploadId,
-) -> Result<UploadState> {
-    let query = Query::new(request.uri.query().unwrap_or_default());
+fn check_state(call: &Call, name: &RepositoryName, id: &UploadId) -> Result<UploadState> {
+    let query = call.query();
     let state = query
         .get("_state")
-        .and_then(|token| app.secret.verify(&token));
+        .and_then(|token| call.app.secret.verify(&token));
     state.filter(|state| state.is_of(name, id)).ok_or_else(|| {
         debug!(upload = %id, "an upload's state is not one that this registry signed for it");
         ApiError::with(
@@ -172,15 +151,14 @@ fn check_state(
 /// Takes an upload up where the client thinks it is; with the offset that it must get to, if the
 /// client tells one.
 async fn resume(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     id: &UploadId,
 ) -> Result<(Upload, Option<u64>)> {
-    let state = check_state(app, request, name, id)?;
-    let upload = app.registry.repository(name).blobs().resume(id).await?;
+    let state = check_state(call, name, id)?;
+    let upload = call.repository(name).blobs().resume(id).await?;
     let offset = upload.offset();
-    let chunk = match request.headers.get(header::CONTENT_RANGE) {
+    let chunk = match call.request.headers.get(header::CONTENT_RANGE) {
         None => None,
         Some(value) => {
             let range = value.to_str().ok().and_then(content_range);
@@ -199,7 +177,7 @@ async fn resume(
     let begins = chunk.as_ref().map_or(state.offset, |range| range.start);
     if begins != offset {
         let status = StatusCode::RANGE_NOT_SATISFIABLE;
-        let told = told(app, request, name, upload.progress(), status);
+        let told = told(call, name, upload.progress(), status);
         let detail = format!("the upload goes on at {offset}, not at {begins}");
         let mut error = ApiError::with(Code::RANGE_INVALID, detail);
         for (name, value) in told.headers() {
@@ -208,7 +186,7 @@ async fn resume(
         return Err(error);
     }
     let end = chunk.map(|range| range.end);
-    if let (Some(end), Some(length)) = (end, content_length(request))
+    if let (Some(end), Some(length)) = (end, content_length(call))
         && end - offset != length
     {
         let detail = "the Content-Range and the Content-Length differ";
@@ -218,17 +196,12 @@ async fn resume(
 }
 
 /// Appends a chunk, which must get the upload to `end` if there is one.
-async fn take<S, E>(
-    mut upload: Upload,
-    end: Option<u64>,
-    request: &Parts,
-    body: S,
-) -> Result<Upload>
+async fn take<S, E>(mut upload: Upload, end: Option<u64>, call: &Call, body: S) -> Result<Upload>
 where
     S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    match append(&mut upload, request, body).await {
+    match append(&mut upload, call, body).await {
         Ok(()) if end.is_none_or(|end| end == upload.offset()) => Ok(upload),
         Ok(()) => {
             upload.discard().await?;
@@ -244,8 +217,8 @@ where
     }
 }
 
-fn content_length(request: &Parts) -> Option<u64> {
-    request
+fn content_length(call: &Call) -> Option<u64> {
+    call.request
         .headers
         .get(header::CONTENT_LENGTH)?
         .to_str()
@@ -270,16 +243,12 @@ impl From<Failure> for ApiError {
     }
 }
 
-async fn append<S, E>(
-    upload: &mut Upload,
-    request: &Parts,
-    body: S,
-) -> std::result::Result<(), Failure>
+async fn append<S, E>(upload: &mut Upload, call: &Call, body: S) -> std::result::Result<(), Failure>
 where
     S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    if content_length(request) == Some(0) {
+    if content_length(call) == Some(0) {
         return Ok(());
     }
     upload.append(body).await.map_err(|error| match error {
@@ -290,21 +259,19 @@ where
 
 /// Makes what was received durable, and says how far the upload has got.
 async fn paused(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     upload: Upload,
     status: StatusCode,
 ) -> Result<Response<Body>> {
-    let response = told(app, request, name, upload.progress(), status);
+    let response = told(call, name, upload.progress(), status);
     upload.pause().await?;
     Ok(response)
 }
 
 /// An answer that tells how far an upload has got, and where it goes on.
 fn told(
-    app: &App,
-    request: &Parts,
+    call: &Call,
     name: &RepositoryName,
     progress: Progress,
     status: StatusCode,
@@ -315,10 +282,10 @@ fn told(
         offset: progress.offset,
         started_at: progress.started_at,
     };
-    let token = app.secret.sign(&state);
+    let token = call.app.secret.sign(&state);
     let mut response = empty(status);
     let headers = response.headers_mut();
-    let location = Locations::new(&app.options, request).upload(name, &state.uuid, &token);
+    let location = call.locations().upload(name, &state.uuid, &token);
     headers.insert(header::LOCATION, location);
     headers.insert(DOCKER_UPLOAD_UUID, id_value(&progress.id));
     // Of nothing Distribution says `0-0` too, and clients know it.
@@ -329,15 +296,10 @@ fn told(
     response
 }
 
-fn created(
-    app: &App,
-    request: &Parts,
-    name: &RepositoryName,
-    descriptor: &Descriptor,
-) -> Response<Body> {
+fn created(call: &Call, name: &RepositoryName, descriptor: &Descriptor) -> Response<Body> {
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
-    let location = Locations::new(&app.options, request).blob(name, &descriptor.digest);
+    let location = call.locations().blob(name, &descriptor.digest);
     headers.insert(header::LOCATION, location);
     headers.insert(DOCKER_CONTENT_DIGEST, digest_value(&descriptor.digest));
     response

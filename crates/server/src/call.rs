@@ -1,0 +1,46 @@
+//! One request on its way through the server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::request::Parts;
+use wharfinger_oci::RepositoryName;
+use wharfinger_registry::{Registry, Repository};
+
+use crate::Options;
+use crate::app::App;
+use crate::location::Locations;
+use crate::query::Query;
+
+/// A request, and what is known about it besides what it says.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) app: Arc<App>,
+    /// The options that hold for this request, whatever is changed while it is answered.
+    pub(crate) options: Arc<Options>,
+    /// Line and headers.
+    pub(crate) request: Parts,
+    /// The other end of the connection.
+    pub(crate) peer: SocketAddr,
+    /// The request's name in logs.
+    pub(crate) id: HeaderValue,
+}
+
+impl Call {
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.app.registry
+    }
+
+    pub(crate) fn repository(&self, name: &RepositoryName) -> Repository {
+        self.app.registry.repository(name)
+    }
+
+    pub(crate) fn query(&self) -> Query<'_> {
+        Query::new(self.request.uri.query().unwrap_or_default())
+    }
+
+    pub(crate) fn locations(&self) -> Locations {
+        Locations::new(&self.options, &self.request)
+    }
+}

@@ -1,0 +1,78 @@
+//! The registry's options.
+
+use std::path::PathBuf;
+
+use regex::RegexSet;
+use wharfinger_config::{Config, Platforms, Validation};
+use wharfinger_registry::{IndexPlatforms, UrlRules};
+
+use super::{Unusable, count, unusable};
+
+/// How many descriptors are kept where the configuration asks for a cache without limit: about a
+/// gigabyte of them.
+const UNLIMITED: usize = 10_000_000;
+
+pub(crate) fn registry_options(config: &Config) -> Result<wharfinger_registry::Options, Unusable> {
+    let storage = &config.storage;
+    let cache = &storage.cache;
+    let schema1 = &config.compatibility.schema1;
+    Ok(wharfinger_registry::Options {
+        delete: storage.delete.enabled,
+        read_only: storage.maintenance.readonly.enabled,
+        redirect: !storage.redirect.disable,
+        descriptor_cache: match (cache.blobdescriptor.is_empty(), cache.blobdescriptorsize) {
+            (true, _) => 0,
+            (false, 0) => UNLIMITED,
+            (false, size) => count(size).min(UNLIMITED),
+        },
+        tag_concurrency: count(storage.tag.concurrencylimit),
+        schema1_push: schema1.enabled,
+        schema1_key: Some(&schema1.signingkeyfile)
+            .filter(|file| !file.is_empty())
+            .map(PathBuf::from),
+        validation: validation(&config.validation)?,
+        ..wharfinger_registry::Options::default()
+    })
+}
+
+fn validation(validation: &Validation) -> Result<wharfinger_registry::Validation, Unusable> {
+    let rules = &validation.manifests;
+    let sparse = rules.sparse;
+    if validation.disabled {
+        return Ok(wharfinger_registry::Validation {
+            sparse,
+            ..wharfinger_registry::Validation::default()
+        });
+    }
+    let set = |patterns: &[String]| {
+        RegexSet::new(patterns).map_err(|error| unusable("validation.manifests.urls")(&error))
+    };
+    let urls = &rules.urls;
+    let any = !urls.allow.is_empty() || !urls.deny.is_empty();
+    let urls = match (any, validation.enabled) {
+        (true, _) => Some(UrlRules {
+            allow: set(&urls.allow)?,
+            deny: set(&urls.deny)?,
+        }),
+        // As in Distribution: switched on without a rule lets no URL through.
+        (false, true) => Some(UrlRules {
+            allow: set(&["^$".to_owned()])?,
+            deny: RegexSet::empty(),
+        }),
+        (false, false) => None,
+    };
+    let index_platforms = match rules.indexes.platforms {
+        Platforms::All => IndexPlatforms::All,
+        Platforms::None => IndexPlatforms::None,
+        Platforms::List => {
+            let platforms = rules.indexes.platformlist.iter();
+            let pairs = platforms.map(|p| (p.os.clone(), p.architecture.clone()));
+            IndexPlatforms::List(pairs.collect())
+        }
+    };
+    Ok(wharfinger_registry::Validation {
+        sparse,
+        urls,
+        index_platforms,
+    })
+}
