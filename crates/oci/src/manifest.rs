@@ -12,8 +12,11 @@ use crate::schema1::SignatureError;
 use crate::{Digest, RepositoryName, Tag, media_type};
 
 mod image;
+mod mentions;
 mod schema1;
 mod strict;
+
+pub use mentions::{Mentions, mentions};
 
 /// The largest manifest that is accepted, in bytes.
 pub const MAX_SIZE: usize = 4 * 1024 * 1024;

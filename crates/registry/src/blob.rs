@@ -11,7 +11,7 @@ use wharfinger_storage::{Driver, Reader, RedirectRequest};
 
 use crate::content_cache::{ContentCache, SmallContent};
 use crate::descriptor_cache::CachedDescriptor;
-use crate::link::{LinkSet, LinkedBlobs};
+use crate::link::{LinkSet, LinkedBlobs, ignore_absent};
 use crate::publication::Publication;
 use crate::{Error, Progress, Registry, Result, Upload, UploadId, layout};
 
@@ -69,6 +69,15 @@ impl BlobStore {
     /// Remembers a manifest's media type along with its bytes.
     pub(crate) fn remember(&self, canonical: Digest, content: SmallContent) {
         self.content.set(canonical, content);
+    }
+
+    /// Removes a blob. A crash may bring it back. Who removes it knows that nothing needs it.
+    pub(crate) async fn remove(&self, canonical: &Digest) -> Result<()> {
+        let data = layout::blob_data(canonical);
+        let folder = data.parent().expect("a blob lies in a folder");
+        ignore_absent(self.driver.discard(&folder).await)?;
+        self.content.remove(canonical);
+        Ok(())
     }
 
     /// Whether small content is there, whole. It is read, so that pushing it mends a file whose

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use wharfinger_oci::RepositoryName;
 use wharfinger_storage::{Entry, StoragePath};
 
-use crate::{Page, Registry, Result, layout};
+use crate::{Error, Page, Registry, Result, layout};
 
 impl Registry {
     /// The repositories in path order (a repository before those nested in it), those behind
@@ -39,6 +39,8 @@ pub(crate) struct CatalogWalk<'a> {
     pending: VecDeque<Folder>,
     /// Whether folders count that nothing was ever completely pushed to.
     every_folder: bool,
+    /// Whether a folder that cannot be a repository ends the walk instead of being passed over.
+    complete: bool,
 }
 
 struct Folder {
@@ -63,6 +65,7 @@ impl<'a> CatalogWalk<'a> {
             registry,
             pending: VecDeque::from([root]),
             every_folder: false,
+            complete: false,
         }
     }
 
@@ -74,14 +77,26 @@ impl<'a> CatalogWalk<'a> {
         }
     }
 
+    /// A walk that misses nothing: it ends with an error where others pass a folder over.
+    pub(crate) fn complete(registry: &'a Registry) -> Self {
+        Self {
+            complete: true,
+            ..Self::new(registry, None)
+        }
+    }
+
     /// The next repository.
+    ///
+    /// # Errors
+    /// When the store fails; [`Error::Damaged`] for a folder that a complete walk cannot tell the
+    /// repository of.
     pub(crate) async fn next(&mut self) -> Result<Option<RepositoryName>> {
         while let Some(folder) = self.pending.front() {
             if folder.entries.is_none() {
                 self.list_ahead().await?;
             }
             if let Some(folder) = self.pending.pop_front()
-                && let Some(name) = self.open(folder)
+                && let Some(name) = self.open(folder)?
             {
                 return Ok(Some(name));
             }
@@ -103,8 +118,10 @@ impl<'a> CatalogWalk<'a> {
     }
 
     /// Opens a folder: queues those in it, and gives its name when it is a repository.
-    fn open(&mut self, folder: Folder) -> Option<RepositoryName> {
-        let entries = folder.entries.flatten()?;
+    fn open(&mut self, folder: Folder) -> Result<Option<RepositoryName>> {
+        let Some(entries) = folder.entries.flatten() else {
+            return Ok(None);
+        };
         let (first, rest) = match &folder.after {
             Some(after) => match after.split_once('/') {
                 Some((first, rest)) => (Some(first), Some(rest)),
@@ -128,6 +145,7 @@ impl<'a> CatalogWalk<'a> {
                 _ => None,
             };
             let Ok(path) = folder.path.join(&entry.name) else {
+                self.pass_over(&folder.path, &entry.name)?;
                 continue;
             };
             let name = match &*folder.name {
@@ -145,11 +163,23 @@ impl<'a> CatalogWalk<'a> {
             self.pending.push_front(folder);
         }
         // A folder that carries a rest of `after`, even an empty one, is `after` or lies above it.
-        let wanted = is_repository && folder.after.is_none();
-        if wanted {
-            folder.name.parse().ok()
-        } else {
-            None
+        if !is_repository || folder.after.is_some() {
+            return Ok(None);
         }
+        let name = folder.name.parse();
+        if name.is_err() {
+            self.pass_over(&folder.path, &folder.name)?;
+        }
+        Ok(name.ok())
+    }
+
+    fn pass_over(&self, path: &StoragePath, name: &str) -> Result<()> {
+        if !self.complete {
+            return Ok(());
+        }
+        Err(Error::Damaged {
+            path: path.clone(),
+            reason: format!("{name:?} is not the name of a repository"),
+        })
     }
 }

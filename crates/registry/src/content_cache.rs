@@ -55,4 +55,11 @@ impl ContentCache {
             cache.insert(canonical, content);
         }
     }
+
+    /// Drops content that is no longer there.
+    pub(crate) fn remove(&self, canonical: &Digest) {
+        if let Some(cache) = &self.0 {
+            cache.remove(canonical);
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod catalog;
 mod content_cache;
 mod descriptor_cache;
 mod error;
+mod gc;
 pub mod layout;
 mod link;
 mod lock;
@@ -23,6 +24,7 @@ mod upload;
 
 pub use blob::{Blobs, Content};
 pub use error::{Error, Result};
+pub use gc::{CollectOptions, CollectReport, CollectStep};
 pub use manifest::{Manifests, Served};
 pub use options::{IndexPlatforms, Options, UrlRules, Validation};
 pub use referrer::Referrers;

@@ -117,7 +117,7 @@ impl LinkedBlobs {
     }
 
     /// The canonical digest that the link for `digest` holds, wherever the link is.
-    async fn resolve(&self, digest: &Digest) -> Result<Option<Digest>> {
+    pub(crate) async fn resolve(&self, digest: &Digest) -> Result<Option<Digest>> {
         for path in self.set.read_paths(&self.name, digest) {
             if let Some(canonical) = read_link(&self.shared, &path).await? {
                 return Ok(Some(canonical));
@@ -192,6 +192,19 @@ impl LinkedBlobs {
             if let Some((kind, cache)) = self.cache() {
                 cache.clear(&self.name, kind, &digest);
             }
+        }
+        Ok(())
+    }
+
+    /// Takes access under just this digest away, and only where links are written to.
+    ///
+    /// The caller holds the repository's lock exclusively.
+    pub(crate) async fn unlink_here(&self, digest: &Digest) -> Result<()> {
+        let path = self.set.write_path(&self.name, digest);
+        let folder = path.parent().expect("a link lies in a folder");
+        ignore_absent(self.shared.driver.delete(&folder).await)?;
+        if let Some((kind, cache)) = self.cache() {
+            cache.clear(&self.name, kind, digest);
         }
         Ok(())
     }

@@ -220,7 +220,7 @@ impl Manifests {
 
 /// The media type of a manifest as it was stored, which Distribution does not record: from the
 /// content, as leniently as Distribution reads it. `None` when it is no manifest.
-fn stored_media_type(bytes: &[u8]) -> Option<Arc<str>> {
+pub(crate) fn stored_media_type(bytes: &[u8]) -> Option<Arc<str>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Shape<'a> {

@@ -1,5 +1,7 @@
 //! Tags: names for manifests, with the history of what each has stood for.
 
+use std::collections::HashSet;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::{Digest, Tag};
 
@@ -114,6 +116,24 @@ impl Tags {
         if digests.contains(&current) {
             let folder = layout::tag(&self.repository.name, tag);
             ignore_absent(self.repository.shared.driver.delete(&folder).await)?;
+        }
+        Ok(())
+    }
+
+    /// Removes manifests from the history of every tag. The caller holds the repository's lock
+    /// exclusively.
+    pub(crate) async fn forget(&self, digests: &HashSet<Digest>) -> Result<()> {
+        let tags = match self.list(None, None).await {
+            Err(Error::NameUnknown(_)) => return Ok(()),
+            page => page?.items,
+        };
+        for tag in &tags {
+            let index = self.index(tag);
+            for digest in index.digests().await? {
+                if digests.contains(&digest) {
+                    index.unlink_here(&digest).await?;
+                }
+            }
         }
         Ok(())
     }
