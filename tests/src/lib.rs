@@ -11,6 +11,7 @@ pub mod distribution;
 pub mod docker;
 pub mod http;
 pub mod image;
+pub mod legacy;
 pub mod process;
 pub mod wharfinger;
 

@@ -56,11 +56,11 @@ impl Config {
         self
     }
 
-    /// Starts the process and does not wait for it to listen.
+    /// Writes the configuration file and gives its place.
     ///
     /// # Panics
-    /// When it cannot be started.
-    pub fn spawn(&self) -> Service {
+    /// When it cannot be written.
+    pub fn write(&self) -> PathBuf {
         let file = self.home.join("wharfinger.yml");
         let mut text = json!({
             "version": "0.1",
@@ -74,6 +74,15 @@ impl Config {
         merge(&mut text, &self.settings);
         // JSON is YAML too.
         fs::write(&file, format!("{text:#}")).expect("a configuration can be written");
+        file
+    }
+
+    /// Starts the process and does not wait for it to listen.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn(&self) -> Service {
+        let file = self.write();
         let mut command = match self.user {
             None => Command::new(binary()),
             Some(user) => {

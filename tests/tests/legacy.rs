@@ -1,24 +1,13 @@
-//! Signed manifests as the first releases of Distribution 2 stored them, made by the registry's
-//! own example `legacy_store`.
-
-use std::collections::BTreeMap;
-use std::process::Command;
+//! Signed manifests as the first releases of Distribution 2 stored them.
 
 use wharfinger_e2e::clients::copy;
-use wharfinger_e2e::{Wharfinger, folder, run};
+use wharfinger_e2e::{Wharfinger, folder, legacy, run};
 
 #[test]
 fn what_early_releases_signed_is_served_with_its_signatures() {
     let home = folder();
     let data = home.path().join("data");
-    let mut make = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    make.args(["run", "--quiet", "-p", "wharfinger-registry"]);
-    make.args(["--example", "legacy_store", "--"]).arg(&data);
-    let made = run(make.current_dir(env!("CARGO_MANIFEST_DIR")));
-    let images: BTreeMap<&str, &str> = made
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .collect();
+    let images = legacy::store(&data);
     let server = Wharfinger::start(home.path());
     let http = server.http();
     // 2.4 kept no signatures: there the registry signs with its own key.
@@ -27,7 +16,7 @@ fn what_early_releases_signed_is_served_with_its_signatures() {
         ("legacy/v2.1.0:latest", 1),
         ("legacy/v2.4:latest", 1),
     ] {
-        let digest = images[image];
+        let digest = images[image].as_str();
         let (name, tag) = image.split_once(':').unwrap();
         for reference in [tag, digest] {
             let answer = http.get(&format!("/v2/{name}/manifests/{reference}"));

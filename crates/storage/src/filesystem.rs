@@ -11,6 +11,7 @@
 
 mod batch;
 mod cached;
+mod claim;
 mod durable;
 mod folder;
 mod listing;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
+pub use self::claim::{Claim, ClaimError, Claimed};
 use self::store::Store;
 use self::writer::WriterSlots;
 use crate::{
@@ -106,6 +108,15 @@ impl FilesystemDriver {
     /// [`Error::Root`] with the reason when it cannot.
     pub async fn check(&self) -> Result<()> {
         self.hop(&StoragePath::root(), Store::check).await
+    }
+
+    /// Says how this process works on the folder, as long as what is returned is kept. It binds
+    /// only those that say so too.
+    ///
+    /// # Errors
+    /// [`ClaimError::Taken`] when others' claims are in the way.
+    pub fn claim(&self, claim: Claim) -> Result<Claimed, ClaimError> {
+        claim::claim(self.root(), claim)
     }
 
     /// Removes the files that writes cut short by a crash have left beside their targets, where

@@ -63,7 +63,7 @@ pub use driver::{
     Driver, Durability, Entry, Reader, RedirectRequest, Stat, Steps, WriteMode, Writer,
 };
 pub use error::{Error, Result};
-pub use filesystem::{FilesystemDriver, FilesystemOptions};
+pub use filesystem::{Claim, ClaimError, Claimed, FilesystemDriver, FilesystemOptions};
 pub use memory::MemoryDriver;
 pub use path::{InvalidPath, StoragePath};
 pub use walk::{Walk, WalkEntry};

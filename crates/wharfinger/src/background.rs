@@ -13,7 +13,7 @@ use wharfinger_storage::FilesystemDriver;
 const FIRST_PURGE_WITHIN: Duration = Duration::from_secs(3600);
 
 /// How old a file beside its target must be to be a crash's leftover and not a write under way.
-const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Removes old uploads, and what crashes have left of files, again and again.
 pub(crate) async fn purge_uploads(

@@ -3,6 +3,7 @@
 
 mod background;
 mod check;
+mod collect;
 mod logging;
 mod serve;
 mod wiring;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use wharfinger_config::{Error, Loaded};
+use wharfinger_registry::CollectOptions;
 
 /// A container registry: stores and serves container images and every other OCI artifact.
 #[derive(Debug, Parser)]
@@ -35,6 +37,20 @@ enum Command {
         /// Keep everything in this folder instead of the configured place.
         #[arg(long, value_name = "FOLDER")]
         data: Option<String>,
+    },
+    /// Remove blobs that no manifest needs. The registry must be stopped or read-only.
+    GarbageCollect {
+        #[command(flatten)]
+        source: Source,
+        /// Remove nothing, only tell what would be removed.
+        #[arg(long, short = 'd')]
+        dry_run: bool,
+        /// Remove manifests too that no tag leads to.
+        #[arg(long, short = 'm')]
+        delete_untagged: bool,
+        /// Print nothing.
+        #[arg(long, short)]
+        quiet: bool,
     },
     /// Look at the configuration.
     Config {
@@ -85,6 +101,18 @@ impl Source {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve { source, addr, data } => serve::run(source.load(), addr, data),
+        Command::GarbageCollect {
+            source,
+            dry_run,
+            delete_untagged,
+            quiet,
+        } => {
+            let options = CollectOptions {
+                dry_run,
+                delete_untagged,
+            };
+            collect::run(source.load(), options, quiet)
+        }
         Command::Config {
             command: ConfigCommand::Check { source },
         } => check::run(source.load()),

@@ -9,9 +9,10 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
-use wharfinger_config::{Config, Filesystem, Loaded};
+use wharfinger_config::{Config, Filesystem, Loaded, Problem};
 use wharfinger_registry::Registry;
 use wharfinger_server::Server;
+use wharfinger_storage::{Claim, ClaimError};
 
 use crate::wiring::{self, Store, Unusable};
 use crate::{background, logging};
@@ -23,6 +24,11 @@ enum StartError {
     Config(#[from] Unusable),
     #[error("storage.filesystem.rootdirectory: {0}")]
     Storage(#[from] wharfinger_storage::Error),
+    #[error(
+        "storage.filesystem.rootdirectory: garbage-collect works on this folder; start when it has \
+         ended, or read-only (storage.maintenance.readonly.enabled)"
+    )]
+    Collected(#[from] ClaimError),
     #[error("compatibility.schema1.signingkeyfile: {0}")]
     Registry(#[from] wharfinger_registry::Error),
     #[error("http.addr: cannot listen on {addr:?}: {source}{}", hint(source))]
@@ -69,14 +75,7 @@ pub(crate) fn run(
         };
     }
     logging::start(&loaded.config.log);
-    for warning in &loaded.warnings {
-        warn!(
-            origin = %warning.origin,
-            key = warning.key,
-            "in the configuration: {}",
-            warning.message
-        );
-    }
+    warn_of(&loaded.warnings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -90,7 +89,20 @@ pub(crate) fn run(
     }
 }
 
-fn refuse<E: Display>(errors: &[E]) -> ExitCode {
+/// Logs what is odd about the configuration.
+pub(crate) fn warn_of(warnings: &[Problem]) {
+    for warning in warnings {
+        warn!(
+            origin = %warning.origin,
+            key = warning.key,
+            "in the configuration: {}",
+            warning.message
+        );
+    }
+}
+
+/// Tells what stands in the way.
+pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
     for error in errors {
         for line in error.to_string().lines() {
             eprintln!("wharfinger: {line}");
@@ -106,6 +118,10 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     // Signals from here on end the registry in order, however early they come.
     let stop = stop_signal();
     let store = Store::open(config)?;
+    let _claimed = match read_only {
+        true => None,
+        false => store.claim(Claim::Write)?,
+    };
     let folder = match &store {
         Store::Filesystem(driver) => Some(driver.clone()),
         Store::Memory(_) => None,

@@ -1,0 +1,172 @@
+//! `wharfinger garbage-collect`, with the flags and the lines of Distribution's.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use thiserror::Error;
+use wharfinger_config::{Config, Loaded};
+use wharfinger_registry::{CollectOptions, CollectReport, CollectStep, Registry};
+use wharfinger_storage::{Claim, ClaimError};
+
+use crate::background::LEFTOVER_AGE;
+use crate::logging;
+use crate::serve::{refuse, warn_of};
+use crate::wiring::{self, Store, Unusable};
+
+/// Why nothing, or not everything, was collected.
+#[derive(Debug, Error)]
+enum CollectError {
+    #[error(transparent)]
+    Config(#[from] Unusable),
+    #[error("the store is in memory: there is nothing that another process could collect")]
+    Memory,
+    #[error("storage.filesystem.rootdirectory: there is no folder {0}")]
+    NoFolder(String),
+    #[error(
+        "another process may write to the store, and what it relies on could be removed; stop the \
+         registry or make it read-only (storage.maintenance.readonly.enabled), or look at what \
+         would be removed with --dry-run"
+    )]
+    Claimed(#[from] ClaimError),
+    #[error("{0}")]
+    Storage(#[from] wharfinger_storage::Error),
+    #[error("{0}")]
+    Registry(#[from] wharfinger_registry::Error),
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(io::Error),
+}
+
+/// Collects once.
+pub(crate) fn run(
+    loaded: Result<Loaded, wharfinger_config::Error>,
+    options: CollectOptions,
+    quiet: bool,
+) -> ExitCode {
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&[error]),
+    };
+    if !loaded.problems.is_empty() {
+        return refuse(&loaded.problems);
+    }
+    logging::start(&loaded.config.log);
+    warn_of(&loaded.warnings);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(collect(&loaded.config, options, quiet)),
+        Err(error) => Err(CollectError::Runtime(error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&[format!("failed to garbage collect: {error}")]),
+    }
+}
+
+async fn collect(
+    config: &Config,
+    options: CollectOptions,
+    quiet: bool,
+) -> Result<(), CollectError> {
+    let Some(filesystem) = &config.storage.filesystem else {
+        return Err(CollectError::Memory);
+    };
+    // Opening the store would make it.
+    if !Path::new(&filesystem.rootdirectory).is_dir() {
+        return Err(CollectError::NoFolder(filesystem.rootdirectory.clone()));
+    }
+    let store = Store::open(config)?;
+    let Store::Filesystem(folder) = &store else {
+        return Err(CollectError::Memory);
+    };
+    let _alone = match options.dry_run {
+        true => None,
+        false => store.claim(Claim::Alone)?,
+    };
+    let registry = Registry::new(store.driver(), wiring::registry_options(config)?)?;
+    let mut out = BufWriter::new(io::stdout());
+    // Whether anybody reads what is printed makes no difference to the work.
+    let report = registry
+        .collect(options, |step| {
+            if !quiet {
+                let _ = print(&mut out, step);
+            }
+        })
+        .await?;
+    if !quiet {
+        let _ = summarize(&mut out, &report, options.dry_run);
+    }
+    let _ = out.flush();
+    if !options.dry_run {
+        folder.remove_leftovers(LEFTOVER_AGE).await?;
+    }
+    Ok(())
+}
+
+fn print(out: &mut impl Write, step: CollectStep<'_>) -> io::Result<()> {
+    match step {
+        CollectStep::Repository(name) => writeln!(out, "{name}"),
+        CollectStep::MarkedManifest(name, digest) => {
+            writeln!(out, "{name}: marking manifest {digest} ")
+        }
+        CollectStep::MarkedBlob(name, digest) => writeln!(out, "{name}: marking blob {digest}"),
+        CollectStep::Manifest(name, digest) => {
+            writeln!(out, "{name}: manifest eligible for deletion: {digest}")
+        }
+        CollectStep::Marked(report) => writeln!(
+            out,
+            "\n{} blobs marked, {} blobs and {} manifests eligible for deletion",
+            report.marked, report.blobs, report.manifests
+        ),
+        CollectStep::LayerLink(name, digest) => {
+            writeln!(out, "{name}: layer link eligible for deletion: {digest}")
+        }
+        CollectStep::Blob(digest) => writeln!(out, "blob eligible for deletion: {digest}"),
+    }
+}
+
+fn summarize(out: &mut impl Write, report: &CollectReport, dry_run: bool) -> io::Result<()> {
+    let done = if dry_run { "would be freed" } else { "freed" };
+    writeln!(out, "{} {done}", size(report.bytes))
+}
+
+/// A number of bytes for people.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} bytes");
+    }
+    // A tenth more or less makes no difference to people, and none of it is lost before 2^52.
+    let mut number = bytes as f64 / 1024.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next();
+    while number >= 1024.0
+        && let Some(larger) = units.next()
+    {
+        number /= 1024.0;
+        unit = Some(larger);
+    }
+    format!("{number:.1} {}", unit.unwrap_or(&"bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_are_told_in_the_unit_that_fits() {
+        let cases = [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (1_500_000, "1.4 MiB"),
+            (5 << 40, "5.0 TiB"),
+            (u64::MAX, "16384.0 PiB"),
+        ];
+        for (bytes, told) in cases {
+            assert_eq!(size(bytes), told);
+        }
+    }
+}

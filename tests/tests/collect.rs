@@ -1,0 +1,212 @@
+//! `wharfinger garbage-collect`: beside Distribution's, on what Distribution wrote, and never
+//! where it could take something away that a push relies on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use wharfinger_e2e::clients::copy;
+use wharfinger_e2e::distribution::Distribution;
+use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
+use wharfinger_e2e::wharfinger::binary;
+use wharfinger_e2e::{Config, Http, Wharfinger, digest, folder, legacy, noise, output, run};
+
+fn collector(config: &Path, flags: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("garbage-collect").args(flags).arg(config);
+    command
+}
+
+fn collect(config: &Path, flags: &[&str]) -> String {
+    run(&mut collector(config, flags))
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Pushes an image of one layer, and gives the digests of manifest, config and layer.
+fn push(http: Http, name: &str, tag: &str, seed: u64) -> [String; 3] {
+    let config = format!("{{\"seed\":{seed}}}").into_bytes();
+    let layer = noise(seed, 100_000);
+    let text = manifest(&config, &[&layer]);
+    let blobs = [config, layer].map(|blob| http.push_blob(name, &blob));
+    let answer = http.push_manifest(name, tag, MANIFEST, &text);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let [config, layer] = blobs;
+    [digest(&text), config, layer]
+}
+
+fn delete(http: Http, name: &str, digest: &str) {
+    let path = format!("/v2/{name}/manifests/{digest}");
+    assert_eq!(http.send("DELETE", &path, &[], b"").status, 202);
+}
+
+/// What a run says is to go, and in what numbers.
+fn eligible(printed: &str) -> (BTreeSet<&str>, &str) {
+    let blobs = printed
+        .lines()
+        .filter_map(|line| line.strip_prefix("blob eligible for deletion: "));
+    let counts = printed.lines().find(|line| line.contains("blobs marked"));
+    (blobs.collect(), counts.expect("the numbers are told"))
+}
+
+#[test]
+fn the_same_goes_as_by_distributions_own_command() {
+    let home = folder();
+    let home = home.path();
+    let config = Config::new(home);
+    let mut theirs = Distribution::start(home, &config.data);
+    let http = theirs.http();
+    let stays = push(http, "a/b", "latest", 1);
+    let untagged = push(http, "a/b", "moved", 2);
+    let moved = push(http, "a/b", "moved", 3);
+    let deleted = push(http, "c", "gone", 4);
+    delete(http, "c", &deleted[0]);
+    theirs.service.stop();
+    let file = config.write();
+    for flags in [&[][..], &["--delete-untagged"]] {
+        let mut their_command = Command::new("docker-registry");
+        their_command.arg("garbage-collect").args(flags);
+        their_command.arg("--dry-run").arg(&file);
+        let theirs = run(&mut their_command);
+        let ours = collect(&file, &[flags, &["--dry-run"]].concat());
+        assert_eq!(eligible(&ours), eligible(&theirs), "{ours}\n{theirs}");
+    }
+
+    let printed = collect(&file, &["-m"]);
+    let (blobs, _) = eligible(&printed);
+    let gone: BTreeSet<&str> = [&untagged, &deleted]
+        .into_iter()
+        .flatten()
+        .map(|d| &**d)
+        .collect();
+    assert_eq!(blobs, gone);
+    assert_eq!(collect(&file, &["-q"]), "");
+
+    // And Distribution goes on with what is left.
+    let theirs = Distribution::start(home, &config.data);
+    for image in [&stays, &moved] {
+        let to = format!("dir:{}", home.join(&image[0][7..]).display());
+        let from = theirs.image(&format!("a/b@{}", image[0]));
+        run(&mut copy(&format!("docker://{from}"), &to));
+    }
+    let path = format!("/v2/a/b/manifests/{}", untagged[0]);
+    assert_eq!(theirs.http().get(&path).status, 404);
+}
+
+#[test]
+fn what_real_clients_pushed_is_needed() {
+    let home = folder();
+    let home = home.path();
+    let mut layout = Layout::create(&home.join("layout")).unwrap();
+    let images = ["amd64", "arm64"].map(|architecture| {
+        let layer = layout
+            .layer(&[(architecture.len() as u64, 70_000)])
+            .unwrap();
+        layout.image(architecture, &[layer]).unwrap()
+    });
+    let index = layout.index(&images).unwrap();
+    let source = layout.tag(&index, "index").unwrap();
+    let mut server = Wharfinger::start(home);
+    let image = format!("docker://{}", server.image("multi:1"));
+    run(&mut copy(&source, &image));
+    server.stop();
+    let printed = collect(&home.join("wharfinger.yml"), &["--delete-untagged"]);
+    let (blobs, counts) = eligible(&printed);
+    assert_eq!(blobs, BTreeSet::new(), "{printed}");
+    assert!(counts.ends_with("0 blobs and 0 manifests eligible for deletion"));
+    server.start_again();
+    let image = format!("docker://{}", server.image("multi:1"));
+    run(&mut copy(
+        &image,
+        &format!("dir:{}", home.join("pulled").display()),
+    ));
+}
+
+#[test]
+fn signed_manifests_of_every_layout_keep_their_signatures() {
+    let home = folder();
+    let config = Config::new(home.path());
+    let images = legacy::store(&config.data);
+    for flags in [&[][..], &["--delete-untagged"]] {
+        let printed = collect(&config.write(), flags);
+        assert_eq!(eligible(&printed).0, BTreeSet::new(), "{printed}");
+    }
+    let server = config.start();
+    for (image, signatures) in [("legacy/v2.0:latest", 2), ("legacy/v2.1.0:latest", 1)] {
+        let (name, _) = image.split_once(':').unwrap();
+        let path = format!("/v2/{name}/manifests/{}", images[image]);
+        let manifest = server.http().get(&path).json();
+        assert_eq!(manifest["signatures"].as_array().unwrap().len(), signatures);
+    }
+}
+
+#[test]
+fn a_folder_that_is_written_to_is_not_collected() {
+    let home = folder();
+    let mut server = Wharfinger::start(home.path());
+    let image = push(server.http(), "a", "latest", 1);
+    server.http().push_blob("a", &noise(2, 1000));
+    let file = home.path().join("wharfinger.yml");
+    let refused = output(&mut collector(&file, &[]));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("read-only"), "{}", said(&refused));
+    // Looking is harmless.
+    assert_eq!(eligible(&collect(&file, &["-d"])).0.len(), 1);
+    server.stop();
+
+    let mut config = Config::new(home.path());
+    config.read_only = true;
+    let server = config.start();
+    assert_eq!(eligible(&collect(&file, &[])).0.len(), 1);
+    let pulled = server.http().get(&format!("/v2/a/blobs/{}", image[2]));
+    assert_eq!(pulled.outcome(), (200, String::new()));
+}
+
+/// Killed at any time it leaves all that is needed, and the next run ends what it began.
+#[test]
+fn a_killed_run_is_ended_by_the_next() {
+    let home = folder();
+    let mut server = Wharfinger::start(home.path());
+    let stays = push(server.http(), "a", "latest", 1);
+    for round in 0..6_u64 {
+        for seed in 0..8 {
+            let goes = push(server.http(), "a", "gone", 100 + round * 8 + seed);
+            delete(server.http(), "a", &goes[0]);
+        }
+        server.stop();
+        let file = home.path().join("wharfinger.yml");
+        let log = home.path().join("collector.log");
+        let mut killed = wharfinger_e2e::Service::start(&mut collector(&file, &[]), &log);
+        std::thread::sleep(Duration::from_millis(5 * round));
+        killed.kill();
+        server.start_again();
+        for blob in &stays[1..] {
+            let path = format!("/v2/a/blobs/{blob}");
+            assert_eq!(server.http().get(&path).status, 200);
+        }
+    }
+    server.stop();
+    let file = home.path().join("wharfinger.yml");
+    collect(&file, &[]);
+    let printed = collect(&file, &[]);
+    let (blobs, counts) = eligible(&printed);
+    assert_eq!(blobs, BTreeSet::new());
+    assert!(counts.starts_with("3 blobs marked"), "{counts}");
+}
+
+#[test]
+fn what_cannot_be_collected_is_said() {
+    let home = folder();
+    let missing = Config::new(home.path()).write();
+    let refused = output(&mut collector(&missing, &[]));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("there is no folder"));
+    assert!(!home.path().join("data").exists());
+    let memory = home.path().join("memory.yml");
+    std::fs::write(&memory, "version: 0.1\nstorage: inmemory\n").unwrap();
+    let refused = output(&mut collector(&memory, &[]));
+    assert!(said(&refused).contains("in memory"), "{}", said(&refused));
+}
