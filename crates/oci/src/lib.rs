@@ -6,6 +6,7 @@
 mod descriptor;
 mod digest;
 mod hasher;
+pub mod key;
 pub mod manifest;
 mod name;
 mod tag;

@@ -16,10 +16,10 @@ use thiserror::Error;
 
 mod format;
 mod jws;
-mod key;
 mod signing_key;
 
-use jws::{Format, Jwk, Signature, base64url};
+use crate::key::KeyError;
+use jws::{Format, Signature};
 pub use signing_key::{SigningKey, SigningKeyError};
 
 /// How many signatures a manifest may have when it is pushed. Each costs the time of a
@@ -148,6 +148,17 @@ fn common_format(signatures: &[Signature]) -> Result<&Format, SignatureError> {
 pub fn sign(payload: &[u8], key: &SigningKey, time: SystemTime) -> Result<Bytes, SignatureError> {
     let format = Format::of_payload(payload).ok_or(SignatureError::Payload)?;
     Ok(key.sign(payload, &format, time).to_stored().into())
+}
+
+impl From<KeyError> for SignatureError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Key(reason) => Self::Key(reason),
+            KeyError::Certificate(reason) => Self::Certificate(reason),
+            KeyError::Algorithm { algorithm, key } => Self::Algorithm { algorithm, key },
+            KeyError::Mismatch { key } => Self::Mismatch { key },
+        }
+    }
 }
 
 /// Puts a payload and its signatures, in the form in which they are stored, together to a signed

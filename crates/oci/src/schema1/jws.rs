@@ -1,42 +1,15 @@
 //! One signature of a manifest: parsing it, verifying it, and the form in which it is stored.
 
-use std::collections::BTreeMap;
-
 use base64::Engine;
-use base64::engine::GeneralPurpose;
-use base64::engine::general_purpose::{GeneralPurposeConfig, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::SignatureError;
 use super::format;
-use super::key::PublicKey;
-
-/// The members of a JSON Web Key, in the order in which Go writes them.
-pub(super) type Jwk = BTreeMap<String, Value>;
+use crate::key::{Jwk, KeyError, PublicKey, base64url};
 
 /// How many certificates a chain may have.
 const MAX_CHAIN: usize = 10;
-
-/// base64url as JOSE has it (RFC 7515, section 2).
-pub(super) mod base64url {
-    use super::*;
-
-    const LENIENT: GeneralPurpose = GeneralPurpose::new(
-        &base64::alphabet::URL_SAFE,
-        GeneralPurposeConfig::new()
-            .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
-    );
-
-    pub(in super::super) fn encode(bytes: &[u8]) -> String {
-        URL_SAFE_NO_PAD.encode(bytes)
-    }
-
-    /// Padding, which JOSE leaves out, may be there: libtrust reads it too.
-    pub(in super::super) fn decode(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
-        LENIENT.decode(text)
-    }
-}
 
 /// A signature as it is written in a manifest and in the store. The order of the fields is that of
 /// the stored form, whose digest depends on it.
@@ -146,7 +119,7 @@ impl Signature {
         let format = Format::from_protected(&written.protected)?;
         let header = &mut written.header;
         header.x5c.take_if(|chain| chain.is_empty());
-        let from_jwk = header.jwk.as_ref().map(PublicKey::from_jwk).transpose()?;
+        let from_jwk = header.jwk.as_ref().map(key_of).transpose()?;
         let from_chain = match &header.x5c {
             Some(chain) if chain.len() > MAX_CHAIN => {
                 let reason = format!("the chain has more than {MAX_CHAIN} certificates");
@@ -178,8 +151,15 @@ impl Signature {
         let signature = base64url::decode(&self.written.signature)
             .map_err(|error| SignatureError::Form(error.to_string()))?;
         let input = signing_input(&self.written.protected, payload);
-        self.key
-            .verify(&self.written.header.alg, input.as_bytes(), &signature)
+        let alg = &self.written.header.alg;
+        // libtrust knows no others.
+        if !alg.starts_with("ES") && !alg.starts_with("RS") {
+            return Err(SignatureError::Algorithm {
+                algorithm: alg.clone(),
+                key: self.key_id.clone(),
+            });
+        }
+        Ok(self.key.verify(alg, input.as_bytes(), &signature)?)
     }
 
     pub(super) fn format(&self) -> &Format {
@@ -200,6 +180,22 @@ impl Signature {
 impl Serialize for Signature {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.written.serialize(serializer)
+    }
+}
+
+/// The key that a `jwk` tells. Where it has a `kid`, that is the key's id.
+fn key_of(jwk: &Jwk) -> Result<PublicKey, KeyError> {
+    let key = PublicKey::from_jwk(jwk)?;
+    let Some(told) = jwk.get("kid") else {
+        return Ok(key);
+    };
+    let actual = key.id();
+    match told.as_str() {
+        Some(told) if told == actual => Ok(key),
+        _ => {
+            let reason = format!("its kid is {told}, its id {actual}");
+            Err(KeyError::Key(reason))
+        }
     }
 }
 

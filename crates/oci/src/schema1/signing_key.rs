@@ -12,7 +12,7 @@ use rsa::sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::jws::{Format, Signature, signing_input};
-use super::key::PublicKey;
+use crate::key::PublicKey;
 
 /// A text does not hold a key that can sign manifests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -65,10 +65,10 @@ impl SigningKey {
 
     pub(super) fn public(&self) -> PublicKey {
         match &self.0 {
-            Kind::P256(key) => PublicKey::P256(*key.verifying_key()),
-            Kind::P384(key) => PublicKey::P384(*key.verifying_key()),
-            Kind::P521(key) => PublicKey::P521(*key.verifying_key()),
-            Kind::Rsa(key) => PublicKey::Rsa(Box::new(key.to_public_key())),
+            Kind::P256(key) => (*key.verifying_key()).into(),
+            Kind::P384(key) => (*key.verifying_key()).into(),
+            Kind::P521(key) => (*key.verifying_key()).into(),
+            Kind::Rsa(key) => key.to_public_key().into(),
         }
     }
 
