@@ -38,6 +38,35 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// What makes it impossible to start.
     pub problems: Vec<Problem>,
+    tree: Node,
+    /// Keys that arguments of the command line have set, and the arguments' names.
+    arguments: Vec<(&'static str, &'static str)>,
+}
+
+impl Loaded {
+    /// Listens on `addr` whatever else is said, because the argument `argument` says so.
+    pub fn listen_on(&mut self, addr: String, argument: &'static str) {
+        self.config.http.addr = addr;
+        self.arguments.push(("http.addr", argument));
+    }
+
+    /// Keeps everything in `folder` whatever else is said, because the argument `argument` says so.
+    pub fn keep_in(&mut self, folder: String, argument: &'static str) {
+        let storage = &mut self.config.storage;
+        storage.inmemory = None;
+        storage.filesystem.get_or_insert_default().rootdirectory = folder;
+        self.arguments.push((section::FOLDER, argument));
+    }
+
+    /// A problem with the value of `key` that shows only when the value is used: a file that is
+    /// not there, say. It is placed where the value stands, or the nearest key above it.
+    pub fn problem(&self, key: &str, message: impl Into<String>) -> Problem {
+        let mut problem = check::problem(&self.tree, key, message.into());
+        if let Some((_, name)) = self.arguments.iter().find(|(set, _)| *set == key) {
+            problem.origin = Origin::Argument(name);
+        }
+        problem
+    }
 }
 
 /// Reads a file, and puts the variables of the environment over it.
@@ -95,6 +124,8 @@ pub fn parse(
         config,
         warnings,
         problems,
+        tree,
+        arguments: Vec::new(),
     })
 }
 

@@ -20,6 +20,8 @@ pub enum Origin {
     },
     /// A variable of the environment, by its name.
     Environment(Arc<str>),
+    /// An argument of the command line, by its name.
+    Argument(&'static str),
 }
 
 impl fmt::Display for Origin {
@@ -27,6 +29,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File { file, line, column } => write!(f, "{file}:{line}:{column}"),
             Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Argument(name) => write!(f, "argument {name}"),
         }
     }
 }

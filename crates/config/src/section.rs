@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
 
-pub use access::Auth;
+pub use access::{Auth, HtpasswdAuth, SillyAuth, TokenAuth};
 pub use health::{FileCheck, Health, HttpCheck, StorageCheck, TcpCheck};
 pub use http::{ClientAuth, Debug, H2c, Http, Http2, LetsEncrypt, Prometheus, Tls};
 pub use log::{AccessLog, Formatter, Hook, HookOptions, Level, Log, Smtp};
@@ -29,10 +29,10 @@ pub use manifests::{
 pub use notifications::{Endpoint, Events, Ignore, Notifications};
 pub use proxy::{Exec, Proxy};
 pub use redis::{Redis, RedisPool, RedisTls};
-pub(crate) use storage::DRIVERS;
 pub use storage::{
     Cache, Delete, Filesystem, Maintenance, ReadOnly, Redirect, Storage, TagLookup, UploadPurging,
 };
+pub(crate) use storage::{DRIVERS, FOLDER};
 
 /// Parameters that the file leaves to those who read them.
 pub type Parameters = BTreeMap<String, serde_json::Value>;

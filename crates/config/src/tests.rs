@@ -260,8 +260,6 @@ fn errors_say_where_and_what_would_be_right() {
 #[test]
 fn what_is_not_built_is_refused() {
     let sections = [
-        ("auth: {htpasswd: {realm: r, path: p}}", "auth.htpasswd"),
-        ("auth: token", "auth.token"),
         ("http: {tls: {certificate: c, key: k}}", "http.tls"),
         (
             "http: {tls: {letsencrypt: {cachefile: c}}}",
@@ -281,10 +279,6 @@ fn what_is_not_built_is_refused() {
         ("log: {hooks: [{type: mail}]}", "log.hooks[0]"),
         ("health: {file: [{file: /x}]}", "health.file"),
         ("reporting: {bugsnag: {apikey: x}}", "reporting.bugsnag"),
-        (
-            "policy: {repository: {classes: [image]}}",
-            "policy.repository.classes",
-        ),
     ];
     for (section, key) in sections {
         let found = wrong(&format!("{LEAST}{section}\n"), &[]);
@@ -402,7 +396,7 @@ fn the_documentation_shows_the_defaults_and_names_every_key_that_works() {
     assert!(page.contains(&format!("```yaml\n{DEFAULTS}```")));
     let mut config = serde_json::to_value(defaults([]).unwrap().config).unwrap();
     let sections = config.as_object_mut().unwrap();
-    for section in ["auth", "redis", "notifications", "proxy", "policy"] {
+    for section in ["auth", "redis", "notifications", "proxy"] {
         sections.remove(section);
     }
     let mut keys = Vec::new();

@@ -11,6 +11,7 @@ use tracing::info;
 
 use crate::body::Body;
 use crate::call::Call;
+use crate::handler::User;
 
 /// What is known of a request before it is answered.
 #[derive(Debug)]
@@ -46,10 +47,12 @@ impl Entry {
     pub(crate) fn write(self, response: &Response<Body>) {
         let bytes = response.body().size_hint().exact().unwrap_or(0);
         let time = Timestamp::now().strftime("%d/%b/%Y:%H:%M:%S +0000");
+        let user = response.extensions().get::<User>();
         info!(
             target: "access",
-            "{} - - [{time}] \"{}\" {} {bytes} \"{}\" \"{}\" {}us",
+            "{} - {} [{time}] \"{}\" {} {bytes} \"{}\" \"{}\" {}us",
             self.peer.ip(),
+            user.map_or_else(|| "-".to_owned(), |User(name)| one_word(name)),
             self.line,
             response.status().as_u16(),
             self.referer,
@@ -63,6 +66,11 @@ impl Entry {
 fn without_state(path: &str) -> &str {
     path.split_once("_state=")
         .map_or(path, |(path, _)| path.trim_end_matches(['?', '&']))
+}
+
+/// A name for a field that ends at a space.
+fn one_word(name: &str) -> String {
+    name.replace(' ', "_").escape_debug().to_string()
 }
 
 /// A header for a quoted field: what could end the field or the line is escaped.

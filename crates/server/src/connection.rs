@@ -16,6 +16,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
+use wharfinger_auth::Grant;
 use wharfinger_registry::Registry;
 
 use crate::Options;
@@ -144,6 +145,7 @@ async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -
         id: request_id(&request.headers),
         request,
         peer,
+        grant: Grant::default(),
     };
     let id = call.id.clone();
     let span = info_span!(
@@ -151,6 +153,7 @@ async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -
         id = id.to_str().unwrap_or_default(),
         method = %call.request.method,
         path = call.request.uri.path(),
+        user = tracing::field::Empty,
     );
     let entry = call.options.access_log.then(|| Entry::new(&call));
     let mut response = handle(call, body).instrument(span).await;

@@ -33,6 +33,8 @@ macro_rules! codes {
 
 codes! {
     UNKNOWN INTERNAL_SERVER_ERROR "the registry failed; its log says why"
+    UNAUTHORIZED UNAUTHORIZED "the request needs credentials, or others than it has"
+    DENIED FORBIDDEN "the registry does not allow this"
     UNSUPPORTED METHOD_NOT_ALLOWED "the operation is not supported"
     UNAVAILABLE SERVICE_UNAVAILABLE "the registry cannot do this now"
     DIGEST_INVALID BAD_REQUEST "the digest is not that of the content, or is none"

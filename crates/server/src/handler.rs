@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
-use tracing::error;
+use tracing::{Span, error};
 
 use crate::answer::empty;
 use crate::body::Body;
@@ -14,17 +14,30 @@ use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
 use crate::request_body::patient;
 use crate::route::Route;
-use crate::{base, blob, catalog, manifest, referrer, tag, upload};
+use crate::{access, base, blob, catalog, manifest, referrer, tag, upload};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
+/// The name of the user whose request was answered: on the answer, for the log.
+#[derive(Clone, Debug)]
+pub(crate) struct User(pub(crate) String);
+
 /// Answers a request, whatever happens in between.
-pub(crate) async fn handle(call: Call, body: Incoming) -> Response<Body> {
+pub(crate) async fn handle(mut call: Call, body: Incoming) -> Response<Body> {
     let is_head = call.request.method == Method::HEAD;
     let options = Arc::clone(&call.options);
-    let mut response = answer(call, body)
-        .await
-        .unwrap_or_else(ApiError::into_response);
+    let mut user = String::new();
+    let outcome = match admit(&mut call).await {
+        Ok(route) => {
+            user.clone_from(&call.grant.user);
+            perform(call, route, body).await
+        }
+        Err(refused) => Err(refused),
+    };
+    let mut response = outcome.unwrap_or_else(ApiError::into_response);
+    if !user.is_empty() {
+        response.extensions_mut().insert(User(user));
+    }
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     for (name, value) in &options.headers {
@@ -45,7 +58,8 @@ pub(crate) async fn handle(call: Call, body: Incoming) -> Response<Body> {
     response
 }
 
-async fn answer(call: Call, body: Incoming) -> Result<Response<Body>> {
+/// What the request is about, when it may be answered at all.
+async fn admit(call: &mut Call) -> Result<Route> {
     let Some(route) = Route::of(&call.options.prefix, call.request.uri.path())? else {
         return Err(
             ApiError::with(Code::UNSUPPORTED, "the API has no such path")
@@ -55,6 +69,14 @@ async fn answer(call: Call, body: Incoming) -> Result<Response<Body>> {
     if let (Some(failure), false) = (call.app.health.failure(), matches!(route, Route::Root)) {
         return Err(ApiError::with(Code::UNAVAILABLE, failure));
     }
+    call.grant = access::check(call, &route).await?;
+    if !call.grant.user.is_empty() {
+        Span::current().record("user", call.grant.user.as_str());
+    }
+    Ok(route)
+}
+
+async fn perform(call: Call, route: Route, body: Incoming) -> Result<Response<Body>> {
     let writes = !matches!(
         call.request.method,
         Method::GET | Method::HEAD | Method::OPTIONS

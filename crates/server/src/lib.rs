@@ -4,6 +4,7 @@
 //! is settled once, in `route`; each noun of the API has its handlers in a file of its own; errors
 //! of the floors below become statuses and codes in `error` alone.
 
+mod access;
 mod access_log;
 mod answer;
 mod app;
@@ -22,6 +23,7 @@ mod location;
 mod manifest;
 mod options;
 mod pagination;
+mod policy;
 mod query;
 mod range;
 mod referrer;

@@ -12,6 +12,7 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::conditional::{not_modified, precondition_failed};
 use crate::error::{ApiError, Code, Result};
+use crate::policy;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -134,6 +135,7 @@ where
     let manifest = read(call, body).await?;
     let manifest = Manifest::parse(content_type, manifest)
         .map_err(|error| ApiError::from(RegistryError::from(error)))?;
+    policy::check(call, name, &manifest)?;
     let (digest, tags) = match reference {
         Reference::Tag(tag) => (Digest::canonical(manifest.payload()), vec![tag.clone()]),
         Reference::Digest(digest) => (*digest, tag_parameters(call)?),

@@ -1,8 +1,10 @@
 //! What an operator decides about the HTTP side.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
+use wharfinger_auth::AccessController;
 
 /// How the server behaves. The defaults are CNCF Distribution's, where it has such a setting.
 #[derive(Clone, Debug)]
@@ -11,6 +13,10 @@ pub struct Options {
     /// balancer must share it. `None` makes one up, which is good for a single node until it
     /// restarts.
     pub secret: Option<String>,
+    /// Who may do what (`auth`); `None` lets everybody do everything.
+    pub access: Option<Arc<dyn AccessController>>,
+    /// The classes of content that may be pushed (`policy.repository.classes`); none is all.
+    pub classes: Vec<String>,
     /// What all paths begin with (`http.prefix`): led and ended by a slash.
     pub prefix: String,
     /// The address clients are told (`http.host`), in place of what their requests say.
@@ -43,6 +49,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             secret: None,
+            access: None,
+            classes: Vec::new(),
             prefix: "/".to_owned(),
             host: None,
             relative_urls: false,

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tracing::debug;
+use wharfinger_auth::{Access, Action};
 use wharfinger_oci::{Algorithm, Descriptor, RepositoryName};
 use wharfinger_registry::{Error as RegistryError, Progress, Upload, UploadId};
 
@@ -38,7 +39,13 @@ where
                 // Another registry's name, perhaps: there is nothing to mount from.
                 Err(_) => None,
             },
-            None => blobs.mount_anywhere(&digest, |_| true).await?,
+            None => {
+                let readable = |name: &RepositoryName| {
+                    let access = Access::repository(name.as_str(), Action::Pull);
+                    call.grant.allows(&access)
+                };
+                blobs.mount_anywhere(&digest, readable).await?
+            }
         };
         if let Some(descriptor) = mounted {
             return Ok(created(call, name, &descriptor));

@@ -28,16 +28,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start the registry.
-    Serve {
-        #[command(flatten)]
-        source: Source,
-        /// Listen on this address instead of the configured one; port 0 picks a free one.
-        #[arg(long, value_name = "HOST:PORT")]
-        addr: Option<String>,
-        /// Keep everything in this folder instead of the configured place.
-        #[arg(long, value_name = "FOLDER")]
-        data: Option<String>,
-    },
+    Serve(Serve),
     /// Remove blobs that no manifest needs. The registry must be stopped or read-only.
     GarbageCollect {
         #[command(flatten)]
@@ -73,6 +64,32 @@ enum ConfigCommand {
     },
 }
 
+/// What a registry is started with.
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    source: Source,
+    /// Listen on this address instead of the configured one; port 0 picks a free one.
+    #[arg(long, value_name = "HOST:PORT")]
+    addr: Option<String>,
+    /// Keep everything in this folder instead of the configured place.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<String>,
+}
+
+impl Serve {
+    fn load(&self) -> Result<Loaded, Error> {
+        let mut loaded = self.source.load()?;
+        if let Some(addr) = &self.addr {
+            loaded.listen_on(addr.clone(), "--addr");
+        }
+        if let Some(folder) = &self.data {
+            loaded.keep_in(folder.clone(), "--data");
+        }
+        Ok(loaded)
+    }
+}
+
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
 struct Source {
@@ -83,9 +100,10 @@ struct Source {
 }
 
 impl Source {
-    fn load(self) -> Result<Loaded, Error> {
+    fn load(&self) -> Result<Loaded, Error> {
         let path = self
             .config
+            .clone()
             .or_else(|| std::env::var_os("REGISTRY_CONFIGURATION_PATH").map(PathBuf::from));
         // A variable that is not UTF-8 cannot be a configuration's.
         let environment = std::env::vars_os().filter_map(|(name, value)| {
@@ -100,7 +118,7 @@ impl Source {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve { source, addr, data } => serve::run(source.load(), addr, data),
+        Command::Serve(start) => serve::run(start.load()),
         Command::GarbageCollect {
             source,
             dry_run,

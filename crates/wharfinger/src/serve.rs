@@ -9,12 +9,12 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
-use wharfinger_config::{Config, Filesystem, Loaded, Problem};
+use wharfinger_config::{Config, Loaded, Problem};
 use wharfinger_registry::Registry;
 use wharfinger_server::Server;
-use wharfinger_storage::{Claim, ClaimError};
+use wharfinger_storage::Claim;
 
-use crate::wiring::{self, Store, Unusable};
+use crate::wiring::{self, Store, Unusable, unusable};
 use crate::{background, logging};
 
 /// Why the registry did not start.
@@ -22,23 +22,13 @@ use crate::{background, logging};
 enum StartError {
     #[error(transparent)]
     Config(#[from] Unusable),
-    #[error("storage.filesystem.rootdirectory: {0}")]
-    Storage(#[from] wharfinger_storage::Error),
-    #[error(
-        "storage.filesystem.rootdirectory: garbage-collect works on this folder; start when it has \
-         ended, or read-only (storage.maintenance.readonly.enabled)"
-    )]
-    Collected(#[from] ClaimError),
-    #[error("compatibility.schema1.signingkeyfile: {0}")]
-    Registry(#[from] wharfinger_registry::Error),
-    #[error("http.addr: cannot listen on {addr:?}: {source}{}", hint(source))]
-    Listen {
-        addr: String,
-        source: std::io::Error,
-    },
     #[error("the runtime cannot be started: {0}")]
     Runtime(std::io::Error),
 }
+
+/// A folder that this process may not write to now.
+const COLLECTED: &str = "garbage-collect works on this folder; start when it has ended, or \
+                         read-only (storage.maintenance.readonly.enabled)";
 
 fn hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
@@ -50,29 +40,13 @@ fn hint(error: &std::io::Error) -> &'static str {
 }
 
 /// Runs the registry until a signal ends it.
-pub(crate) fn run(
-    loaded: Result<Loaded, wharfinger_config::Error>,
-    addr: Option<String>,
-    data: Option<String>,
-) -> ExitCode {
-    let mut loaded = match loaded {
+pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>) -> ExitCode {
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&[error]),
     };
     if !loaded.problems.is_empty() {
         return refuse(&loaded.problems);
-    }
-    let config = &mut loaded.config;
-    if let Some(addr) = addr {
-        config.http.addr = addr;
-    }
-    if let Some(folder) = data {
-        config.storage.inmemory = None;
-        let filesystem = config.storage.filesystem.get_or_insert_default();
-        *filesystem = Filesystem {
-            rootdirectory: folder,
-            ..filesystem.clone()
-        };
     }
     logging::start(&loaded.config.log);
     warn_of(&loaded.warnings);
@@ -80,11 +54,16 @@ pub(crate) fn run(
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(serve(&loaded.config)),
+        Ok(runtime) => runtime
+            .block_on(serve(&loaded.config))
+            .map_err(StartError::from),
         Err(error) => Err(StartError::Runtime(error)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(StartError::Config(Unusable { key, reason })) => {
+            refuse(&[loaded.problem(&key, reason)])
+        }
         Err(error) => refuse(&[error]),
     }
 }
@@ -111,16 +90,19 @@ pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(config: &Config) -> Result<(), StartError> {
+async fn serve(config: &Config) -> Result<(), Unusable> {
     let registry_options = wiring::registry_options(config)?;
     let server_options = wiring::server_options(config)?;
     let read_only = registry_options.read_only;
     // Signals from here on end the registry in order, however early they come.
     let stop = stop_signal();
-    let store = Store::open(config)?;
+    let in_folder = unusable("storage.filesystem.rootdirectory");
+    let store = Store::open(config).map_err(|error| in_folder(&error))?;
     let _claimed = match read_only {
         true => None,
-        false => store.claim(Claim::Write)?,
+        false => store
+            .claim(Claim::Write)
+            .map_err(|_| in_folder(&COLLECTED))?,
     };
     let folder = match &store {
         Store::Filesystem(driver) => Some(driver.clone()),
@@ -130,15 +112,14 @@ async fn serve(config: &Config) -> Result<(), StartError> {
         match driver.check().await {
             // What is there can still be served, and room can come back.
             Err(error) if error.is_no_space() => warn!(%error, "the store is full"),
-            checked => checked?,
+            checked => checked.map_err(|error| in_folder(&error))?,
         }
     }
-    let registry = Registry::new(store.driver(), registry_options)?;
-    let listener = listen(&config.http.addr).await?;
-    let local = listener.local_addr().map_err(|source| StartError::Listen {
-        addr: config.http.addr.clone(),
-        source,
-    })?;
+    let registry = Registry::new(store.driver(), registry_options)
+        .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
+    let at_address = |error| cannot_listen(&config.http.addr, &error);
+    let listener = listen(&config.http.addr).await.map_err(at_address)?;
+    let local = listener.local_addr().map_err(at_address)?;
     if config.http.secret.is_empty() {
         info!(
             "http.secret is not set: one was made up, so uploads under way cannot go on after a \
@@ -165,25 +146,24 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+fn cannot_listen(addr: &str, error: &std::io::Error) -> Unusable {
+    let hint = hint(error);
+    unusable("http.addr")(&format_args!("cannot listen on {addr:?}: {error}{hint}"))
+}
+
 /// Listens on `host:port`; no host is every address of the machine, of both IP versions.
-async fn listen(addr: &str) -> Result<TcpListener, StartError> {
+async fn listen(addr: &str) -> std::io::Result<TcpListener> {
     use std::io::ErrorKind::{AddrInUse, PermissionDenied};
 
-    let listen = |source| StartError::Listen {
-        addr: addr.to_owned(),
-        source,
-    };
     let Some(port) = addr.strip_prefix(':') else {
-        return TcpListener::bind(addr).await.map_err(listen);
+        return TcpListener::bind(addr).await;
     };
     match TcpListener::bind(format!("[::]:{port}")).await {
         // A machine without IPv6 says so in more than one way.
         Err(error) if !matches!(error.kind(), AddrInUse | PermissionDenied) => {
-            TcpListener::bind(format!("0.0.0.0:{port}"))
-                .await
-                .map_err(listen)
+            TcpListener::bind(format!("0.0.0.0:{port}")).await
         }
-        result => result.map_err(listen),
+        result => result,
     }
 }
 

@@ -1,11 +1,16 @@
 //! From the configuration to the options of the crates that do the work, a file for each of them.
 
+mod access;
 mod registry;
 mod server;
 mod store;
 
+use std::borrow::Cow;
+use std::fmt::Display;
+
 use thiserror::Error;
 
+pub(crate) use access::access_controller;
 pub(crate) use registry::registry_options;
 pub(crate) use server::server_options;
 pub(crate) use store::Store;
@@ -14,13 +19,17 @@ pub(crate) use store::Store;
 #[derive(Debug, Error)]
 #[error("{key}: {reason}")]
 pub(crate) struct Unusable {
-    key: &'static str,
-    reason: String,
+    /// The key of the configuration.
+    pub(crate) key: Cow<'static, str>,
+    /// What is wrong with its value.
+    pub(crate) reason: String,
 }
 
-fn unusable(key: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Unusable {
+/// What becomes of an error about the value of `key`.
+pub(crate) fn unusable(key: impl Into<Cow<'static, str>>) -> impl Fn(&dyn Display) -> Unusable {
+    let key = key.into();
     move |reason| Unusable {
-        key,
+        key: key.clone(),
         reason: reason.to_string(),
     }
 }

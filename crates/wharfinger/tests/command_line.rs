@@ -183,7 +183,7 @@ fn what_stands_in_the_way_is_said_with_its_key() {
 
     fs::write(
         folder.path().join("later.yml"),
-        "version: 0.1\nstorage: s3\nauth:\n  token: {realm: r}\n",
+        "version: 0.1\nstorage: s3\nproxy: {remoteurl: 'https://x'}\n",
     )
     .unwrap();
     let said = serve(&["later.yml"]);
@@ -192,8 +192,8 @@ fn what_stands_in_the_way_is_said_with_its_key() {
         [
             "wharfinger: later.yml:2:10: storage.s3: the driver s3 is not built yet; filesystem \
              and inmemory are",
-            "wharfinger: later.yml:4:3: auth.token: access control is not built yet; only a \
-             registry that lets everyone in can start",
+            "wharfinger: later.yml:3:20: proxy.remoteurl: the pull-through cache is not built yet; \
+             without this key the registry starts",
         ]
     );
 
@@ -209,7 +209,7 @@ fn what_stands_in_the_way_is_said_with_its_key() {
     fs::write(folder.path().join("file"), "").unwrap();
     let said = serve(&["--addr", "127.0.0.1:0", "--data", "file"]);
     assert!(
-        said.starts_with("wharfinger: storage.filesystem.rootdirectory: "),
+        said.starts_with("wharfinger: argument --data: storage.filesystem.rootdirectory: "),
         "{said}"
     );
 
@@ -220,7 +220,7 @@ fn what_stands_in_the_way_is_said_with_its_key() {
     .unwrap();
     let said = serve(&["key.yml", "--addr", "127.0.0.1:0"]);
     assert!(
-        said.contains("compatibility.schema1.signingkeyfile: "),
+        said.contains(" key.yml:3:43: compatibility.schema1.signingkeyfile: "),
         "{said}"
     );
     assert!(said.contains("no.pem"), "{said}");

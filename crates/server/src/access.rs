@@ -1,0 +1,104 @@
+//! The access check: what a request needs to be allowed, and what it is told when it is not.
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use tracing::{error, info, warn};
+use wharfinger_auth::{Access, AccessController, Action, Asked, Grant, Refusal};
+
+use crate::call::Call;
+use crate::error::{ApiError, Code, Result};
+use crate::route::Route;
+
+/// What a request is allowed and who sent it, or the refusal. Nothing of the store has been looked
+/// at before: nobody learns what there is.
+pub(crate) async fn check(call: &Call, route: &Route) -> Result<Grant> {
+    let Some(controller) = &call.options.access else {
+        return Ok(Grant::everything(""));
+    };
+    if matches!(route, Route::Root) {
+        return Ok(Grant::default());
+    }
+    let access = needed(call, route);
+    authorize(call, &**controller, &access).await
+}
+
+async fn authorize(
+    call: &Call,
+    controller: &dyn AccessController,
+    access: &[Access],
+) -> Result<Grant> {
+    let headers = &call.request.headers;
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let asked = Asked {
+        authorization: text(header::AUTHORIZATION),
+        host: match call.request.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => text(header::HOST),
+        },
+        forwarded_scheme: forwarded_scheme(headers),
+    };
+    match controller.authorize(asked, access).await {
+        Ok(grant) => Ok(grant),
+        Err(Refusal::Challenge {
+            challenge,
+            reason,
+            suspicious,
+        }) => {
+            // Clients try without credentials first, every time.
+            if suspicious {
+                warn!(peer = %call.peer, reason, "access is refused");
+            } else {
+                info!(reason, "credentials are asked for");
+            }
+            let mut refused = ApiError::with(Code::UNAUTHORIZED, detail(access));
+            if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+                refused = refused.header(header::WWW_AUTHENTICATE, challenge);
+            }
+            Err(refused)
+        }
+        Err(Refusal::Unavailable(reason)) => {
+            error!(reason, "access cannot be decided");
+            Err(ApiError::new(Code::UNAVAILABLE))
+        }
+    }
+}
+
+fn forwarded_scheme(headers: &HeaderMap) -> Option<&str> {
+    let scheme = headers.get("x-forwarded-proto")?.to_str().ok()?;
+    ["http", "https"].into_iter().find(|known| *known == scheme)
+}
+
+/// What Distribution tells beside the code: the accesses, or nothing.
+fn detail(access: &[Access]) -> serde_json::Value {
+    match access {
+        [] => serde_json::Value::Null,
+        access => serde_json::to_value(access).unwrap_or_default(),
+    }
+}
+
+/// What a request needs to be allowed. A mount needs to read its source.
+fn needed(call: &Call, route: &Route) -> Vec<Access> {
+    let name = match route {
+        Route::Root | Route::Base => return Vec::new(),
+        Route::Catalog => return vec![Access::catalog()],
+        Route::Tags(name)
+        | Route::Manifest(name, _)
+        | Route::Blob(name, _)
+        | Route::Uploads(name)
+        | Route::Upload(name, _)
+        | Route::Referrers(name, _) => name.as_str(),
+    };
+    let actions: &[Action] = match call.request.method {
+        Method::GET | Method::HEAD => &[Action::Pull],
+        Method::POST | Method::PUT | Method::PATCH => &[Action::Pull, Action::Push],
+        Method::DELETE => &[Action::Delete],
+        _ => &[],
+    };
+    let mut access: Vec<Access> = actions
+        .iter()
+        .map(|action| Access::repository(name, *action))
+        .collect();
+    if let (Route::Uploads(_), Some(from)) = (route, call.query().get("from")) {
+        access.push(Access::repository(from, Action::Pull));
+    }
+    access
+}
