@@ -5,9 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::http::Http;
 use crate::process::Service;
-use crate::wharfinger::SECRET;
+use crate::wharfinger::{SECRET, merge};
 
 /// A running Distribution.
 #[derive(Debug)]
@@ -24,16 +26,28 @@ impl Distribution {
     /// # Panics
     /// With its log, when it does not start.
     pub fn start(home: &Path, data: &Path) -> Self {
+        Self::start_with(home, data, &Value::Null)
+    }
+
+    /// Starts it with further settings in its configuration file.
+    ///
+    /// # Panics
+    /// With its log, when it does not start.
+    pub fn start_with(home: &Path, data: &Path, settings: &Value) -> Self {
         let addr = free_address();
         let file = home.join("distribution.yml");
-        let text = format!(
-            "version: 0.1\n\
-             log:\n  level: warn\n\
-             storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
-             http:\n  addr: {addr}\n  secret: {SECRET}\n",
-            data.display()
-        );
-        fs::write(&file, text).expect("a configuration can be written");
+        let mut text = json!({
+            "version": "0.1",
+            "log": { "level": "warn" },
+            "storage": {
+                "filesystem": { "rootdirectory": data },
+                "delete": { "enabled": true },
+            },
+            "http": { "addr": addr, "secret": SECRET },
+        });
+        merge(&mut text, settings);
+        // JSON is YAML too.
+        fs::write(&file, format!("{text:#}")).expect("a configuration can be written");
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(file);
         let mut service = Service::start(&mut command, &home.join("distribution.log"));

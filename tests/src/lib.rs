@@ -13,6 +13,7 @@ pub mod http;
 pub mod image;
 pub mod legacy;
 pub mod process;
+pub mod token;
 pub mod wharfinger;
 
 use std::path::PathBuf;

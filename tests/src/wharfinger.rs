@@ -227,7 +227,7 @@ fn set(tree: &mut Value, key: &str, value: impl Into<Value>) {
 }
 
 /// Puts `over` over `tree`: maps are merged, anything else is replaced.
-fn merge(tree: &mut Value, over: &Value) {
+pub(crate) fn merge(tree: &mut Value, over: &Value) {
     match (tree, over) {
         (Value::Object(tree), Value::Object(over)) => {
             for (key, value) in over {

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use crate::command::{output, run};
 
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
+    "apache2-utils", // htpasswd
     "buildah",
     "ca-certificates",
     "containerd",

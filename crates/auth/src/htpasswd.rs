@@ -3,7 +3,7 @@
 mod file;
 mod verified;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 use tokio::sync::Semaphore;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::access::{Access, AccessController, Asked, Grant, Refusal, quoted};
 use file::{Stamp, Users};
@@ -19,6 +19,9 @@ use verified::Verified;
 
 /// How many passwords are verified at once: each takes a processor for a tenth of a second.
 const CONCURRENCY: usize = 4;
+
+/// The user of a file that was missing, as Distribution calls it.
+pub const FIRST_USER: &str = "docker";
 
 /// Why a file of users cannot be used.
 #[derive(Debug, Error)]
@@ -52,21 +55,21 @@ pub struct Htpasswd {
 }
 
 impl Htpasswd {
-    /// Reads the file. When there is none it is made, for the user `docker` with a password that
-    /// is told in the log, as Distribution does.
+    /// Makes a missing file for one user, [`FIRST_USER`], and gives the password, which nobody can
+    /// find out later. `None` where there is a file.
     ///
     /// # Errors
-    /// When it cannot be read, made or understood.
+    /// When it cannot be made.
+    pub fn make_if_missing(path: &Path) -> Result<Option<String>, HtpasswdError> {
+        file::make_if_missing(path)
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood.
     pub fn new(realm: impl Into<String>, path: impl Into<PathBuf>) -> Result<Self, HtpasswdError> {
         let path = path.into();
-        if let Some(password) = file::make_if_missing(&path)? {
-            warn!(
-                user = "docker",
-                password,
-                "{} was missing and has been made, for one user",
-                path.display()
-            );
-        }
         let users = file::read(&path)?;
         users.warn_of_others(&path);
         Ok(Self {

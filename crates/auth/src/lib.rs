@@ -11,7 +11,7 @@ mod silly;
 mod token;
 
 pub use access::{Access, AccessController, Action, Asked, Grant, Refusal, Resource};
-pub use htpasswd::{Htpasswd, HtpasswdError};
+pub use htpasswd::{FIRST_USER, Htpasswd, HtpasswdError};
 pub use silly::Silly;
 pub use token::{ALGORITHMS, Token, TokenError, TokenOptions};
 
@@ -19,5 +19,4 @@ pub use token::{ALGORITHMS, Token, TokenError, TokenOptions};
 #[doc(hidden)]
 pub mod parse {
     pub use crate::htpasswd::basic;
-    pub use crate::token::parse as token;
 }

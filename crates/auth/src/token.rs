@@ -19,8 +19,6 @@ use claims::Claims;
 use jws::Parsed;
 use keys::TrustedKeys;
 
-pub use jws::parse;
-
 /// The algorithms that tokens may be signed by (RFC 7518, section 3.1; RFC 8037, section 3.1).
 pub const ALGORITHMS: [&str; 13] = [
     "EdDSA", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512",

@@ -227,6 +227,69 @@ fn what_stands_in_the_way_is_said_with_its_key() {
 }
 
 #[test]
+fn access_control_that_cannot_work_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "users",
+        "ada:$2y$05$abcdefghijklmnopqrstuuvNG3OZE4tHQVCDBZ1g7yCoB/2dOqdLe\nbob\n",
+    );
+    write("no-pem", "a secret that is no certificate");
+    write(
+        "keys.json",
+        "{\"keys\": [{\"kty\": \"oct\", \"k\": \"s-e-cret\"}]}",
+    );
+    let token = "realm: https://a/t, service: s, issuer: i";
+    let cases = [
+        (
+            "htpasswd: {realm: r, path: users}".to_owned(),
+            "auth.yml:3:35: auth.htpasswd.path: users:2: a line is a user, a colon and a bcrypt hash",
+        ),
+        (
+            "htpasswd: {realm: r}".to_owned(),
+            "auth.yml:3:8: auth.htpasswd.path: it is missing",
+        ),
+        (
+            format!("token: {{{token}}}"),
+            "auth.token.rootcertbundle: there is no key to verify tokens with",
+        ),
+        (
+            format!("token: {{{token}, rootcertbundle: none.pem}}"),
+            "auth.yml:3:75: auth.token.rootcertbundle: none.pem: No such file",
+        ),
+        (
+            format!("token: {{{token}, rootcertbundle: no-pem}}"),
+            "auth.token.rootcertbundle: no-pem: there is no certificate in it",
+        ),
+        (
+            format!("token: {{{token}, jwks: keys.json}}"),
+            "auth.token.jwks: keys.json: key 1 in it has no kid to be found by",
+        ),
+        (
+            format!("token: {{{token}, jwks: keys.json, signingalgorithms: [RS256, none]}}"),
+            "auth.token.signingalgorithms: \"none\" is not known; there are EdDSA, ",
+        ),
+        (
+            "silly: {realm: r, service: s}, htpasswd: {realm: r, path: users}".to_owned(),
+            "auth.yml:3:1: auth: there can be one method only",
+        ),
+    ];
+    for (auth, wanted) in cases {
+        write(
+            "auth.yml",
+            &format!("version: 0.1\nstorage: inmemory\nauth: {{{auth}}}\n"),
+        );
+        let serve = ["serve", "auth.yml", "--addr", "127.0.0.1:0"];
+        let said = failure(wharfinger(folder.path()).args(serve));
+        assert!(said.contains(wanted), "{auth}\n{said}");
+        assert!(
+            !said.contains("e-cret") && !said.contains("a secret"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn config_check_prints_what_would_be_used_and_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let check = |file: &str| {

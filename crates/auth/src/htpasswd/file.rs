@@ -10,7 +10,7 @@ use tracing::warn;
 use uuid::Uuid;
 use wharfinger_oci::key::base64url;
 
-use super::HtpasswdError;
+use super::{FIRST_USER, HtpasswdError};
 
 /// The content of a file of users.
 #[derive(Debug)]
@@ -136,6 +136,6 @@ pub(super) fn make_if_missing(path: &Path) -> Result<Option<String>, HtpasswdErr
         .mode(0o600)
         .open(path)
         .map_err(failed)?;
-    writeln!(file, "docker:{hash}").map_err(failed)?;
+    writeln!(file, "{FIRST_USER}:{hash}").map_err(failed)?;
     Ok(Some(password))
 }

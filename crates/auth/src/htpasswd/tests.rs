@@ -103,20 +103,16 @@ async fn a_changed_file_counts_at_once_and_a_broken_one_not_at_all() {
 async fn a_missing_file_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/htpasswd");
-    let controller = controller(&path);
+    let password = Htpasswd::make_if_missing(&path).unwrap().unwrap();
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.starts_with("docker:$2b$12$"), "{text}");
     let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap());
     assert_eq!(mode & 0o777, 0o600);
-    assert!(
-        user(&controller, Some(&header("docker", "docker")))
-            .await
-            .is_err()
-    );
-    assert_eq!(file::make_if_missing(&path).unwrap(), None);
-    let other = folder.path().join("other");
-    let password = file::make_if_missing(&other).unwrap().unwrap();
-    let controller = self::controller(&other);
+    assert_eq!(Htpasswd::make_if_missing(&path).unwrap(), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    let controller = controller(&path);
+    let guess = header("docker", "docker");
+    assert!(user(&controller, Some(&guess)).await.is_err());
     let shown = header("docker", &password);
     assert_eq!(user(&controller, Some(&shown)).await.unwrap(), "docker");
 }
@@ -131,6 +127,9 @@ fn a_broken_line_is_named() {
         assert!(error.contains("htpasswd:2:"), "{error}");
         assert!(!error.contains(broken), "{error}");
     }
+    let missing = folder.path().join("none");
+    let error = Htpasswd::new("r", missing).unwrap_err().to_string();
+    assert!(error.contains("none: No such file"), "{error}");
     let error = Htpasswd::new("r", folder.path()).unwrap_err().to_string();
     assert!(error.contains("directory"), "{error}");
 }

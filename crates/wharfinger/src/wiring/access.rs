@@ -1,9 +1,11 @@
 //! Access control.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wharfinger_auth::{AccessController, Htpasswd, Silly, Token, TokenOptions};
+use tracing::warn;
+use wharfinger_auth::{AccessController, FIRST_USER, Htpasswd, Silly, Token, TokenOptions};
 use wharfinger_config::Config;
 
 use super::{Unusable, unusable};
@@ -20,9 +22,13 @@ pub(crate) fn access_controller(
         })));
     }
     if let Some(htpasswd) = &auth.htpasswd {
+        let in_file = unusable("auth.htpasswd.path");
+        let made = Htpasswd::make_if_missing(Path::new(&htpasswd.path));
+        if let Some(password) = made.map_err(|error| in_file(&error))? {
+            tell_once(&htpasswd.path, &password);
+        }
         let users = Htpasswd::new(&htpasswd.realm, &htpasswd.path);
-        let users = users.map_err(|error| unusable("auth.htpasswd.path")(&error))?;
-        return Ok(Some(Arc::new(users)));
+        return Ok(Some(Arc::new(users.map_err(|error| in_file(&error))?)));
     }
     if let Some(token) = &auth.token {
         let file = |path: &str| (!path.is_empty()).then(|| PathBuf::from(path));
@@ -41,4 +47,13 @@ pub(crate) fn access_controller(
         return Ok(Some(Arc::new(trusted)));
     }
     Ok(None)
+}
+
+/// Tells the person at the terminal a password that stands nowhere else. Logs are kept and sent
+/// about, so it is not told there.
+fn tell_once(file: &str, password: &str) {
+    warn!("{file} was missing and has been made, for the user {FIRST_USER}");
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "made {file}; user {FIRST_USER}, password {password}");
+    let _ = out.flush();
 }
