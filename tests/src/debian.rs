@@ -37,11 +37,7 @@ pub fn image() -> &'static str {
 /// Makes the layout in a folder.
 fn make(home: &Path) -> PathBuf {
     let root = home.join("root");
-    let suite = release("VERSION_CODENAME").expect("Debian names its release");
-    let mut bootstrap = Command::new("debootstrap");
-    bootstrap.args(["--variant=minbase", &suite]).arg(&root);
-    bootstrap.arg(mirror());
-    run(&mut bootstrap);
+    bootstrap(&root, &[]);
     // What an image has no use for, as in Debian's own: it would only take the tests time.
     for folder in [
         "var/cache/apt",
@@ -83,6 +79,14 @@ fn make(home: &Path) -> PathBuf {
         &format!("oci:{}:stable", layout.display()),
     ]);
     layout
+}
+
+/// Installs the least of Debian into a folder, and what the options for debootstrap ask for.
+pub(crate) fn bootstrap(root: &Path, options: &[&str]) {
+    let suite = release("VERSION_CODENAME").expect("Debian names its release");
+    let mut bootstrap = Command::new("debootstrap");
+    bootstrap.arg("--variant=minbase").args(options);
+    run(bootstrap.arg(&suite).arg(root).arg(mirror()));
 }
 
 /// A value of os-release(5).

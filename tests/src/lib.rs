@@ -12,6 +12,7 @@ pub mod docker;
 pub mod http;
 pub mod image;
 pub mod legacy;
+pub mod machine;
 pub mod process;
 pub mod token;
 pub mod wharfinger;

@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask test`, `bench` and `fuzz`.
+//! The project's own commands: `cargo xtask test`, `bench`, `fuzz` and `package`.
 
 mod bench;
 mod command;
 mod fuzz;
 mod licences;
+mod package;
 mod packages;
 mod test;
 
@@ -40,6 +41,11 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
+    /// Put the release build into a package.
+    Package {
+        #[command(subcommand)]
+        form: Form,
+    },
     /// Run the fuzz targets, or one of them.
     Fuzz {
         /// How long each target runs, in seconds.
@@ -50,10 +56,31 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum Form {
+    /// A Debian package, for the architecture and the release of this machine.
+    Deb,
+    /// A container image, from nothing, for the architecture of this machine.
+    Image {
+        /// Where it goes, as skopeo names it: `docker://registry/name:tag`, `oci:folder:tag`.
+        destination: String,
+        /// Whether a registry without TLS, or with a certificate that nobody vouches for, will do.
+        #[arg(long)]
+        insecure: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test { only } => test::run_steps(only.as_deref()),
         Command::Bench { quick, write, only } => bench::run(quick, write, only.as_deref()),
+        Command::Package { form: Form::Deb } => package::deb(),
+        Command::Package {
+            form: Form::Image {
+                destination,
+                insecure,
+            },
+        } => package::image(&destination, insecure),
         Command::Fuzz { seconds, target } => fuzz::run(target.as_deref(), seconds),
     };
     match outcome {

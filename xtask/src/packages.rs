@@ -4,12 +4,13 @@ use std::process::Command;
 
 use crate::command::{output, run};
 
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 15] = [
     "apache2-utils", // htpasswd
     "buildah",
     "ca-certificates",
     "containerd",
     "crun",
+    "debhelper",
     "debootstrap",
     "docker-registry",
     "docker.io",
@@ -17,6 +18,7 @@ const PACKAGES: [&str; 13] = [
     "podman",
     "procps",
     "skopeo",
+    "systemd-container", // machines that boot
     "util-linux",
 ];
 

@@ -5,6 +5,7 @@ mod background;
 mod check;
 mod collect;
 mod logging;
+mod manual;
 mod serve;
 mod wiring;
 
@@ -12,7 +13,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use wharfinger_config::{Error, Loaded};
 use wharfinger_registry::CollectOptions;
@@ -20,7 +21,11 @@ use wharfinger_registry::CollectOptions;
 /// A container registry: stores and serves container images and every other OCI artifact.
 #[derive(Debug, Parser)]
 #[command(name = "wharfinger", version, arg_required_else_help = true)]
+#[command(disable_version_flag = true)]
 struct Cli {
+    /// Print the version.
+    #[arg(long, short = 'v', visible_short_alias = 'V', action = ArgAction::Version)]
+    version: (),
     #[command(subcommand)]
     command: Command,
 }
@@ -52,6 +57,12 @@ enum Command {
     Completions {
         /// The shell.
         shell: Shell,
+    },
+    /// Write the manual pages, one for each command, into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder. It must be there.
+        folder: PathBuf,
     },
 }
 
@@ -139,5 +150,9 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "wharfinger", &mut io::stdout());
             ExitCode::SUCCESS
         }
+        Command::Man { folder } => match manual::write(Cli::command(), &folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => serve::refuse(&[format!("{}: {error}", folder.display())]),
+        },
     }
 }
