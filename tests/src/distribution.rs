@@ -24,13 +24,21 @@ impl Distribution {
     /// # Panics
     /// With its log, when it does not start.
     pub fn start(home: &Path, data: &Path) -> Self {
+        Self::start_with(home, data, "")
+    }
+
+    /// As [`Distribution::start`], with more sections in its configuration.
+    ///
+    /// # Panics
+    /// With its log, when it does not start.
+    pub fn start_with(home: &Path, data: &Path, more: &str) -> Self {
         let addr = free_address();
         let file = home.join("distribution.yml");
         let text = format!(
             "version: 0.1\n\
              log:\n  level: warn\n\
              storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
-             http:\n  addr: {addr}\n  secret: {SECRET}\n",
+             http:\n  addr: {addr}\n  secret: {SECRET}\n{more}",
             data.display()
         );
         fs::write(&file, text).expect("a configuration can be written");

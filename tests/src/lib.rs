@@ -13,12 +13,14 @@ pub mod http;
 pub mod image;
 pub mod legacy;
 pub mod process;
+pub mod receiver;
 pub mod wharfinger;
 
 use std::path::PathBuf;
 
 pub use http::Http;
 pub use process::{Service, eventually, output, run};
+pub use receiver::Receiver;
 use tempfile::TempDir;
 pub use wharfinger::{Config, Wharfinger};
 use wharfinger_oci::{Algorithm, Hasher};
