@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine;
@@ -139,6 +140,8 @@ pub(crate) struct ClientError(String);
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// For this machine itself, which no proxy leads to.
+    direct: reqwest::Client,
     /// Whether any certificate can be trusted.
     pub(crate) trusts_any: bool,
 }
@@ -156,13 +159,32 @@ impl Client {
             .map_err(|error| failed(&error))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("wharfinger/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| failed(&error))?;
-        Ok(Self { http, trusts_any })
+        let builder = || {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .redirect(redirect::Policy::none())
+                .user_agent(concat!("wharfinger/", env!("CARGO_PKG_VERSION")))
+        };
+        let build =
+            |builder: reqwest::ClientBuilder| builder.build().map_err(|error| failed(&error));
+        Ok(Self {
+            http: build(builder())?,
+            direct: build(builder().no_proxy())?,
+            trusts_any,
+        })
+    }
+
+    /// What a URL is asked by: as in Distribution, no proxy for `localhost` and its addresses.
+    fn for_url(&self, url: &Url) -> &reqwest::Client {
+        let local = match url.host_str() {
+            Some("localhost") => true,
+            Some(host) => {
+                let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+                address.is_ok_and(|address| address.is_loopback())
+            }
+            None => false,
+        };
+        if local { &self.direct } else { &self.http }
     }
 
     /// Hands an event over. Takes at most a bit longer than `within`.
@@ -226,7 +248,10 @@ impl Client {
                     }
                 }
             }
-            let mut request = self.http.request(method, url.clone()).headers(headers);
+            let mut request = self
+                .for_url(&url)
+                .request(method, url.clone())
+                .headers(headers);
             if let Some(body) = &body {
                 request = request.body(body.clone());
             }

@@ -168,6 +168,14 @@ impl Endpoint {
         }
     }
 
+    /// How many events wait that are gone with the process.
+    pub(crate) fn at_stake(&self) -> u64 {
+        match self.queue {
+            Queue::Memory(_) => self.waiting.load(Ordering::Relaxed),
+            Queue::Disk(_) => 0,
+        }
+    }
+
     fn tell_waiting(&self) {
         let waiting = self.waiting.load(Ordering::Relaxed);
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
@@ -275,7 +283,13 @@ impl Endpoint {
         }
         if let Some((number, error)) = written.failed {
             self.lost(number);
-            self.disk_failed(&error, "events are dropped: they cannot be written to disk");
+            if let Some(dropped) = self.drops.add(number) {
+                let settings = self.settings();
+                error!(
+                    endpoint = settings.options.name, %error, dropped,
+                    "events are dropped: they cannot be written to disk"
+                );
+            }
         }
     }
 

@@ -167,10 +167,10 @@ impl Notifier {
     pub async fn shut_down(&self, within: Duration) {
         let _client = self.client.lock().await;
         let endpoints = self.endpoints.swap(Arc::default());
-        if endpoints.is_empty() {
-            return;
+        let waiting: u64 = endpoints.iter().map(|endpoint| endpoint.at_stake()).sum();
+        if waiting > 0 {
+            info!(waiting, "events that wait in memory are delivered");
         }
-        info!("events that wait are delivered");
         self.end(&endpoints, Instant::now() + within).await;
     }
 }

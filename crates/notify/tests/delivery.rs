@@ -428,6 +428,8 @@ async fn the_end_delivers_what_waits_and_counts_what_is_lost() {
         push(&notifier, number).await;
     }
     receiver.wait_for(21).await;
+    let nothing = r#"pending_total{endpoint="well"} 0"#;
+    eventually(|| counted(&notifier).contains(nothing)).await;
     notifier.shut_down(Duration::from_millis(100)).await;
     let delivered = repositories(&receiver.got()[1..]);
     assert_eq!(delivered, numbered(0..20));
