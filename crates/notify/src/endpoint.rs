@@ -378,11 +378,15 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Makes an attempt, after the pause that is due; says whether the event was accepted.
+    /// Makes an attempt, after the pause that is due; says whether the event was accepted. At the
+    /// end no attempt is made with what is safe on disk.
     async fn attempt(&mut self, event: &[u8]) -> bool {
         self.pause().await;
         let settings = Arc::clone(&self.changes.borrow_and_update());
         let Settings { options, metrics } = &*settings;
+        if options.queue_folder.is_some() && *self.finishing.borrow() {
+            return false;
+        }
         let client = &self.endpoint.client;
         let sent = client.send(&options.receiver, options.format, event, options.timeout);
         let reason = match sent.await {
@@ -418,7 +422,6 @@ impl<'a> Attempts<'a> {
         tokio::select! {
             () = sleep_until(self.failed_at + options.backoff) => {}
             Ok(()) = self.changes.changed() => self.failures = 0,
-            // Nobody waits for what is safe on disk.
             () = finish(&mut self.finishing), if on_disk => {}
         }
     }
