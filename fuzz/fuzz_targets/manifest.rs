@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
+use wharfinger_notify::Reference;
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::media_type;
 
@@ -30,7 +31,18 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(own.ok().as_ref().map(told), Some(told(manifest)));
         match manifest.media_type() {
             media_type::SCHEMA1_MANIFEST | media_type::SCHEMA1_SIGNED_MANIFEST => {}
-            _ => assert_eq!(manifest.payload(), &bytes),
+            _ => {
+                assert_eq!(manifest.payload(), &bytes);
+                // Events tell of the same references.
+                let told = Reference::all_of(&bytes)
+                    .into_iter()
+                    .map(|told| told.digest);
+                let known = manifest
+                    .references()
+                    .into_iter()
+                    .map(|known| known.digest.to_string());
+                assert!(told.eq(known));
+            }
         }
     }
     // Docker's types and OCI's have one form, but no body can be an image and an index.

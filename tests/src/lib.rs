@@ -14,6 +14,7 @@ pub mod image;
 pub mod legacy;
 pub mod machine;
 pub mod process;
+pub mod receiver;
 pub mod token;
 pub mod wharfinger;
 
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 pub use http::Http;
 pub use process::{Service, eventually, output, run};
+pub use receiver::Receiver;
 use tempfile::TempDir;
 pub use wharfinger::{Config, Wharfinger};
 use wharfinger_oci::{Algorithm, Hasher};

@@ -1,5 +1,6 @@
 //! Wharfinger's own process.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -24,6 +25,8 @@ pub struct Config {
     pub user: Option<u32>,
     /// What its configuration file says besides.
     pub settings: Value,
+    /// Variables of its environment.
+    pub variables: Vec<(String, OsString)>,
 }
 
 /// The secret that signs the uploads of every server under test, so that another one of any kind
@@ -39,6 +42,7 @@ impl Config {
             read_only: false,
             user: None,
             settings: Value::Null,
+            variables: Vec::new(),
         }
     }
 
@@ -46,6 +50,13 @@ impl Config {
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         set(&mut self.settings, key, value);
+        self
+    }
+
+    /// Sets a variable of the environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
         self
     }
 
@@ -100,6 +111,7 @@ impl Config {
         command.arg("serve").arg(file);
         command.args(["--addr", "127.0.0.1:0"]);
         command.current_dir(&self.home);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         Service::start(&mut command, &self.log())
     }
 
@@ -112,7 +124,8 @@ impl Config {
         let mut service = self.spawn();
         let addr = service.wait_until(|service| {
             let log = service.log();
-            let (_, rest) = log[usize::try_from(before).ok()?..].split_once("http://")?;
+            let (_, rest) =
+                log[usize::try_from(before).ok()?..].split_once("listening on http://")?;
             let (addr, _) = rest.split_once(|c: char| !(c.is_ascii_digit() || ".:".contains(c)))?;
             addr.parse().ok()
         });

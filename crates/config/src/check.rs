@@ -92,6 +92,18 @@ impl Checker<'_> {
         self.problems.push(problem(self.tree, key, message.into()));
     }
 
+    /// Checks that a header can be sent.
+    fn header<'v>(&mut self, key: &str, name: &str, values: impl IntoIterator<Item = &'v str>) {
+        let token = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c);
+        if name.is_empty() || !name.bytes().all(token) {
+            self.wrong(key, format!("{name:?} cannot be the name of a header"));
+        }
+        let control = |c: u8| c < 0x20 && c != b'\t' || c == 0x7f;
+        if values.into_iter().any(|value| value.bytes().any(control)) {
+            self.wrong(key, "a header cannot have control characters in its value");
+        }
+    }
+
     fn not_built(&mut self, key: &str, what: &str) {
         let message = format!("{what} not built yet; without this key the registry starts");
         self.wrong(key, message);

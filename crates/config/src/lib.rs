@@ -14,6 +14,7 @@ mod print;
 mod problem;
 mod secret;
 mod section;
+mod size;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use node::{Node, Value};
 pub use problem::{Error, Origin, Problem};
 pub use secret::Secret;
 pub use section::*;
+pub use size::{ByteSize, InvalidSize};
 
 /// What holds when no file is named.
 const DEFAULTS: &str = include_str!("defaults.yml");

@@ -26,7 +26,7 @@ pub use manifests::{
     Catalog, Compatibility, Indexes, ManifestRules, Platform, Platforms, Policy, RepositoryPolicy,
     Schema1, Tags, Urls, Validation,
 };
-pub use notifications::{Endpoint, Events, Ignore, Notifications};
+pub use notifications::{Endpoint, EventFormat, EventQueue, Events, Ignore, Notifications};
 pub use proxy::{Exec, Proxy};
 pub use redis::{Redis, RedisPool, RedisTls};
 pub use storage::{
@@ -104,6 +104,9 @@ impl Config {
         check.threshold = check.threshold.max(1);
         if check.interval.is_zero() {
             check.interval = GoDuration::from_secs(10);
+        }
+        for endpoint in &mut self.notifications.endpoints {
+            endpoint.settle();
         }
         if self.catalog.maxentries <= 0 {
             self.catalog.maxentries = 1000;

@@ -176,12 +176,12 @@ impl Manifests {
         })
     }
 
-    /// Removes a manifest, the tags that stand for it, and its record as a referrer. Its bytes,
-    /// and what it refers to, stay until they are collected.
+    /// Removes a manifest, the tags that stand for it, and its record as a referrer; gives the
+    /// tags in order. Its bytes, and what it refers to, stay until they are collected.
     ///
     /// # Errors
     /// [`Error::Unsupported`] where deletion is off; [`Error::ManifestUnknown`].
-    pub async fn delete(&self, digest: &Digest) -> Result<()> {
+    pub async fn delete(&self, digest: &Digest) -> Result<Vec<Tag>> {
         let shared = &self.repository.shared;
         shared.check_deletable()?;
         let _deleting = shared.repositories.exclusive(&self.repository.name).await;
@@ -198,7 +198,7 @@ impl Manifests {
         }
         // Tags first: were the revision gone first, a crash would leave tags that lead nowhere
         // and that no second try could find.
-        self.repository.tags().remove_all_of(&digests).await?;
+        let tags = self.repository.tags().remove_all_of(&digests).await?;
         if let Some(SmallContent {
             bytes,
             media_type: Some(media_type),
@@ -214,7 +214,8 @@ impl Manifests {
                 .unlink(digest, &blob.canonical)
                 .await?;
         }
-        self.links.unlink(digest, &blob.canonical).await
+        self.links.unlink(digest, &blob.canonical).await?;
+        Ok(tags)
     }
 }
 

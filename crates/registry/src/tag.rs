@@ -89,35 +89,38 @@ impl Tags {
         }
     }
 
-    /// Removes every tag that stands for one of `digests`. The caller holds the repository's lock
-    /// exclusively.
-    pub(crate) async fn remove_all_of(&self, digests: &[Digest]) -> Result<()> {
+    /// Removes every tag that stands for one of `digests`, and gives them in order. The caller
+    /// holds the repository's lock exclusively.
+    pub(crate) async fn remove_all_of(&self, digests: &[Digest]) -> Result<Vec<Tag>> {
         let tags = match self.list(None, None).await {
-            Err(Error::NameUnknown(_)) => return Ok(()),
+            Err(Error::NameUnknown(_)) => return Ok(Vec::new()),
             page => page?.items,
         };
         let removals: Vec<_> = tags
-            .iter()
+            .into_iter()
             .map(|tag| self.remove_if_of(tag, digests))
             .collect();
         stream::iter(removals)
-            .buffer_unordered(self.repository.shared.options.tag_concurrency.max(1))
+            .buffered(self.repository.shared.options.tag_concurrency.max(1))
+            .try_filter_map(|removed| std::future::ready(Ok(removed)))
             .try_collect()
             .await
     }
 
-    async fn remove_if_of(&self, tag: &Tag, digests: &[Digest]) -> Result<()> {
-        let current = match self.get(tag).await {
+    /// Gives the tag if it was removed.
+    async fn remove_if_of(&self, tag: Tag, digests: &[Digest]) -> Result<Option<Tag>> {
+        let current = match self.get(&tag).await {
             Ok(current) => current,
             // A tag that stands for nothing readable does not stand for these.
-            Err(Error::ManifestUnknown(_) | Error::Damaged { .. }) => return Ok(()),
+            Err(Error::ManifestUnknown(_) | Error::Damaged { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        if digests.contains(&current) {
-            let folder = layout::tag(&self.repository.name, tag);
-            ignore_absent(self.repository.shared.driver.delete(&folder).await)?;
+        if !digests.contains(&current) {
+            return Ok(None);
         }
-        Ok(())
+        let folder = layout::tag(&self.repository.name, &tag);
+        ignore_absent(self.repository.shared.driver.delete(&folder).await)?;
+        Ok(Some(tag))
     }
 
     /// Removes manifests from the history of every tag. The caller holds the repository's lock

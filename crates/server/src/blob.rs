@@ -8,6 +8,7 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::conditional::{not_modified, precondition_failed, range_applies};
 use crate::error::{ApiError, Code, Result};
+use crate::event;
 use crate::range::{ByteRange, range};
 
 /// Blobs never change; a client may keep one for a year, as Distribution tells it.
@@ -30,6 +31,7 @@ pub(crate) async fn get(
         response
             .headers_mut()
             .insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
+        event::blob_pulled(call, name, &descriptor);
         return Ok(response);
     }
     if precondition_failed(&call.request.headers, digest) {
@@ -77,6 +79,7 @@ pub(crate) async fn get(
             .headers_mut()
             .insert(header::CONTENT_TYPE, content_type);
     }
+    event::blob_pulled(call, name, &descriptor);
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
@@ -91,6 +94,7 @@ pub(crate) async fn delete(
     digest: &Digest,
 ) -> Result<Response<Body>> {
     call.repository(name).blobs().delete(digest).await?;
+    event::deleted(call, name, digest).await;
     let mut response = empty(StatusCode::ACCEPTED);
     response
         .headers_mut()

@@ -16,6 +16,7 @@ mod catalog;
 mod conditional;
 mod connection;
 mod error;
+mod event;
 mod file_body;
 mod handler;
 mod health;
@@ -35,7 +36,7 @@ mod upload_state;
 
 pub use connection::Server;
 pub use health::Health;
-pub use options::Options;
+pub use options::{Notifications, Options};
 
 /// The pure parsers of what clients send, for fuzzing.
 #[doc(hidden)]

@@ -12,7 +12,7 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::conditional::{not_modified, precondition_failed};
 use crate::error::{ApiError, Code, Result};
-use crate::policy;
+use crate::{event, policy};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -50,6 +50,11 @@ pub(crate) async fn get(
     if not_modified(&call.request.headers, &digest) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
+        let tag = match reference {
+            Reference::Digest(_) => None,
+            Reference::Tag(tag) => Some(tag),
+        };
+        event::manifest_pulled(call, name, &served, tag);
         let length = HeaderValue::from(served.bytes.len());
         response
             .headers_mut()
@@ -145,6 +150,7 @@ where
         .manifests()
         .put(&manifest, &digest, &tags)
         .await?;
+    event::manifest_pushed(call, name, &descriptor, &manifest, &tags).await;
 
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
@@ -217,8 +223,17 @@ pub(crate) async fn delete(
 ) -> Result<Response<Body>> {
     let repository = call.repository(name);
     match reference {
-        Reference::Digest(digest) => repository.manifests().delete(digest).await?,
-        Reference::Tag(tag) => repository.tags().delete(tag).await?,
+        Reference::Digest(digest) => {
+            let tags = repository.manifests().delete(digest).await?;
+            event::deleted(call, name, digest).await;
+            for tag in &tags {
+                event::tag_deleted(call, name, tag).await;
+            }
+        }
+        Reference::Tag(tag) => {
+            repository.tags().delete(tag).await?;
+            event::tag_deleted(call, name, tag).await;
+        }
     }
     Ok(empty(StatusCode::ACCEPTED))
 }

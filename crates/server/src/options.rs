@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
 use wharfinger_auth::AccessController;
+use wharfinger_notify::EventSink;
 
 /// How the server behaves. The defaults are CNCF Distribution's, where it has such a setting.
 #[derive(Clone, Debug)]
@@ -43,6 +44,18 @@ pub struct Options {
     pub tags_max: usize,
     /// Whether requests are logged (`log.accesslog.disabled` turns it off).
     pub access_log: bool,
+    /// Who is told what happens (`notifications`); `None` is nobody.
+    pub notifications: Option<Notifications>,
+}
+
+/// Who is told what happens.
+#[derive(Clone, Debug)]
+pub struct Notifications {
+    /// Takes the events.
+    pub sink: Arc<dyn EventSink>,
+    /// Whether events of manifests list what those refer to
+    /// (`notifications.events.includereferences`).
+    pub include_references: bool,
 }
 
 impl Default for Options {
@@ -63,6 +76,7 @@ impl Default for Options {
             catalog_max: 1000,
             tags_max: 1000,
             access_log: true,
+            notifications: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty};
 use crate::body::Body;
 use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
+use crate::event;
 use crate::range::content_range;
 use crate::route::parse_digest;
 use crate::upload_state::UploadState;
@@ -33,12 +34,11 @@ where
     let blobs = call.repository(name).blobs();
     if let Some(mount) = query.get("mount") {
         let digest = parse_digest(&mount)?;
-        let mounted = match query.get("from") {
-            Some(from) => match from.parse() {
-                Ok(from) => blobs.mount(&from, &digest).await?,
-                // Another registry's name, perhaps: there is nothing to mount from.
-                Err(_) => None,
-            },
+        // Another registry's name, perhaps: then there is nothing to mount from.
+        let from = query.get("from").map(|from| from.parse::<RepositoryName>());
+        let mounted = match &from {
+            Some(Ok(from)) => blobs.mount(from, &digest).await?,
+            Some(Err(_)) => None,
             None => {
                 let readable = |name: &RepositoryName| {
                     let access = Access::repository(name.as_str(), Action::Pull);
@@ -48,6 +48,8 @@ where
             }
         };
         if let Some(descriptor) = mounted {
+            let from = from.as_ref().and_then(|from| from.as_ref().ok());
+            event::blob_mounted(call, name, &descriptor, from).await;
             return Ok(created(call, name, &descriptor));
         }
     }
@@ -60,6 +62,7 @@ where
             return Err(error.into());
         }
         let descriptor = upload.commit(&digest).await?;
+        event::blob_pushed(call, name, &descriptor).await;
         return Ok(created(call, name, &descriptor));
     }
     let algorithm = match query.get("digest-algorithm") {
@@ -118,6 +121,7 @@ where
     upload.expect(digest.algorithm());
     let upload = take(upload, end, call, body).await?;
     let descriptor = upload.commit(&digest).await?;
+    event::blob_pushed(call, name, &descriptor).await;
     Ok(created(call, name, &descriptor))
 }
 

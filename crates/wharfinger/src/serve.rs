@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -92,7 +94,7 @@ pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
 
 async fn serve(config: &Config) -> Result<(), Unusable> {
     let registry_options = wiring::registry_options(config)?;
-    let server_options = wiring::server_options(config)?;
+    let mut server_options = wiring::server_options(config)?;
     let read_only = registry_options.read_only;
     // Signals from here on end the registry in order, however early they come.
     let stop = stop_signal();
@@ -120,6 +122,8 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
     let at_address = |error| cannot_listen(&config.http.addr, &error);
     let listener = listen(&config.http.addr).await.map_err(at_address)?;
     let local = listener.local_addr().map_err(at_address)?;
+    let notifier = wiring::notifier(config).await?;
+    server_options.notifications = Some(wiring::server_notifications(config, &notifier));
     if config.http.secret.is_empty() {
         info!(
             "http.secret is not set: one was made up, so uploads under way cannot go on after a \
@@ -141,7 +145,15 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
     }
     announce(config, local, &store.place());
     info!(address = %local, storage = store.place(), "listening on {local}");
+    let stopped = OnceLock::new();
+    let stop = async {
+        stop.await;
+        let _ = stopped.set(Instant::now());
+    };
     server.serve(listener, stop).await;
+    let took = stopped.get().map(Instant::elapsed).unwrap_or_default();
+    let left = config.http.draintimeout.get().saturating_sub(took);
+    notifier.shut_down(left).await;
     info!("stopped");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! From the configuration to the options of the crates that do the work, a file for each of them.
 
 mod access;
+mod notifications;
 mod registry;
 mod server;
 mod store;
@@ -11,6 +12,7 @@ use std::fmt::Display;
 use thiserror::Error;
 
 pub(crate) use access::access_controller;
+pub(crate) use notifications::{notifier, server_notifications};
 pub(crate) use registry::registry_options;
 pub(crate) use server::server_options;
 pub(crate) use store::Store;
