@@ -7,25 +7,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, Span, debug, field, info, info_span, warn};
 use uuid::Uuid;
 use wharfinger_auth::Grant;
+use wharfinger_health::Health;
 use wharfinger_registry::Registry;
 
 use crate::Options;
-use crate::access_log::Entry;
 use crate::app::App;
-use crate::body::Body;
+use crate::access_log::asked_for;
 use crate::call::Call;
+use crate::exchange::Exchange;
 use crate::handler::handle;
-use crate::health::Health;
+use crate::sending::Sending;
 use crate::upload_state::Secret;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -77,6 +78,7 @@ impl Server {
             }
         }
         drop(listener);
+        self.app.health.drain();
         let drain_timeout = self.app.options.load().drain_timeout;
         info!("no more connections are accepted; requests under way finish");
         let drained = tokio::time::timeout(drain_timeout, graceful.shutdown());
@@ -125,7 +127,7 @@ impl Server {
 
 /// # Cancel safety
 /// Dropping this while it waits loses nothing.
-async fn accept_failed(error: &io::Error) {
+pub(crate) async fn accept_failed(error: &io::Error) {
     // A connection that ended in the queue concerns nobody else; being out of file descriptors
     // does, and passes only with time.
     if !matches!(
@@ -137,7 +139,7 @@ async fn accept_failed(error: &io::Error) {
     }
 }
 
-async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -> Response<Sending> {
     let (request, body) = request.into_parts();
     let call = Call {
         app: Arc::clone(app),
@@ -148,20 +150,33 @@ async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -
         grant: Grant::default(),
     };
     let id = call.id.clone();
-    let span = info_span!(
-        "request",
-        id = id.to_str().unwrap_or_default(),
-        method = %call.request.method,
-        path = call.request.uri.path(),
-        user = tracing::field::Empty,
-    );
-    let entry = call.options.access_log.then(|| Entry::new(&call));
-    let mut response = handle(call, body).instrument(span).await;
+    let mut exchange = Exchange::begin(&call, log_span(&call));
+    let (log, trace) = exchange.spans();
+    let handling = handle(call, body, &mut exchange)
+        .instrument(trace)
+        .instrument(log);
+    let mut response = handling.await;
     response.headers_mut().insert(REQUEST_ID, id);
-    if let Some(entry) = entry {
-        entry.write(&response);
-    }
-    response
+    exchange.answer(response)
+}
+
+/// What all lines in the log about a request say of it, under the names that CNCF Distribution's
+/// have.
+fn log_span(call: &Call) -> Span {
+    let request = &call.request;
+    let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+    info_span!(
+        "request",
+        http.request.id = call.id.to_str().unwrap_or_default(),
+        http.request.method = request.method.as_str(),
+        http.request.host = request.uri.host().or_else(|| text(header::HOST)),
+        http.request.uri = asked_for(&request.uri),
+        http.request.remoteaddr = %call.peer,
+        http.request.useragent = text(header::USER_AGENT),
+        auth.user.name = field::Empty,
+        vars.name = field::Empty,
+        trace_id = field::Empty,
+    )
 }
 
 /// The client's name for its request, when it is a sane one; else a new one.

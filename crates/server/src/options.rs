@@ -6,6 +6,9 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Uri};
 use wharfinger_auth::AccessController;
 
+use crate::metrics::Metrics;
+use crate::trace::ContinueTrace;
+
 /// How the server behaves. The defaults are CNCF Distribution's, where it has such a setting.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -43,6 +46,10 @@ pub struct Options {
     pub tags_max: usize,
     /// Whether requests are logged (`log.accesslog.disabled` turns it off).
     pub access_log: bool,
+    /// Where requests are counted (`http.debug.prometheus`), if they are.
+    pub metrics: Option<Arc<Metrics>>,
+    /// How spans for distributed traces go on with those of clients; `None` makes no such spans.
+    pub continue_trace: Option<ContinueTrace>,
 }
 
 impl Default for Options {
@@ -63,6 +70,8 @@ impl Default for Options {
             catalog_max: 1000,
             tags_max: 1000,
             access_log: true,
+            metrics: None,
+            continue_trace: None,
         }
     }
 }

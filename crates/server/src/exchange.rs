@@ -1,0 +1,176 @@
+//! A request from its arrival until the last byte of its answer is sent, or never will be: what is
+//! then counted, logged and told to the trace.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use http::{Method, Response, StatusCode};
+use hyper::body::Incoming;
+use tracing::{Level, Span, debug, enabled};
+
+use crate::access_log::Entry;
+use crate::body::Body;
+use crate::call::Call;
+use crate::metrics::{ABANDONED, Handler, Metrics, Observed};
+use crate::request_body::Counted;
+use crate::route::Route;
+use crate::sending::Sending;
+use crate::trace;
+
+/// A request that is being answered. When it is dropped, the request is over.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    began: Instant,
+    answered: Option<Duration>,
+    method: Method,
+    handler: Option<Handler>,
+    /// `None` until there is an answer.
+    status: Option<StatusCode>,
+    /// The bytes of the request's line and headers.
+    head: u64,
+    received: Option<Arc<AtomicU64>>,
+    sent: AtomicU64,
+    metrics: Option<Arc<Metrics>>,
+    entry: Option<Box<Entry>>,
+    span: Span,
+    trace: Span,
+}
+
+impl Exchange {
+    /// Begins with a request that has just arrived, whose lines in the log stand within `span`.
+    pub(crate) fn begin(call: &Call, span: Span) -> Self {
+        let options = &call.options;
+        let metrics = options.metrics.clone();
+        let trace = options
+            .continue_trace
+            .map_or_else(Span::none, |begin| trace::span(call, &span, begin));
+        Self {
+            began: Instant::now(),
+            answered: None,
+            method: call.request.method.clone(),
+            handler: None,
+            status: None,
+            head: metrics.as_ref().map_or(0, |_| head_size(call)),
+            received: None,
+            sent: AtomicU64::new(0),
+            metrics,
+            entry: options.access_log.then(|| Box::new(Entry::new(call))),
+            span,
+            trace,
+        }
+    }
+
+    /// The span of the request's lines in the log, and that of its trace.
+    pub(crate) fn spans(&self) -> (Span, Span) {
+        (self.span.clone(), self.trace.clone())
+    }
+
+    /// Notes what the request is about: nothing that the API knows, if `None`.
+    pub(crate) fn routed(&mut self, route: Option<&Route>) {
+        let handler = route.map_or(Handler::Other, Handler::of);
+        if let Some(metrics) = &self.metrics {
+            metrics.begun(handler);
+        }
+        self.handler = Some(handler);
+        if let Some(route) = route {
+            if let Some(name) = route.repository() {
+                self.span.record("vars.name", name.as_str());
+            }
+            trace::routed(&self.trace, &self.method, route);
+        }
+    }
+
+    /// Notes who sent the request.
+    pub(crate) fn sent_by(&mut self, user: &str) {
+        self.span.record("auth.user.name", user);
+        self.trace.record("enduser.id", user);
+        if let Some(entry) = &mut self.entry {
+            entry.user = Some(user.to_owned());
+        }
+    }
+
+    /// Counts the bytes of the request's body as they come.
+    pub(crate) fn receive(&mut self, body: &Incoming) -> Option<Counted> {
+        let metrics = self.metrics.clone()?;
+        if http_body::Body::is_end_stream(body) {
+            return None;
+        }
+        let total = Arc::clone(self.received.insert(Arc::default()));
+        Some(Counted {
+            total,
+            metrics,
+            handler: self.handler.unwrap_or_default(),
+        })
+    }
+
+    /// Goes on with the answer: the request is over when that has been sent.
+    pub(crate) fn answer(mut self, response: Response<Body>) -> Response<Sending> {
+        self.status = Some(response.status());
+        self.answered = Some(self.began.elapsed());
+        response.map(|body| Sending::new(body, self))
+    }
+
+    /// Whether anybody wants to know how it ends.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.metrics.is_some()
+            || self.entry.is_some()
+            || !self.trace.is_disabled()
+            || enabled!(target: "response", Level::DEBUG)
+    }
+
+    /// Counts bytes of the answer's body that were sent.
+    pub(crate) fn count_sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Relaxed);
+        if let Some(metrics) = &self.metrics {
+            metrics.sent(self.handler.unwrap_or_default(), bytes);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        let sent = self.sent.load(Relaxed);
+        let body = self.received.as_ref().map_or(0, |body| body.load(Relaxed));
+        if let (Some(metrics), Some(handler)) = (&self.metrics, self.handler) {
+            metrics.ended(Observed {
+                handler,
+                method: &self.method,
+                status: self.status,
+                took,
+                answered: self.answered,
+                received: self.head + body,
+                sent,
+            });
+        }
+        trace::ended(&self.trace, self.status, sent);
+        let status = self.status.map_or(ABANDONED, |status| status.as_u16());
+        if let Some(entry) = &self.entry {
+            entry.write(status, sent, took);
+        }
+        if enabled!(target: "response", Level::DEBUG) {
+            let _entered = self.span.enter();
+            debug!(
+                target: "response",
+                {
+                    http.response.status = status,
+                    http.response.written = sent,
+                    http.response.duration = ?took,
+                },
+                "response completed"
+            );
+        }
+    }
+}
+
+/// About how many bytes the request's line and headers took, as Prometheus's library for Go counts
+/// them: whatever the version of HTTP.
+fn head_size(call: &Call) -> u64 {
+    let request = &call.request;
+    let line = request.method.as_str().len() + request.uri.path().len();
+    let query = request.uri.query().map_or(0, str::len);
+    let headers = request.headers.iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
+    (line + query + "HTTP/1.1".len() + headers.sum::<usize>()) as u64
+}
