@@ -23,8 +23,8 @@ pub struct Check {
 }
 
 impl Check {
-    /// How often is looked where nobody says, as in CNCF Distribution.
-    pub const INTERVAL: Duration = Duration::from_secs(10);
+    /// What looking may take where nobody says, unless it is repeated more seldom.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
 
     /// Looks at once, and then again and again, and notes in `health` what was found. It never
     /// ends.
@@ -179,7 +179,10 @@ mod tests {
         assert_eq!(found(Probe::Tcp(addr.to_string())).await, None);
         drop(listener);
         let reason = found(Probe::Tcp(addr.to_string())).await.unwrap();
-        assert!(reason.starts_with("it cannot be connected to: "), "{reason}");
+        assert!(
+            reason.starts_with("it cannot be connected to: "),
+            "{reason}"
+        );
     }
 
     #[tokio::test]

@@ -21,8 +21,8 @@ use wharfinger_health::Health;
 use wharfinger_registry::Registry;
 
 use crate::Options;
-use crate::app::App;
 use crate::access_log::asked_for;
+use crate::app::App;
 use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::handler::handle;
@@ -139,7 +139,11 @@ pub(crate) async fn accept_failed(error: &io::Error) {
     }
 }
 
-async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -> Response<Sending> {
+async fn respond(
+    app: &Arc<App>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Sending> {
     let (request, body) = request.into_parts();
     let call = Call {
         app: Arc::clone(app),
@@ -164,7 +168,12 @@ async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -
 /// have.
 fn log_span(call: &Call) -> Span {
     let request = &call.request;
-    let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name| {
+        request
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     info_span!(
         "request",
         http.request.id = call.id.to_str().unwrap_or_default(),

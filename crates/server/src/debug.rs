@@ -153,7 +153,11 @@ mod tests {
         let content_type = content_type.map_or("", |value| value.to_str().unwrap());
         let content_type = content_type.to_owned();
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, content_type, String::from_utf8(body.into()).unwrap())
+        (
+            status,
+            content_type,
+            String::from_utf8(body.into()).unwrap(),
+        )
     }
 
     fn server() -> DebugServer {
@@ -171,7 +175,10 @@ mod tests {
         let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3,*/*";
         for accept in ["", "*/*", "text/plain", prometheus] {
             let (status, content_type, body) = get(&server, "/m", accept).await;
-            assert_eq!((status, content_type.as_str()), (200, TEXT.to_str().unwrap()));
+            assert_eq!(
+                (status, content_type.as_str()),
+                (200, TEXT.to_str().unwrap())
+            );
             assert!(body.contains("# TYPE things_total counter\n"), "{body}");
         }
         let (_, content_type, body) = get(&server, "/m", "application/openmetrics-text").await;

@@ -270,9 +270,7 @@ impl Metrics {
                 .get_or_init(|| self.first_byte.get_or_create_owned(&labels()))
                 .observe(answered.as_secs_f64());
         }
-        let code = request
-            .status
-            .map_or(ABANDONED, |status| status.as_u16());
+        let code = request.status.map_or(ABANDONED, |status| status.as_u16());
         let counter = || {
             self.requests.get_or_create_owned(&ByCode {
                 code,

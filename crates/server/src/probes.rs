@@ -45,12 +45,21 @@ mod tests {
             let answer = answer(&health, &Method::GET, path);
             answer.map(|answer| answer.status().as_u16())
         };
-        assert_eq!((status("/livez"), status("/readyz")), (Some(200), Some(200)));
+        assert_eq!(
+            (status("/livez"), status("/readyz")),
+            (Some(200), Some(200))
+        );
         health.fails("check", "reason");
-        assert_eq!((status("/livez"), status("/readyz")), (Some(200), Some(503)));
+        assert_eq!(
+            (status("/livez"), status("/readyz")),
+            (Some(200), Some(503))
+        );
         health.passes("check");
         health.drain();
-        assert_eq!((status("/livez"), status("/readyz")), (Some(200), Some(503)));
+        assert_eq!(
+            (status("/livez"), status("/readyz")),
+            (Some(200), Some(503))
+        );
         assert_eq!(status("/v2/"), None);
         assert_eq!(status("/livez/"), None);
         let posted = answer(&health, &Method::POST, "/livez").unwrap();

@@ -16,7 +16,12 @@ pub type ContinueTrace = fn(&Span, &HeaderMap) -> Option<String>;
 /// The span of a request. The trace's name goes to the lines in the log, too.
 pub(crate) fn span(call: &Call, log: &Span, continue_trace: ContinueTrace) -> Span {
     let request = &call.request;
-    let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name| {
+        request
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     let span = info_span!(
         target: "trace",
         parent: None,

@@ -4,7 +4,6 @@
 mod background;
 mod check;
 mod collect;
-mod logging;
 mod serve;
 mod wiring;
 

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -11,20 +13,26 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use wharfinger_config::{Config, Loaded, Problem};
 use wharfinger_registry::Registry;
-use wharfinger_server::Server;
+use wharfinger_server::{DebugServer, Server};
 use wharfinger_storage::Claim;
+use wharfinger_telemetry::{Telemetry, TraceError};
 
-use crate::wiring::{self, Store, Unusable, unusable};
-use crate::{background, logging};
+use crate::background;
+use crate::wiring::{self, Measured, Store, Unusable, unusable};
 
 /// Why the registry did not start.
 #[derive(Debug, Error)]
-enum StartError {
+pub(crate) enum StartError {
     #[error(transparent)]
     Config(#[from] Unusable),
+    #[error(transparent)]
+    Environment(#[from] TraceError),
     #[error("the runtime cannot be started: {0}")]
     Runtime(std::io::Error),
 }
+
+/// How long what is still to be sent at the end may take at least, mails and traces.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A folder that this process may not write to now.
 const COLLECTED: &str = "garbage-collect works on this folder; start when it has ended, or \
@@ -48,15 +56,11 @@ pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>) -> ExitCode 
     if !loaded.problems.is_empty() {
         return refuse(&loaded.problems);
     }
-    logging::start(&loaded.config.log);
-    warn_of(&loaded.warnings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime
-            .block_on(serve(&loaded.config))
-            .map_err(StartError::from),
+        Ok(runtime) => runtime.block_on(start(&loaded)),
         Err(error) => Err(StartError::Runtime(error)),
     };
     match outcome {
@@ -90,12 +94,37 @@ pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(config: &Config) -> Result<(), Unusable> {
-    let registry_options = wiring::registry_options(config)?;
-    let server_options = wiring::server_options(config)?;
-    let read_only = registry_options.read_only;
+/// Begins to log, and serves until a signal comes.
+async fn start(loaded: &Loaded) -> Result<(), StartError> {
+    let config = &loaded.config;
+    let telemetry = wiring::telemetry(config)?;
+    warn_of(&loaded.warnings);
     // Signals from here on end the registry in order, however early they come.
-    let stop = stop_signal();
+    let stopping = OnceLock::new();
+    let signal = stop_signal();
+    let stop = async {
+        signal.await;
+        let _ = stopping.set(Instant::now());
+    };
+    let outcome = serve(config, &telemetry, stop).await;
+    let drained = stopping.get().map_or(Duration::ZERO, Instant::elapsed);
+    let left = config.http.draintimeout.get().saturating_sub(drained);
+    telemetry.flush(left.max(LAST_WORDS)).await;
+    Ok(outcome?)
+}
+
+async fn serve(
+    config: &Config,
+    telemetry: &Telemetry,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Unusable> {
+    let mut measured = Measured::new(config);
+    let registry_options = wiring::registry_options(config)?;
+    let mut server_options = wiring::server_options(config)?;
+    server_options.metrics = measured.requests();
+    server_options.continue_trace = telemetry.continue_trace();
+    let traced = server_options.continue_trace.is_some();
+    let read_only = registry_options.read_only;
     let in_folder = unusable("storage.filesystem.rootdirectory");
     let store = Store::open(config).map_err(|error| in_folder(&error))?;
     let _claimed = match read_only {
@@ -115,11 +144,10 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
             checked => checked.map_err(|error| in_folder(&error))?,
         }
     }
-    let registry = Registry::new(store.driver(), registry_options)
+    let driver = measured.driver(store.driver(), traced);
+    let registry = Registry::new(driver, registry_options)
         .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
-    let at_address = |error| cannot_listen(&config.http.addr, &error);
-    let listener = listen(&config.http.addr).await.map_err(at_address)?;
-    let local = listener.local_addr().map_err(at_address)?;
+    let (listener, local) = listen("http.addr", &config.http.addr).await?;
     if config.http.secret.is_empty() {
         info!(
             "http.secret is not set: one was made up, so uploads under way cannot go on after a \
@@ -132,12 +160,19 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
         let purging = purging.clone();
         tokio::spawn(background::purge_uploads(registry.clone(), folder, purging));
     }
-    let check = config.health.storagedriver.clone();
-    if check.enabled {
-        let (registry, health, name) = (registry.clone(), server.health(), store.driver().name());
-        tokio::spawn(async move {
-            background::check_storage(registry, health, check, name).await;
-        });
+    for check in wiring::health_checks(config, &registry, store.driver().name())? {
+        tokio::spawn(check.watch(server.health()));
+    }
+    let debug = &config.http.debug;
+    if !debug.addr.is_empty() {
+        let (listener, local) = listen("http.debug.addr", &debug.addr).await?;
+        info!(address = %local, "metrics and health can be looked at");
+        let debug = DebugServer {
+            health: server.health(),
+            metrics: measured.served(&registry, config),
+        };
+        // It answers until the process ends, so that the end can be watched.
+        tokio::spawn(debug.serve(listener));
     }
     announce(config, local, &store.place());
     info!(address = %local, storage = store.place(), "listening on {local}");
@@ -146,13 +181,19 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
     Ok(())
 }
 
-fn cannot_listen(addr: &str, error: &std::io::Error) -> Unusable {
-    let hint = hint(error);
-    unusable("http.addr")(&format_args!("cannot listen on {addr:?}: {error}{hint}"))
+/// Listens on the address that `key` says, and gives what was taken of it.
+async fn listen(key: &'static str, addr: &str) -> Result<(TcpListener, SocketAddr), Unusable> {
+    let failed = |error: std::io::Error| {
+        let hint = hint(&error);
+        unusable(key)(&format_args!("cannot listen on {addr:?}: {error}{hint}"))
+    };
+    let listener = bind(addr).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok((listener, local))
 }
 
 /// Listens on `host:port`; no host is every address of the machine, of both IP versions.
-async fn listen(addr: &str) -> std::io::Result<TcpListener> {
+async fn bind(addr: &str) -> std::io::Result<TcpListener> {
     use std::io::ErrorKind::{AddrInUse, PermissionDenied};
 
     let Some(port) = addr.strip_prefix(':') else {

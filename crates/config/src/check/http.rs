@@ -38,24 +38,6 @@ impl Checker<'_> {
         if !tls.letsencrypt.cachefile.is_empty() || !tls.letsencrypt.hosts.is_empty() {
             self.not_built("http.tls.letsencrypt", "getting certificates is");
         }
-        if !http.debug.addr.is_empty() {
-            self.not_built(
-                "http.debug",
-                "the second listener, for metrics and health, is",
-            );
-        }
-        for (name, values) in &http.headers {
-            let key = format!("http.headers.{name}");
-            let token = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c);
-            if name.is_empty() || !name.bytes().all(token) {
-                self.wrong(&key, format!("{name:?} cannot be the name of a header"));
-            }
-            if values
-                .iter()
-                .any(|value| value.bytes().any(|c| c < 0x20 && c != b'\t' || c == 0x7f))
-            {
-                self.wrong(&key, "a header cannot have control characters in its value");
-            }
-        }
+        self.headers("http.headers", &http.headers);
     }
 }

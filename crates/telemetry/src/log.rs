@@ -1,0 +1,275 @@
+//! The log: lines on standard error in Distribution's three forms, requests on standard output.
+
+mod line;
+mod mail;
+
+use std::fmt::Debug;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber, span};
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+
+pub use line::Formatter;
+pub use mail::{MailError, MailOptions, Mails};
+
+/// The target of the lines about requests.
+const ACCESS: &str = "access";
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// How much is logged. The variable `RUST_LOG` overrides it, by module where it says so.
+    pub level: LevelFilter,
+    /// The same for single modules: `wharfinger_storage`, say.
+    pub levels: Vec<(String, LevelFilter)>,
+    /// The form of lines.
+    pub formatter: Formatter,
+    /// What every line says besides.
+    pub fields: Map<String, Value>,
+    /// Whether each line names the place in the code that it comes from.
+    pub caller: bool,
+}
+
+impl LogOptions {
+    fn filter(&self) -> EnvFilter {
+        let directive = |text: &str| text.parse().expect("the directive is well formed");
+        let mut filter = match EnvFilter::try_from_default_env() {
+            Ok(filter) => filter,
+            Err(_) => {
+                let mut filter = EnvFilter::default()
+                    .add_directive(self.level.into())
+                    // Requests are logged whatever the level, as in Distribution.
+                    .add_directive(directive("access=info"));
+                for (module, level) in &self.levels {
+                    // What cannot be a module's name names no module.
+                    if let Ok(directive) = format!("{module}={level}").parse() {
+                        filter = filter.add_directive(directive);
+                    }
+                }
+                filter
+            }
+        };
+        // These spans are for traces.
+        filter = filter.add_directive(directive("trace=off"));
+        filter
+    }
+}
+
+/// Changes what is logged, and how, while the process runs.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    options: Arc<ArcSwap<LogOptions>>,
+}
+
+impl Handle {
+    pub(crate) fn reload(&self, options: LogOptions) {
+        let filter = options.filter();
+        self.options.store(Arc::new(options));
+        // It can fail only when the subscriber is gone, and nobody logs then.
+        let _ = self.filter.reload(filter);
+    }
+}
+
+/// The layer that writes lines, and what changes it.
+pub(crate) fn lines(
+    options: LogOptions,
+    mails: &[Mails],
+) -> (Box<dyn Layer<Registry> + Send + Sync>, Handle) {
+    let (filter, reloads) = reload::Layer::new(options.filter());
+    let options = Arc::new(ArcSwap::from_pointee(options));
+    let lines = Lines {
+        options: Arc::clone(&options),
+        mails: mails.to_vec(),
+    };
+    let handle = Handle {
+        filter: reloads,
+        options,
+    };
+    (lines.with_filter(filter).boxed(), handle)
+}
+
+/// Writes each event as a line.
+struct Lines {
+    options: Arc<ArcSwap<LogOptions>>,
+    mails: Vec<Mails>,
+}
+
+/// The fields of a span. Their names are few and known, so that only the values take memory.
+#[derive(Default)]
+struct SpanFields(Vec<(&'static str, Value)>);
+
+impl SpanFields {
+    fn set(&mut self, name: &'static str, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name, value)),
+        }
+    }
+}
+
+/// The fields of an event.
+#[derive(Default)]
+struct EventFields {
+    message: String,
+    fields: Map<String, Value>,
+}
+
+impl EventFields {
+    fn set(&mut self, name: &'static str, value: Value) {
+        if name == "message" {
+            self.message = match value {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+        } else {
+            self.fields.insert(name.to_owned(), value);
+        }
+    }
+}
+
+macro_rules! visits {
+    ($($fields:ty)*) => {
+        $(impl Visit for $fields {
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                self.set(field.name(), Value::String(format!("{value:?}")));
+            }
+
+            fn record_str(&mut self, field: &Field, value: &str) {
+                self.set(field.name(), value.into());
+            }
+
+            fn record_u64(&mut self, field: &Field, value: u64) {
+                self.set(field.name(), value.into());
+            }
+
+            fn record_i64(&mut self, field: &Field, value: i64) {
+                self.set(field.name(), value.into());
+            }
+
+            fn record_f64(&mut self, field: &Field, value: f64) {
+                self.set(field.name(), value.into());
+            }
+
+            fn record_bool(&mut self, field: &Field, value: bool) {
+                self.set(field.name(), value.into());
+            }
+        })*
+    };
+}
+
+visits! { SpanFields EventFields }
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_new_span(
+        &self,
+        attributes: &span::Attributes<'_>,
+        id: &span::Id,
+        context: Context<'_, S>,
+    ) {
+        let mut fields = SpanFields(Vec::with_capacity(attributes.fields().len()));
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<SpanFields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut said = EventFields::default();
+        event.record(&mut said);
+        let metadata = event.metadata();
+        if metadata.target() == ACCESS {
+            // Nobody can be told that standard output is closed.
+            let _ = writeln!(std::io::stdout().lock(), "{}", said.message);
+            return;
+        }
+        let options = self.options.load();
+        let mut fields = options.fields.clone();
+        for span in context
+            .event_scope(event)
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
+            if let Some(SpanFields(of_span)) = span.extensions().get() {
+                for (name, value) in of_span {
+                    fields.insert((*name).to_owned(), value.clone());
+                }
+            }
+        }
+        fields.append(&mut said.fields);
+        if let (true, Some(file), Some(line)) = (options.caller, metadata.file(), metadata.line()) {
+            fields.insert("file".to_owned(), format!("{file}:{line}").into());
+        }
+        let level = *metadata.level();
+        let line = line::line(options.formatter, level, &said.message, fields);
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        // A mail about a mail that cannot be sent could not be sent either.
+        if metadata.target() != mail::TARGET {
+            for mails in &self.mails {
+                mails.tell(level, &said.message, &line);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(level: LevelFilter, levels: &[(&str, LevelFilter)]) -> LogOptions {
+        let levels = levels.iter();
+        LogOptions {
+            level,
+            levels: levels
+                .map(|(name, level)| ((*name).to_owned(), *level))
+                .collect(),
+            formatter: Formatter::Text,
+            fields: Map::new(),
+            caller: false,
+        }
+    }
+
+    #[test]
+    fn levels_are_by_module_and_requests_are_always_logged() {
+        let levels = [
+            ("wharfinger_storage", LevelFilter::DEBUG),
+            ("hyper", LevelFilter::OFF),
+            ("no module=", LevelFilter::DEBUG),
+        ];
+        let filter = options(LevelFilter::ERROR, &levels).filter().to_string();
+        let mut directives: Vec<_> = filter.split(',').collect();
+        directives.sort_unstable();
+        let wanted = [
+            "access=info",
+            "error",
+            "hyper=off",
+            "trace=off",
+            "wharfinger_storage=debug",
+        ];
+        assert_eq!(directives, wanted);
+    }
+
+    #[test]
+    fn what_is_recorded_twice_counts_as_the_last() {
+        let mut fields = SpanFields::default();
+        fields.set("a", 1.into());
+        fields.set("b", 2.into());
+        fields.set("a", 3.into());
+        assert_eq!(fields.0, [("a", 3.into()), ("b", 2.into())]);
+    }
+}
