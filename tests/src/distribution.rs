@@ -16,6 +16,8 @@ pub struct Distribution {
     pub service: Service,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Where its metrics can be looked at, under `/metrics`.
+    pub debug: SocketAddr,
 }
 
 impl Distribution {
@@ -24,13 +26,15 @@ impl Distribution {
     /// # Panics
     /// With its log, when it does not start.
     pub fn start(home: &Path, data: &Path) -> Self {
-        let addr = free_address();
+        let (addr, debug) = (free_address(), free_address());
         let file = home.join("distribution.yml");
         let text = format!(
             "version: 0.1\n\
              log:\n  level: warn\n\
-             storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
-             http:\n  addr: {addr}\n  secret: {SECRET}\n",
+             storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n  \
+             cache:\n    blobdescriptor: inmemory\n\
+             http:\n  addr: {addr}\n  secret: {SECRET}\n  \
+             debug:\n    addr: {debug}\n    prometheus: {{enabled: true}}\n",
             data.display()
         );
         fs::write(&file, text).expect("a configuration can be written");
@@ -38,7 +42,11 @@ impl Distribution {
         command.arg("serve").arg(file);
         let mut service = Service::start(&mut command, &home.join("distribution.log"));
         service.wait_until(|_| TcpStream::connect(addr).ok());
-        Self { service, addr }
+        Self {
+            service,
+            addr,
+            debug,
+        }
     }
 
     /// Requests to it.

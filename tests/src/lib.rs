@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clients;
+pub mod collector;
 pub mod containerd;
 pub mod debian;
 pub mod distribution;
@@ -12,6 +13,7 @@ pub mod docker;
 pub mod http;
 pub mod image;
 pub mod legacy;
+pub mod mail;
 pub mod process;
 pub mod wharfinger;
 

@@ -24,6 +24,8 @@ pub struct Config {
     pub user: Option<u32>,
     /// What its configuration file says besides.
     pub settings: Value,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// The secret that signs the uploads of every server under test, so that another one of any kind
@@ -39,6 +41,7 @@ impl Config {
             read_only: false,
             user: None,
             settings: Value::Null,
+            environment: Vec::new(),
         }
     }
 
@@ -47,6 +50,20 @@ impl Config {
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         set(&mut self.settings, key, value);
         self
+    }
+
+    /// Sets a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Lets it be looked at through a second listener; see [`Wharfinger::debug`].
+    #[must_use]
+    pub fn watched(self) -> Self {
+        self.set("http.debug.addr", "127.0.0.1:0")
+            .set("http.debug.prometheus.enabled", true)
     }
 
     /// Data elsewhere.
@@ -100,6 +117,8 @@ impl Config {
         command.arg("serve").arg(file);
         command.args(["--addr", "127.0.0.1:0"]);
         command.current_dir(&self.home);
+        let variables = self.environment.iter();
+        command.envs(variables.map(|(name, value)| (name, value)));
         Service::start(&mut command, &self.log())
     }
 
@@ -158,6 +177,22 @@ impl Wharfinger {
     /// Requests to it.
     pub fn http(&self) -> Http {
         Http(self.addr)
+    }
+
+    /// Requests to its second listener, which [`Config::watched`] asks for.
+    ///
+    /// # Panics
+    /// When it says nowhere in its log where that is.
+    pub fn debug(&self) -> Http {
+        let log = self.log();
+        let line = log
+            .lines()
+            .rfind(|line| line.contains("metrics and health can be looked at"));
+        let line = line.unwrap_or_else(|| panic!("no second listener in {log}"));
+        let (_, port) = line.split_once("127.0.0.1:").expect("it listens there");
+        let digits = port.find(|c: char| !c.is_ascii_digit());
+        let port = port[..digits.unwrap_or(port.len())].parse();
+        Http(SocketAddr::from(([127, 0, 0, 1], port.expect("a port"))))
     }
 
     /// The name of an image in it, as clients write it.

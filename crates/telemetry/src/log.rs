@@ -265,6 +265,28 @@ mod tests {
     }
 
     #[test]
+    fn the_level_can_change_while_it_runs() {
+        use tracing::{Level, enabled};
+        use tracing_subscriber::layer::SubscriberExt as _;
+
+        let (layer, handle) = lines(options(LevelFilter::WARN, &[]), &[]);
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(!enabled!(Level::INFO));
+            handle.reload(options(
+                LevelFilter::DEBUG,
+                &[("hyper", LevelFilter::ERROR)],
+            ));
+            assert!(enabled!(Level::DEBUG));
+            assert!(!enabled!(target: "hyper", Level::WARN));
+            assert!(!enabled!(target: "trace", Level::ERROR));
+            handle.reload(options(LevelFilter::ERROR, &[]));
+            assert!(!enabled!(Level::WARN));
+            assert!(enabled!(target: "access", Level::INFO));
+        });
+    }
+
+    #[test]
     fn what_is_recorded_twice_counts_as_the_last() {
         let mut fields = SpanFields::default();
         fields.set("a", 1.into());
