@@ -131,7 +131,8 @@ impl Config {
         let mut service = self.spawn();
         let addr = service.wait_until(|service| {
             let log = service.log();
-            let (_, rest) = log[usize::try_from(before).ok()?..].split_once("http://")?;
+            let (_, rest) =
+                log[usize::try_from(before).ok()?..].split_once("listening on http://")?;
             let (addr, _) = rest.split_once(|c: char| !(c.is_ascii_digit() || ".:".contains(c)))?;
             addr.parse().ok()
         });

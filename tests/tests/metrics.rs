@@ -72,12 +72,16 @@ fn use_it(http: Http) {
     let cancelled = http.open_upload("a/b");
     assert_eq!(http.send("DELETE", &cancelled, &[], b"").status, 204);
     http.push_blob("a/b", b"{}");
+    let unknown = manifest(b"{}", &[b"never pushed"]);
     let content = manifest(b"{}", &[&layer]);
     assert_eq!(
         http.push_manifest("a/b", "1", MANIFEST, &content).status,
         201
     );
-    assert_eq!(http.push_manifest("a/b", "2", MANIFEST, b"{}").status, 400);
+    assert_eq!(
+        http.push_manifest("a/b", "2", MANIFEST, &unknown).status,
+        400
+    );
     for path in [
         "/v2/".to_owned(),
         "/v2/_catalog".to_owned(),

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{Instrument, Span, debug, field, info, info_span, warn};
+use tracing::{Instrument, Span, debug, error_span, field, info, warn};
 use uuid::Uuid;
 use wharfinger_auth::Grant;
 use wharfinger_health::Health;
@@ -26,6 +26,7 @@ use crate::app::App;
 use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::handler::handle;
+use crate::route::Route;
 use crate::sending::Sending;
 use crate::upload_state::Secret;
 
@@ -154,9 +155,11 @@ async fn respond(
         grant: Grant::default(),
     };
     let id = call.id.clone();
-    let mut exchange = Exchange::begin(&call, log_span(&call));
+    let route = Route::of(&call.options.prefix, call.request.uri.path());
+    let known = route.as_ref().ok().and_then(Option::as_ref);
+    let mut exchange = Exchange::begin(&call, known, log_span(&call, known));
     let (log, trace) = exchange.spans();
-    let handling = handle(call, body, &mut exchange)
+    let handling = handle(call, route, body, &mut exchange)
         .instrument(trace)
         .instrument(log);
     let mut response = handling.await;
@@ -165,8 +168,8 @@ async fn respond(
 }
 
 /// What all lines in the log about a request say of it, under the names that CNCF Distribution's
-/// have.
-fn log_span(call: &Call) -> Span {
+/// have. It is there whatever is logged: a line that is not knows nothing of it.
+fn log_span(call: &Call, route: Option<&Route>) -> Span {
     let request = &call.request;
     let text = |name| {
         request
@@ -174,7 +177,7 @@ fn log_span(call: &Call) -> Span {
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
-    info_span!(
+    error_span!(
         "request",
         http.request.id = call.id.to_str().unwrap_or_default(),
         http.request.method = request.method.as_str(),
@@ -183,7 +186,7 @@ fn log_span(call: &Call) -> Span {
         http.request.remoteaddr = %call.peer,
         http.request.useragent = text(header::USER_AGENT),
         auth.user.name = field::Empty,
-        vars.name = field::Empty,
+        vars.name = route.and_then(Route::repository).map(|name| name.as_str()),
         trace_id = field::Empty,
     )
 }

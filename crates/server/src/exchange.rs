@@ -24,7 +24,7 @@ pub(crate) struct Exchange {
     began: Instant,
     answered: Option<Duration>,
     method: Method,
-    handler: Option<Handler>,
+    handler: Handler,
     /// `None` until there is an answer.
     status: Option<StatusCode>,
     /// The bytes of the request's line and headers.
@@ -38,18 +38,24 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Begins with a request that has just arrived, whose lines in the log stand within `span`.
-    pub(crate) fn begin(call: &Call, span: Span) -> Self {
+    /// Begins with a request that has just arrived, for a path that the API has or, if `None`, has
+    /// not. Its lines in the log stand within `span`.
+    pub(crate) fn begin(call: &Call, route: Option<&Route>, span: Span) -> Self {
+        let began = Instant::now();
         let options = &call.options;
+        let handler = route.map_or(Handler::Other, Handler::of);
         let metrics = options.metrics.clone();
+        if let Some(metrics) = &metrics {
+            metrics.begun(handler);
+        }
         let trace = options
             .continue_trace
-            .map_or_else(Span::none, |begin| trace::span(call, &span, begin));
+            .map_or_else(Span::none, |begin| trace::span(call, route, &span, begin));
         Self {
-            began: Instant::now(),
+            began,
             answered: None,
             method: call.request.method.clone(),
-            handler: None,
+            handler,
             status: None,
             head: metrics.as_ref().map_or(0, |_| head_size(call)),
             received: None,
@@ -64,21 +70,6 @@ impl Exchange {
     /// The span of the request's lines in the log, and that of its trace.
     pub(crate) fn spans(&self) -> (Span, Span) {
         (self.span.clone(), self.trace.clone())
-    }
-
-    /// Notes what the request is about: nothing that the API knows, if `None`.
-    pub(crate) fn routed(&mut self, route: Option<&Route>) {
-        let handler = route.map_or(Handler::Other, Handler::of);
-        if let Some(metrics) = &self.metrics {
-            metrics.begun(handler);
-        }
-        self.handler = Some(handler);
-        if let Some(route) = route {
-            if let Some(name) = route.repository() {
-                self.span.record("vars.name", name.as_str());
-            }
-            trace::routed(&self.trace, &self.method, route);
-        }
     }
 
     /// Notes who sent the request.
@@ -100,7 +91,7 @@ impl Exchange {
         Some(Counted {
             total,
             metrics,
-            handler: self.handler.unwrap_or_default(),
+            handler: self.handler,
         })
     }
 
@@ -123,7 +114,7 @@ impl Exchange {
     pub(crate) fn count_sent(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Relaxed);
         if let Some(metrics) = &self.metrics {
-            metrics.sent(self.handler.unwrap_or_default(), bytes);
+            metrics.sent(self.handler, bytes);
         }
     }
 }
@@ -133,9 +124,9 @@ impl Drop for Exchange {
         let took = self.began.elapsed();
         let sent = self.sent.load(Relaxed);
         let body = self.received.as_ref().map_or(0, |body| body.load(Relaxed));
-        if let (Some(metrics), Some(handler)) = (&self.metrics, self.handler) {
+        if let Some(metrics) = &self.metrics {
             metrics.ended(Observed {
-                handler,
+                handler: self.handler,
                 method: &self.method,
                 status: self.status,
                 took,

@@ -23,6 +23,7 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 /// Answers a request, whatever happens in between.
 pub(crate) async fn handle(
     mut call: Call,
+    route: Result<Option<Route>>,
     body: Incoming,
     exchange: &mut Exchange,
 ) -> Response<Body> {
@@ -30,11 +31,8 @@ pub(crate) async fn handle(
     let options = Arc::clone(&call.options);
     let (method, path) = (&call.request.method, call.request.uri.path());
     let outcome = match probes::answer(&call.app.health, method, path) {
-        Some(response) => {
-            exchange.routed(None);
-            Ok(response)
-        }
-        None => match admit(&mut call, exchange).await {
+        Some(response) => Ok(response),
+        None => match admit(&mut call, route, exchange).await {
             Ok(route) => perform(call, route, body, exchange).await,
             Err(refused) => Err(refused),
         },
@@ -61,9 +59,11 @@ pub(crate) async fn handle(
 }
 
 /// What the request is about, when it may be answered at all.
-async fn admit(call: &mut Call, exchange: &mut Exchange) -> Result<Route> {
-    let route = Route::of(&call.options.prefix, call.request.uri.path());
-    exchange.routed(route.as_ref().ok().and_then(Option::as_ref));
+async fn admit(
+    call: &mut Call,
+    route: Result<Option<Route>>,
+    exchange: &mut Exchange,
+) -> Result<Route> {
     let Some(route) = route? else {
         return Err(
             ApiError::with(Code::UNSUPPORTED, "the API has no such path")

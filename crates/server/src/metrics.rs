@@ -33,7 +33,7 @@ fn bytes() -> impl Iterator<Item = f64> {
 }
 
 /// What a request is about, as metrics call it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handler {
     Base,
     Blob,
@@ -44,7 +44,6 @@ pub(crate) enum Handler {
     Referrers,
     Tags,
     /// Not a path of the API.
-    #[default]
     Other,
 }
 

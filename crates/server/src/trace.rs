@@ -3,7 +3,7 @@
 //!
 //! Spans for traces have the target `trace`, so that lines of the log can do without them.
 
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use tracing::{Span, field, info_span};
 
 use crate::call::Call;
@@ -14,8 +14,17 @@ use crate::route::Route;
 pub type ContinueTrace = fn(&Span, &HeaderMap) -> Option<String>;
 
 /// The span of a request. The trace's name goes to the lines in the log, too.
-pub(crate) fn span(call: &Call, log: &Span, continue_trace: ContinueTrace) -> Span {
+pub(crate) fn span(
+    call: &Call,
+    route: Option<&Route>,
+    log: &Span,
+    continue_trace: ContinueTrace,
+) -> Span {
     let request = &call.request;
+    let method = request.method.as_str();
+    let pattern = route.map(Route::pattern);
+    let name = pattern.map(|pattern| format!("{method} {pattern}"));
+    let repository = route.and_then(Route::repository);
     let text = |name| {
         request
             .headers
@@ -27,11 +36,11 @@ pub(crate) fn span(call: &Call, log: &Span, continue_trace: ContinueTrace) -> Sp
         parent: None,
         "request",
         otel.kind = "server",
-        otel.name = request.method.as_str(),
+        otel.name = name.as_deref().unwrap_or(method),
         otel.status_code = field::Empty,
-        http.request.method = request.method.as_str(),
+        http.request.method = method,
         http.request.id = call.id.to_str().unwrap_or_default(),
-        http.route = field::Empty,
+        http.route = pattern,
         http.response.status_code = field::Empty,
         http.response.body.size = field::Empty,
         url.path = request.uri.path(),
@@ -40,7 +49,7 @@ pub(crate) fn span(call: &Call, log: &Span, continue_trace: ContinueTrace) -> Sp
         network.protocol.version = version(request.version),
         user_agent.original = text(http::header::USER_AGENT),
         enduser.id = field::Empty,
-        registry.repository = field::Empty,
+        registry.repository = repository.map(|name| name.as_str()),
     );
     if let Some(trace) = continue_trace(&span, &request.headers) {
         log.record("trace_id", trace);
@@ -53,19 +62,6 @@ fn version(version: Version) -> &'static str {
         Version::HTTP_10 => "1.0",
         Version::HTTP_2 => "2",
         _ => "1.1",
-    }
-}
-
-/// Tells what a request is about.
-pub(crate) fn routed(span: &Span, method: &Method, route: &Route) {
-    if span.is_disabled() {
-        return;
-    }
-    let pattern = route.pattern();
-    span.record("otel.name", format!("{method} {pattern}"));
-    span.record("http.route", pattern);
-    if let Some(name) = route.repository() {
-        span.record("registry.repository", name.as_str());
     }
 }
 

@@ -3,8 +3,9 @@
 mod line;
 mod mail;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug, Write as _};
 use std::io::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -102,16 +103,76 @@ struct Lines {
     mails: Vec<Mails>,
 }
 
-/// The fields of a span. Their names are few and known, so that only the values take memory.
-#[derive(Default)]
-struct SpanFields(Vec<(&'static str, Value)>);
+/// The fields of a span. Every request has one, and most are never written down: so all texts are in
+/// one piece of memory.
+struct SpanFields {
+    texts: String,
+    fields: Vec<(&'static str, SpanField)>,
+}
+
+enum SpanField {
+    Text(Range<usize>),
+    Other(Value),
+}
 
 impl SpanFields {
-    fn set(&mut self, name: &'static str, value: Value) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
+    /// About what a request's texts take.
+    const TEXTS: usize = 256;
+
+    fn of(attributes: &span::Attributes<'_>) -> Self {
+        let mut fields = Self {
+            texts: String::with_capacity(Self::TEXTS),
+            fields: Vec::with_capacity(attributes.fields().len()),
+        };
+        attributes.record(&mut fields);
+        fields
+    }
+
+    /// What is recorded twice counts as the last.
+    fn set(&mut self, name: &'static str, field: SpanField) {
+        match self.fields.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = field,
+            None => self.fields.push((name, field)),
         }
+    }
+
+    fn write(&mut self, name: &'static str, text: fmt::Arguments<'_>) {
+        let start = self.texts.len();
+        // To write to memory does not fail.
+        let _ = self.texts.write_fmt(text);
+        self.set(name, SpanField::Text(start..self.texts.len()));
+    }
+
+    fn values(&self) -> impl Iterator<Item = (&'static str, Value)> {
+        self.fields.iter().map(|(name, field)| {
+            let value = match field {
+                SpanField::Text(range) => self.texts[range.clone()].into(),
+                SpanField::Other(value) => value.clone(),
+            };
+            (*name, value)
+        })
+    }
+}
+
+impl Visit for SpanFields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.write(field.name(), format_args!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.write(field.name(), format_args!("{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field.name(), SpanField::Other(value.into()));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field.name(), SpanField::Other(value.into()));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field.name(), SpanField::Other(value.into()));
     }
 }
 
@@ -135,37 +196,27 @@ impl EventFields {
     }
 }
 
-macro_rules! visits {
-    ($($fields:ty)*) => {
-        $(impl Visit for $fields {
-            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-                self.set(field.name(), Value::String(format!("{value:?}")));
-            }
+impl Visit for EventFields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.set(field.name(), Value::String(format!("{value:?}")));
+    }
 
-            fn record_str(&mut self, field: &Field, value: &str) {
-                self.set(field.name(), value.into());
-            }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field.name(), value.into());
+    }
 
-            fn record_u64(&mut self, field: &Field, value: u64) {
-                self.set(field.name(), value.into());
-            }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field.name(), value.into());
+    }
 
-            fn record_i64(&mut self, field: &Field, value: i64) {
-                self.set(field.name(), value.into());
-            }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field.name(), value.into());
+    }
 
-            fn record_f64(&mut self, field: &Field, value: f64) {
-                self.set(field.name(), value.into());
-            }
-
-            fn record_bool(&mut self, field: &Field, value: bool) {
-                self.set(field.name(), value.into());
-            }
-        })*
-    };
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field.name(), value.into());
+    }
 }
-
-visits! { SpanFields EventFields }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_new_span(
@@ -174,10 +225,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         id: &span::Id,
         context: Context<'_, S>,
     ) {
-        let mut fields = SpanFields(Vec::with_capacity(attributes.fields().len()));
-        attributes.record(&mut fields);
         if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(fields);
+            span.extensions_mut().insert(SpanFields::of(attributes));
         }
     }
 
@@ -205,10 +254,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             .into_iter()
             .flat_map(|scope| scope.from_root())
         {
-            if let Some(SpanFields(of_span)) = span.extensions().get() {
-                for (name, value) in of_span {
-                    fields.insert((*name).to_owned(), value.clone());
-                }
+            if let Some(of_span) = span.extensions().get::<SpanFields>() {
+                let values = of_span.values();
+                fields.extend(values.map(|(name, value)| (name.to_owned(), value)));
             }
         }
         fields.append(&mut said.fields);
@@ -288,10 +336,20 @@ mod tests {
 
     #[test]
     fn what_is_recorded_twice_counts_as_the_last() {
-        let mut fields = SpanFields::default();
-        fields.set("a", 1.into());
-        fields.set("b", 2.into());
-        fields.set("a", 3.into());
-        assert_eq!(fields.0, [("a", 3.into()), ("b", 2.into())]);
+        let mut fields = SpanFields {
+            texts: String::new(),
+            fields: Vec::new(),
+        };
+        fields.write("a", format_args!("{}", "one"));
+        fields.set("b", SpanField::Other(2.into()));
+        fields.write("c", format_args!("{:?}", "three"));
+        fields.write("a", format_args!("four"));
+        let values: Vec<_> = fields.values().collect();
+        let wanted = [
+            ("a", "four".into()),
+            ("b", 2.into()),
+            ("c", "\"three\"".into()),
+        ];
+        assert_eq!(values, wanted);
     }
 }
