@@ -1,12 +1,15 @@
 //! Connections: accepting them, speaking HTTP over them, and ending well.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -14,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{Instrument, Span, debug, error_span, field, info, warn};
+use tracing::{Span, debug, field, info, info_span, warn};
 use uuid::Uuid;
 use wharfinger_auth::Grant;
 use wharfinger_health::Health;
@@ -146,44 +149,51 @@ async fn respond(
     request: Request<Incoming>,
 ) -> Response<Sending> {
     let (request, body) = request.into_parts();
+    let options = app.options.load_full();
+    let id = request_id(&request.headers);
+    let route = Route::of(&options.prefix, request.uri.path());
+    let known = route.as_ref().ok().and_then(Option::as_ref);
+    let span = log_span(&request, &id, peer, known);
     let call = Call {
         app: Arc::clone(app),
-        options: app.options.load_full(),
-        id: request_id(&request.headers),
+        options,
+        id: id.clone(),
         request,
         peer,
+        span: span.clone(),
         grant: Grant::default(),
     };
-    let id = call.id.clone();
-    let route = Route::of(&call.options.prefix, call.request.uri.path());
-    let known = route.as_ref().ok().and_then(Option::as_ref);
-    let mut exchange = Exchange::begin(&call, known, log_span(&call, known));
-    let (log, trace) = exchange.spans();
-    let handling = handle(call, route, body, &mut exchange)
-        .instrument(trace)
-        .instrument(log);
-    let mut response = handling.await;
+    let mut exchange = Exchange::begin(&call, known);
+    let trace = exchange.trace();
+    let mut response = {
+        // To enter the spans by hand saves moving the handler's large future into others.
+        let mut handling = pin!(handle(call, route, body, &mut exchange));
+        poll_fn(|context| {
+            let _spans = (span.enter(), trace.enter());
+            handling.as_mut().poll(context)
+        })
+        .await
+    };
     response.headers_mut().insert(REQUEST_ID, id);
     exchange.answer(response)
 }
 
 /// What all lines in the log about a request say of it, under the names that CNCF Distribution's
-/// have. It is there whatever is logged: a line that is not knows nothing of it.
-fn log_span(call: &Call, route: Option<&Route>) -> Span {
-    let request = &call.request;
+/// have.
+fn log_span(request: &Parts, id: &HeaderValue, peer: SocketAddr, route: Option<&Route>) -> Span {
     let text = |name| {
         request
             .headers
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
-    error_span!(
+    info_span!(
         "request",
-        http.request.id = call.id.to_str().unwrap_or_default(),
+        http.request.id = id.to_str().unwrap_or_default(),
         http.request.method = request.method.as_str(),
         http.request.host = request.uri.host().or_else(|| text(header::HOST)),
         http.request.uri = asked_for(&request.uri),
-        http.request.remoteaddr = %call.peer,
+        http.request.remoteaddr = %peer,
         http.request.useragent = text(header::USER_AGENT),
         auth.user.name = field::Empty,
         vars.name = route.and_then(Route::repository).map(|name| name.as_str()),

@@ -18,9 +18,14 @@ use crate::route::Route;
 use crate::sending::Sending;
 use crate::trace;
 
-/// A request that is being answered. When it is dropped, the request is over.
+/// A request that is being answered. When it is dropped, the request is over. Where nobody wants to
+/// know, there is nothing in it.
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct Exchange(Option<Box<Watched>>);
+
+/// What is known of a request that somebody wants to know of.
+#[derive(Debug)]
+struct Watched {
     began: Instant,
     answered: Option<Duration>,
     method: Method,
@@ -32,15 +37,81 @@ pub(crate) struct Exchange {
     received: Option<Arc<AtomicU64>>,
     sent: AtomicU64,
     metrics: Option<Arc<Metrics>>,
-    entry: Option<Box<Entry>>,
+    entry: Option<Entry>,
     span: Span,
     trace: Span,
 }
 
 impl Exchange {
     /// Begins with a request that has just arrived, for a path that the API has or, if `None`, has
-    /// not. Its lines in the log stand within `span`.
-    pub(crate) fn begin(call: &Call, route: Option<&Route>, span: Span) -> Self {
+    /// not.
+    pub(crate) fn begin(call: &Call, route: Option<&Route>) -> Self {
+        let options = &call.options;
+        let watched = options.metrics.is_some()
+            || options.access_log
+            || options.continue_trace.is_some()
+            || enabled!(target: "response", Level::DEBUG);
+        Self(watched.then(|| Box::new(Watched::begin(call, route))))
+    }
+
+    /// The span of the request's trace.
+    pub(crate) fn trace(&self) -> Span {
+        let watched = self.0.as_ref();
+        watched.map_or_else(Span::none, |watched| watched.trace.clone())
+    }
+
+    /// Notes who sent the request.
+    pub(crate) fn sent_by(&mut self, user: &str) {
+        if let Some(watched) = &mut self.0 {
+            watched.trace.record("enduser.id", user);
+            if let Some(entry) = &mut watched.entry {
+                entry.user = Some(user.to_owned());
+            }
+        }
+    }
+
+    /// Counts the bytes of the request's body as they come.
+    pub(crate) fn receive(&mut self, body: &Incoming) -> Option<Counted> {
+        let watched = self.0.as_mut()?;
+        let metrics = watched.metrics.clone()?;
+        if http_body::Body::is_end_stream(body) {
+            return None;
+        }
+        let total = Arc::clone(watched.received.insert(Arc::default()));
+        Some(Counted {
+            total,
+            metrics,
+            handler: watched.handler,
+        })
+    }
+
+    /// Goes on with the answer: the request is over when that has been sent.
+    pub(crate) fn answer(mut self, response: Response<Body>) -> Response<Sending> {
+        if let Some(watched) = &mut self.0 {
+            watched.status = Some(response.status());
+            watched.answered = Some(watched.began.elapsed());
+        }
+        response.map(|body| Sending::new(body, self))
+    }
+
+    /// Whether anybody wants to know how it ends.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Counts bytes of the answer's body that were sent.
+    pub(crate) fn count_sent(&self, bytes: u64) {
+        if let Some(watched) = &self.0 {
+            watched.sent.fetch_add(bytes, Relaxed);
+            if let Some(metrics) = &watched.metrics {
+                metrics.sent(watched.handler, bytes);
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn begin(call: &Call, route: Option<&Route>) -> Self {
         let began = Instant::now();
         let options = &call.options;
         let handler = route.map_or(Handler::Other, Handler::of);
@@ -50,7 +121,7 @@ impl Exchange {
         }
         let trace = options
             .continue_trace
-            .map_or_else(Span::none, |begin| trace::span(call, route, &span, begin));
+            .map_or_else(Span::none, |begin| trace::span(call, route, begin));
         Self {
             began,
             answered: None,
@@ -61,65 +132,14 @@ impl Exchange {
             received: None,
             sent: AtomicU64::new(0),
             metrics,
-            entry: options.access_log.then(|| Box::new(Entry::new(call))),
-            span,
+            entry: options.access_log.then(|| Entry::new(call)),
+            span: call.span.clone(),
             trace,
-        }
-    }
-
-    /// The span of the request's lines in the log, and that of its trace.
-    pub(crate) fn spans(&self) -> (Span, Span) {
-        (self.span.clone(), self.trace.clone())
-    }
-
-    /// Notes who sent the request.
-    pub(crate) fn sent_by(&mut self, user: &str) {
-        self.span.record("auth.user.name", user);
-        self.trace.record("enduser.id", user);
-        if let Some(entry) = &mut self.entry {
-            entry.user = Some(user.to_owned());
-        }
-    }
-
-    /// Counts the bytes of the request's body as they come.
-    pub(crate) fn receive(&mut self, body: &Incoming) -> Option<Counted> {
-        let metrics = self.metrics.clone()?;
-        if http_body::Body::is_end_stream(body) {
-            return None;
-        }
-        let total = Arc::clone(self.received.insert(Arc::default()));
-        Some(Counted {
-            total,
-            metrics,
-            handler: self.handler,
-        })
-    }
-
-    /// Goes on with the answer: the request is over when that has been sent.
-    pub(crate) fn answer(mut self, response: Response<Body>) -> Response<Sending> {
-        self.status = Some(response.status());
-        self.answered = Some(self.began.elapsed());
-        response.map(|body| Sending::new(body, self))
-    }
-
-    /// Whether anybody wants to know how it ends.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.metrics.is_some()
-            || self.entry.is_some()
-            || !self.trace.is_disabled()
-            || enabled!(target: "response", Level::DEBUG)
-    }
-
-    /// Counts bytes of the answer's body that were sent.
-    pub(crate) fn count_sent(&self, bytes: u64) {
-        self.sent.fetch_add(bytes, Relaxed);
-        if let Some(metrics) = &self.metrics {
-            metrics.sent(self.handler, bytes);
         }
     }
 }
 
-impl Drop for Exchange {
+impl Drop for Watched {
     fn drop(&mut self) {
         let took = self.began.elapsed();
         let sent = self.sent.load(Relaxed);

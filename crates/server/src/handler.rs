@@ -77,6 +77,7 @@ async fn admit(
     }
     call.grant = access::check(call, &route).await?;
     if !call.grant.user.is_empty() {
+        call.span.record("auth.user.name", call.grant.user.as_str());
         exchange.sent_by(&call.grant.user);
     }
     Ok(route)

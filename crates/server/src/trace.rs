@@ -1,7 +1,7 @@
 //! A request's span in a distributed trace, with OpenTelemetry's names for what is told of it
 //! (semantic conventions, "HTTP server").
 //!
-//! Spans for traces have the target `trace`, so that lines of the log can do without them.
+//! Spans for traces have the target `trace`, so that lines of the log can do without what they tell.
 
 use http::{HeaderMap, StatusCode, Version};
 use tracing::{Span, field, info_span};
@@ -14,12 +14,7 @@ use crate::route::Route;
 pub type ContinueTrace = fn(&Span, &HeaderMap) -> Option<String>;
 
 /// The span of a request. The trace's name goes to the lines in the log, too.
-pub(crate) fn span(
-    call: &Call,
-    route: Option<&Route>,
-    log: &Span,
-    continue_trace: ContinueTrace,
-) -> Span {
+pub(crate) fn span(call: &Call, route: Option<&Route>, continue_trace: ContinueTrace) -> Span {
     let request = &call.request;
     let method = request.method.as_str();
     let pattern = route.map(Route::pattern);
@@ -33,7 +28,7 @@ pub(crate) fn span(
     };
     let span = info_span!(
         target: "trace",
-        parent: None,
+        parent: &call.span,
         "request",
         otel.kind = "server",
         otel.name = name.as_deref().unwrap_or(method),
@@ -52,7 +47,7 @@ pub(crate) fn span(
         registry.repository = repository.map(|name| name.as_str()),
     );
     if let Some(trace) = continue_trace(&span, &request.headers) {
-        log.record("trace_id", trace);
+        call.span.record("trace_id", trace);
     }
     span
 }

@@ -23,6 +23,9 @@ pub use mail::{MailError, MailOptions, Mails};
 /// The target of the lines about requests.
 const ACCESS: &str = "access";
 
+/// The target of spans for traces.
+const TRACE: &str = "trace";
+
 /// What is logged, and how.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -41,7 +44,7 @@ pub struct LogOptions {
 impl LogOptions {
     fn filter(&self) -> EnvFilter {
         let directive = |text: &str| text.parse().expect("the directive is well formed");
-        let mut filter = match EnvFilter::try_from_default_env() {
+        match EnvFilter::try_from_default_env() {
             Ok(filter) => filter,
             Err(_) => {
                 let mut filter = EnvFilter::default()
@@ -56,10 +59,7 @@ impl LogOptions {
                 }
                 filter
             }
-        };
-        // These spans are for traces.
-        filter = filter.add_directive(directive("trace=off"));
-        filter
+        }
     }
 }
 
@@ -225,6 +225,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         id: &span::Id,
         context: Context<'_, S>,
     ) {
+        // What is told to traces is more than a line has room for.
+        if attributes.metadata().target() == TRACE {
+            return;
+        }
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(SpanFields::of(attributes));
         }
@@ -306,7 +310,6 @@ mod tests {
             "access=info",
             "error",
             "hyper=off",
-            "trace=off",
             "wharfinger_storage=debug",
         ];
         assert_eq!(directives, wanted);
@@ -327,7 +330,6 @@ mod tests {
             ));
             assert!(enabled!(Level::DEBUG));
             assert!(!enabled!(target: "hyper", Level::WARN));
-            assert!(!enabled!(target: "trace", Level::ERROR));
             handle.reload(options(LevelFilter::ERROR, &[]));
             assert!(!enabled!(Level::WARN));
             assert!(enabled!(target: "access", Level::INFO));

@@ -208,6 +208,7 @@ impl Traces {
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_target(false)
+            .with_context_activation(false)
             .with_filter(wanted.with_max_level_hint(LevelFilter::DEBUG))
             .boxed()
     }
