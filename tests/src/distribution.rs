@@ -18,6 +18,8 @@ pub struct Distribution {
     pub service: Service,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Where its metrics can be looked at, under `/metrics`.
+    pub debug: SocketAddr,
 }
 
 impl Distribution {
@@ -34,7 +36,7 @@ impl Distribution {
     /// # Panics
     /// With its log, when it does not start.
     pub fn start_with(home: &Path, data: &Path, settings: &Value) -> Self {
-        let addr = free_address();
+        let (addr, debug) = (free_address(), free_address());
         let file = home.join("distribution.yml");
         let mut text = json!({
             "version": "0.1",
@@ -43,7 +45,11 @@ impl Distribution {
                 "filesystem": { "rootdirectory": data },
                 "delete": { "enabled": true },
             },
-            "http": { "addr": addr, "secret": SECRET },
+            "http": {
+                "addr": addr,
+                "secret": SECRET,
+                "debug": { "addr": debug, "prometheus": { "enabled": true } },
+            },
         });
         merge(&mut text, settings);
         // JSON is YAML too.
@@ -52,7 +58,11 @@ impl Distribution {
         command.arg("serve").arg(file);
         let mut service = Service::start(&mut command, &home.join("distribution.log"));
         service.wait_until(|_| TcpStream::connect(addr).ok());
-        Self { service, addr }
+        Self {
+            service,
+            addr,
+            debug,
+        }
     }
 
     /// Requests to it.

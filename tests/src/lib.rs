@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clients;
+pub mod collector;
 pub mod containerd;
 pub mod debian;
 pub mod distribution;
@@ -13,6 +14,7 @@ pub mod http;
 pub mod image;
 pub mod legacy;
 pub mod machine;
+pub mod mail;
 pub mod process;
 pub mod receiver;
 pub mod token;

@@ -55,9 +55,16 @@ impl Config {
 
     /// Sets a variable of the environment.
     #[must_use]
-    pub fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.variables.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Lets it be looked at through a second listener; see [`Wharfinger::debug`].
+    #[must_use]
+    pub fn watched(self) -> Self {
+        self.set("http.debug.addr", "127.0.0.1:0")
+            .set("http.debug.prometheus.enabled", true)
     }
 
     /// Data elsewhere.
@@ -171,6 +178,22 @@ impl Wharfinger {
     /// Requests to it.
     pub fn http(&self) -> Http {
         Http(self.addr)
+    }
+
+    /// Requests to its second listener, which [`Config::watched`] asks for.
+    ///
+    /// # Panics
+    /// When it says nowhere in its log where that is.
+    pub fn debug(&self) -> Http {
+        let log = self.log();
+        let line = log
+            .lines()
+            .rfind(|line| line.contains("metrics and health can be looked at"));
+        let line = line.unwrap_or_else(|| panic!("no second listener in {log}"));
+        let (_, port) = line.split_once("127.0.0.1:").expect("it listens there");
+        let digits = port.find(|c: char| !c.is_ascii_digit());
+        let port = port[..digits.unwrap_or(port.len())].parse();
+        Http(SocketAddr::from(([127, 0, 0, 1], port.expect("a port"))))
     }
 
     /// The name of an image in it, as clients write it.

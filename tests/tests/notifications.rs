@@ -444,9 +444,7 @@ fn https_needs_a_certificate_that_the_machine_trusts() {
 
     let authorities = home.path().join("authorities.pem");
     std::fs::write(&authorities, cert.pem()).unwrap();
-    let server = untrusting
-        .environment("SSL_CERT_FILE", &authorities)
-        .start();
+    let server = untrusting.env("SSL_CERT_FILE", &authorities).start();
     push_image(server.http(), "a", "2");
     receiver.wait_for(2);
     let head = receiver.heads().remove(0).to_lowercase();

@@ -2,6 +2,7 @@
 //! everything that is not built yet.
 
 mod access;
+mod debug;
 mod health;
 mod http;
 mod later;
@@ -12,7 +13,7 @@ mod storage;
 
 use crate::node::{Node, Value};
 use crate::problem::Problem;
-use crate::section::Config;
+use crate::section::{Config, Headers};
 
 /// The only version of the format there is.
 const VERSION: &str = "0.1";
@@ -48,14 +49,17 @@ pub(crate) fn version(tree: &Node) -> Result<(), Problem> {
     }
 }
 
-/// Everything that stands in the way of starting with this configuration.
-pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
+/// Everything that stands in the way of starting with this configuration. What has no effect as it
+/// stands goes to `warnings`.
+pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -> Vec<Problem> {
     let mut checker = Checker {
         tree,
         problems: Vec::new(),
+        warnings,
     };
     checker.storage(&config.storage);
     checker.http(config);
+    checker.debug(config);
     checker.manifests(config);
     checker.log(config);
     checker.access(config);
@@ -84,6 +88,7 @@ pub(crate) fn problem(tree: &Node, key: &str, message: String) -> Problem {
 struct Checker<'a> {
     tree: &'a Node,
     problems: Vec<Problem>,
+    warnings: &'a mut Vec<Problem>,
 }
 
 impl Checker<'_> {
@@ -104,10 +109,32 @@ impl Checker<'_> {
         }
     }
 
+    /// Says of `key` that it has no effect.
+    fn warn(&mut self, key: &str, message: impl Into<String>) {
+        self.warnings.push(problem(self.tree, key, message.into()));
+    }
+
+    /// Looks at headers, which stand at `key`.
+    fn headers(&mut self, key: &str, headers: &Headers) {
+        for (name, values) in headers {
+            let key = format!("{key}.{name}");
+            self.header(&key, name, values.iter().map(String::as_str));
+        }
+    }
+
     fn not_built(&mut self, key: &str, what: &str) {
         let message = format!("{what} not built yet; without this key the registry starts");
         self.wrong(key, message);
     }
+}
+
+/// Whether this is `host:port`; nothing in place of the host is this machine, or all of it.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let sane = !host.contains(|c: char| c.is_whitespace() || c == '/');
+        sane && (bracketed || !host.contains(':')) && port.parse::<u16>().is_ok()
+    })
 }
 
 /// Whether this is an absolute URL with a host, as far as can be told without resolving it.

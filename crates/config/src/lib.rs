@@ -24,7 +24,7 @@ use saphyr_parser::Span;
 pub use duration::{GoDuration, InvalidDuration};
 use node::{Node, Value};
 pub use problem::{Error, Origin, Problem};
-pub use secret::Secret;
+pub use secret::{Secret, without_password};
 pub use section::*;
 pub use size::{ByteSize, InvalidSize};
 
@@ -121,7 +121,7 @@ pub fn parse(
     let mut config: Config =
         decode::decode(&tree, &mut warnings).map_err(|problem| Error::Invalid(vec![problem]))?;
     config.settle();
-    let problems = check::check(&config, &tree);
+    let problems = check::check(&config, &tree, &mut warnings);
     Ok(Loaded {
         config,
         warnings,

@@ -79,7 +79,7 @@ pub(crate) fn hide(value: &mut Value, free_form: bool) {
 }
 
 /// A URL without the password in front of its host.
-fn without_password(text: &str) -> String {
+pub fn without_password(text: &str) -> String {
     let hidden = || {
         let (scheme, rest) = text.split_once("://")?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

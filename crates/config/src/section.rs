@@ -21,6 +21,7 @@ use crate::duration::GoDuration;
 pub use access::{Auth, HtpasswdAuth, SillyAuth, TokenAuth};
 pub use health::{FileCheck, Health, HttpCheck, StorageCheck, TcpCheck};
 pub use http::{ClientAuth, Debug, H2c, Http, Http2, LetsEncrypt, Prometheus, Tls};
+pub(crate) use log::HOOK_LEVELS;
 pub use log::{AccessLog, Formatter, Hook, HookOptions, Level, Log, Smtp};
 pub use manifests::{
     Catalog, Compatibility, Indexes, ManifestRules, Platform, Platforms, Policy, RepositoryPolicy,
@@ -100,10 +101,10 @@ impl Config {
         if self.http.draintimeout.is_zero() {
             self.http.draintimeout = GoDuration::from_secs(10);
         }
-        let check = &mut self.health.storagedriver;
-        check.threshold = check.threshold.max(1);
-        if check.interval.is_zero() {
-            check.interval = GoDuration::from_secs(10);
+        self.health.settle();
+        let debug = &mut self.http.debug;
+        if !debug.addr.is_empty() && debug.prometheus.path.is_empty() {
+            debug.prometheus.path = "/metrics".to_owned();
         }
         for endpoint in &mut self.notifications.endpoints {
             endpoint.settle();

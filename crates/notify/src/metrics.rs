@@ -34,27 +34,27 @@ struct StatusLabels {
 }
 
 impl Metrics {
-    /// Lets `registry` tell them.
+    /// Lets `registry` tell them, under names that begin with `notifications_`.
     pub fn register(&self, registry: &mut Registry) {
         // The encoder ends the names of counters in `_total`, but not those of gauges.
         registry.register(
-            "registry_notifications_events",
+            "notifications_events",
             "Events for an endpoint (Events), and attempts to deliver them: accepted (Successes), \
              answered with an error (Failures), not answered (Errors)",
             self.events.clone(),
         );
         registry.register(
-            "registry_notifications_pending_total",
+            "notifications_pending_total",
             "Events that wait for an endpoint",
             self.pending.clone(),
         );
         registry.register(
-            "registry_notifications_status",
+            "notifications_status",
             "Answers of an endpoint by status",
             self.status.clone(),
         );
         registry.register(
-            "registry_notifications_dropped",
+            "notifications_dropped",
             "Events that an endpoint will never get",
             self.dropped.clone(),
         );

@@ -30,6 +30,10 @@ impl BlobStore {
         Self { driver, content }
     }
 
+    pub(crate) fn content(&self) -> &ContentCache {
+        &self.content
+    }
+
     /// The blob's size in bytes, or `None` when it is not there.
     pub(crate) async fn stat(&self, canonical: &Digest) -> Result<Option<u64>> {
         let path = layout::blob_data(canonical);

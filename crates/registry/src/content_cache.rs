@@ -8,6 +8,8 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use wharfinger_oci::Digest;
 
+use crate::metrics::Lookups;
+
 /// Small content, checked against its digest when it was read.
 #[derive(Clone, Debug)]
 pub(crate) struct SmallContent {
@@ -28,7 +30,10 @@ impl Weighter<Digest, SmallContent> for Weight {
 
 /// A cache of small content, bounded by bytes.
 #[derive(Debug)]
-pub(crate) struct ContentCache(Option<Cache<Digest, SmallContent, Weight>>);
+pub(crate) struct ContentCache {
+    entries: Option<Cache<Digest, SmallContent, Weight>>,
+    pub(crate) lookups: Lookups,
+}
 
 impl ContentCache {
     /// The largest content that is kept, in bytes.
@@ -39,17 +44,20 @@ impl ContentCache {
         let items = usize::try_from(capacity / 4096)
             .unwrap_or(usize::MAX)
             .max(16);
-        Self((capacity > 0).then(|| Cache::with_weighter(items, capacity, Weight)))
+        Self {
+            entries: (capacity > 0).then(|| Cache::with_weighter(items, capacity, Weight)),
+            lookups: Lookups::default(),
+        }
     }
 
     /// The content with this canonical digest.
     pub(crate) fn get(&self, canonical: &Digest) -> Option<SmallContent> {
-        self.0.as_ref()?.get(canonical)
+        self.lookups.count(self.entries.as_ref()?.get(canonical))
     }
 
     /// Keeps content that is known to have this canonical digest.
     pub(crate) fn set(&self, canonical: Digest, content: SmallContent) {
-        if let Some(cache) = &self.0
+        if let Some(cache) = &self.entries
             && content.bytes.len() as u64 <= Self::MAX_ITEM
         {
             cache.insert(canonical, content);
@@ -58,8 +66,18 @@ impl ContentCache {
 
     /// Drops content that is no longer there.
     pub(crate) fn remove(&self, canonical: &Digest) {
-        if let Some(cache) = &self.0 {
+        if let Some(cache) = &self.entries {
             cache.remove(canonical);
         }
+    }
+
+    /// How many pieces of content there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.as_ref().map_or(0, Cache::len)
+    }
+
+    /// How many bytes they take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries.as_ref().map_or(0, Cache::weight)
     }
 }

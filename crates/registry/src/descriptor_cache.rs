@@ -97,6 +97,11 @@ impl DescriptorCache {
         self.entries.remove(&(name.clone(), kind, *digest));
     }
 
+    /// How many entries there are, those counted that hold no longer.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     fn stripe(&self, digest: &Digest) -> usize {
         (self.hasher.hash_one(digest) % Self::STRIPES as u64) as usize
     }

@@ -14,6 +14,7 @@ pub mod layout;
 mod link;
 mod lock;
 mod manifest;
+mod metrics;
 mod options;
 mod publication;
 mod referrer;

@@ -95,10 +95,11 @@ impl LinkedBlobs {
     /// waited for.
     pub(crate) async fn stat(&self, digest: &Digest) -> Result<Option<CachedDescriptor>> {
         let cache = self.cache();
-        if let Some((kind, cache)) = cache
-            && let Some(descriptor) = cache.get(&self.name, kind, digest)
-        {
-            return Ok(Some(descriptor));
+        if let Some((kind, cache)) = cache {
+            let known = cache.get(&self.name, kind, digest);
+            if let Some(descriptor) = self.shared.descriptor_lookups.count(known) {
+                return Ok(Some(descriptor));
+            }
         }
         let _published = self.shared.publishing.shared(digest).await;
         let lookup = cache.map(|(_, cache)| cache.begin(digest));

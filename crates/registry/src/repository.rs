@@ -11,6 +11,7 @@ use crate::content_cache::ContentCache;
 use crate::descriptor_cache::DescriptorCache;
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::lock::KeyedLocks;
+use crate::metrics::{Lookups, UploadCounts};
 use crate::signature::SchemaOneKey;
 use crate::{
     Blobs, Error, Manifests, Options, Referrers, Result, Signatures, Tags, UploadId, layout,
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) blobs: BlobStore,
     pub(crate) descriptors: Option<DescriptorCache>,
+    pub(crate) descriptor_lookups: Lookups,
     /// Held by repository: shared while something is pushed, exclusively while something is
     /// deleted, so that a push never relies on what a deletion is taking away.
     pub(crate) repositories: KeyedLocks<RepositoryName>,
@@ -31,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) publishing: KeyedLocks<Digest>,
     /// Held by upload: one request at a time works on it.
     pub(crate) uploads: KeyedLocks<UploadId>,
+    pub(crate) uploads_counted: UploadCounts,
     pub(crate) schema1_key: SchemaOneKey,
     read_only: AtomicBool,
 }
@@ -89,9 +92,11 @@ impl Registry {
             driver,
             options,
             descriptors,
+            descriptor_lookups: Lookups::default(),
             repositories: KeyedLocks::default(),
             publishing: KeyedLocks::default(),
             uploads: KeyedLocks::default(),
+            uploads_counted: UploadCounts::default(),
             schema1_key,
             read_only,
         };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{Instrument as _, warn};
 use uuid::Uuid;
 use wharfinger_oci::{Algorithm, Descriptor, Digest, Hasher};
 use wharfinger_storage::{Durability, StoragePath};
@@ -19,6 +19,7 @@ use wharfinger_storage::{Durability, StoragePath};
 use crate::blob::descriptor;
 use crate::descriptor_cache::CachedDescriptor;
 use crate::link::{LinkedBlobs, ignore_absent};
+use crate::metrics::{OpenUpload, UploadCounts};
 use crate::publication::Publication;
 use crate::{Error, Result, layout};
 
@@ -110,6 +111,7 @@ pub struct Upload {
     durable: u64,
     /// `None` once a request's failure has taken it along.
     sink: Option<Sink>,
+    _open: OpenUpload,
 }
 
 impl Upload {
@@ -126,11 +128,12 @@ impl Upload {
             hashers.push(Hasher::new(algorithm));
         }
         let sink = Sink::empty(links.shared.driver.clone(), data, hashers, held);
-        let started_at = Timestamp::now();
+        UploadCounts::add(&links.shared.uploads_counted.begun);
         Self {
+            _open: OpenUpload::new(&links.shared),
             links,
             id,
-            started_at,
+            started_at: Timestamp::now(),
             recorded: false,
             durable: 0,
             sink: Some(sink),
@@ -147,6 +150,7 @@ impl Upload {
         let data = layout::upload_data(&links.name, id);
         let sink = Sink::resumed(links.shared.driver.clone(), data, offset, hashers, held);
         Ok(Self {
+            _open: OpenUpload::new(&links.shared),
             links,
             id: id.clone(),
             started_at,
@@ -229,7 +233,7 @@ impl Upload {
                 sink.keep(batch);
                 self.sink = Some(sink);
             } else {
-                under_way = Some(tokio::spawn(sink.write(batch)));
+                under_way = Some(tokio::spawn(sink.write(batch).in_current_span()));
             }
         }
         if let Some(task) = under_way {
@@ -350,6 +354,7 @@ impl Upload {
         let (canonical, actual) = sink.digests(claimed.algorithm()).await?;
         if actual != *claimed {
             drop(sink);
+            UploadCounts::add(&shared.uploads_counted.cancelled);
             self.remove_folder().await;
             return Err(Error::DigestMismatch {
                 expected: *claimed,
@@ -373,6 +378,7 @@ impl Upload {
         }
         publication.links(links, blob);
         publication.write().await?;
+        UploadCounts::add(&shared.uploads_counted.completed);
         if self.recorded || size > 0 {
             self.remove_folder().await;
         }
@@ -408,7 +414,9 @@ impl Upload {
     pub async fn cancel(mut self) -> Result<()> {
         let _held = self.sink.take().map(Sink::abandon);
         let folder = layout::upload(&self.links.name, &self.id);
-        ignore_absent(self.links.shared.driver.delete(&folder).await)
+        ignore_absent(self.links.shared.driver.delete(&folder).await)?;
+        UploadCounts::add(&self.links.shared.uploads_counted.cancelled);
+        Ok(())
     }
 
     /// Removes what is left of the session. A failure, or a crash, leaves it to purging.

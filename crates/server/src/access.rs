@@ -77,16 +77,13 @@ fn detail(access: &[Access]) -> serde_json::Value {
 
 /// What a request needs to be allowed. A mount needs to read its source.
 fn needed(call: &Call, route: &Route) -> Vec<Access> {
-    let name = match route {
-        Route::Root | Route::Base => return Vec::new(),
-        Route::Catalog => return vec![Access::catalog()],
-        Route::Tags(name)
-        | Route::Manifest(name, _)
-        | Route::Blob(name, _)
-        | Route::Uploads(name)
-        | Route::Upload(name, _)
-        | Route::Referrers(name, _) => name.as_str(),
+    if matches!(route, Route::Catalog) {
+        return vec![Access::catalog()];
+    }
+    let Some(name) = route.repository() else {
+        return Vec::new();
     };
+    let name = name.as_str();
     let actions: &[Action] = match call.request.method {
         Method::GET | Method::HEAD => &[Action::Pull],
         Method::POST | Method::PUT | Method::PATCH => &[Action::Pull, Action::Push],

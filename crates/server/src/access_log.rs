@@ -2,25 +2,24 @@
 //! under the tracing target `access`.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::Duration;
 
-use http::{HeaderMap, Response, header};
-use http_body::Body as _;
+use http::{HeaderMap, Uri, header};
 use jiff::Timestamp;
 use tracing::info;
 
-use crate::body::Body;
 use crate::call::Call;
-use crate::handler::User;
 
-/// What is known of a request before it is answered.
+/// What is known of a request before its answer is sent.
 #[derive(Debug)]
 pub(crate) struct Entry {
     peer: SocketAddr,
     line: String,
     referer: String,
     user_agent: String,
-    began: Instant,
+    arrived: Timestamp,
+    /// Who sent it, once that is known.
+    pub(crate) user: Option<String>,
 }
 
 impl Entry {
@@ -29,10 +28,7 @@ impl Entry {
         let line = format!(
             "{} {} {:?}",
             request.method,
-            request
-                .uri
-                .path_and_query()
-                .map_or("*", |path| without_state(path.as_str())),
+            asked_for(&request.uri),
             request.version
         );
         Self {
@@ -40,30 +36,33 @@ impl Entry {
             line,
             referer: text(&request.headers, header::REFERER),
             user_agent: text(&request.headers, header::USER_AGENT),
-            began: Instant::now(),
+            arrived: Timestamp::now(),
+            user: None,
         }
     }
 
-    pub(crate) fn write(self, response: &Response<Body>) {
-        let bytes = response.body().size_hint().exact().unwrap_or(0);
-        let time = Timestamp::now().strftime("%d/%b/%Y:%H:%M:%S +0000");
-        let user = response.extensions().get::<User>();
+    /// Writes the line when the answer has been sent, or has broken off after `bytes` of its body.
+    pub(crate) fn write(&self, status: u16, bytes: u64, took: Duration) {
+        let time = self.arrived.strftime("%d/%b/%Y:%H:%M:%S +0000");
+        let user = self.user.as_deref();
         info!(
             target: "access",
             "{} - {} [{time}] \"{}\" {} {bytes} \"{}\" \"{}\" {}us",
             self.peer.ip(),
-            user.map_or_else(|| "-".to_owned(), |User(name)| one_word(name)),
+            user.map_or_else(|| "-".to_owned(), one_word),
             self.line,
-            response.status().as_u16(),
+            status,
             self.referer,
             self.user_agent,
-            self.began.elapsed().as_micros(),
+            took.as_micros(),
         );
     }
 }
 
-/// The state that clients carry is signed, and long: it says nothing in a log.
-fn without_state(path: &str) -> &str {
+/// Path and query without the state that clients carry: it is signed, and long, and says nothing
+/// in a log.
+pub(crate) fn asked_for(uri: &Uri) -> &str {
+    let path = uri.path_and_query().map_or("*", |path| path.as_str());
     path.split_once("_state=")
         .map_or(path, |(path, _)| path.trim_end_matches(['?', '&']))
 }

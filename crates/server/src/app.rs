@@ -1,10 +1,10 @@
 //! What all requests share.
 
 use arc_swap::ArcSwap;
+use wharfinger_health::Health;
 use wharfinger_registry::Registry;
 
 use crate::Options;
-use crate::health::Health;
 use crate::upload_state::Secret;
 
 /// What all requests share.

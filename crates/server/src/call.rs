@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http::request::Parts;
+use tracing::Span;
 use wharfinger_auth::Grant;
 use wharfinger_oci::RepositoryName;
 use wharfinger_registry::{Registry, Repository};
@@ -26,6 +27,8 @@ pub(crate) struct Call {
     pub(crate) peer: SocketAddr,
     /// The request's name in logs.
     pub(crate) id: HeaderValue,
+    /// What lines in the log about it stand within.
+    pub(crate) span: Span,
     /// What the client may do, once that was checked.
     pub(crate) grant: Grant,
 }

@@ -1,31 +1,36 @@
 //! Connections: accepting them, speaking HTTP over them, and ending well.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Span, debug, field, info, info_span, warn};
 use uuid::Uuid;
 use wharfinger_auth::Grant;
+use wharfinger_health::Health;
 use wharfinger_registry::Registry;
 
 use crate::Options;
-use crate::access_log::Entry;
+use crate::access_log::asked_for;
 use crate::app::App;
-use crate::body::Body;
 use crate::call::Call;
+use crate::exchange::Exchange;
 use crate::handler::handle;
-use crate::health::Health;
+use crate::route::Route;
+use crate::sending::Sending;
 use crate::upload_state::Secret;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -77,6 +82,7 @@ impl Server {
             }
         }
         drop(listener);
+        self.app.health.drain();
         let drain_timeout = self.app.options.load().drain_timeout;
         info!("no more connections are accepted; requests under way finish");
         let drained = tokio::time::timeout(drain_timeout, graceful.shutdown());
@@ -125,7 +131,7 @@ impl Server {
 
 /// # Cancel safety
 /// Dropping this while it waits loses nothing.
-async fn accept_failed(error: &io::Error) {
+pub(crate) async fn accept_failed(error: &io::Error) {
     // A connection that ended in the queue concerns nobody else; being out of file descriptors
     // does, and passes only with time.
     if !matches!(
@@ -137,31 +143,62 @@ async fn accept_failed(error: &io::Error) {
     }
 }
 
-async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+async fn respond(
+    app: &Arc<App>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Sending> {
     let (request, body) = request.into_parts();
+    let options = app.options.load_full();
+    let id = request_id(&request.headers);
+    let route = Route::of(&options.prefix, request.uri.path());
+    let known = route.as_ref().ok().and_then(Option::as_ref);
+    let span = log_span(&request, &id, peer, known);
     let call = Call {
         app: Arc::clone(app),
-        options: app.options.load_full(),
-        id: request_id(&request.headers),
+        options,
+        id: id.clone(),
         request,
         peer,
+        span: span.clone(),
         grant: Grant::default(),
     };
-    let id = call.id.clone();
-    let span = info_span!(
-        "request",
-        id = id.to_str().unwrap_or_default(),
-        method = %call.request.method,
-        path = call.request.uri.path(),
-        user = tracing::field::Empty,
-    );
-    let entry = call.options.access_log.then(|| Entry::new(&call));
-    let mut response = handle(call, body).instrument(span).await;
+    let mut exchange = Exchange::begin(&call, known);
+    let trace = exchange.trace();
+    let mut response = {
+        // To enter the spans by hand saves moving the handler's large future into others.
+        let mut handling = pin!(handle(call, route, body, &mut exchange));
+        poll_fn(|context| {
+            let _spans = (span.enter(), trace.enter());
+            handling.as_mut().poll(context)
+        })
+        .await
+    };
     response.headers_mut().insert(REQUEST_ID, id);
-    if let Some(entry) = entry {
-        entry.write(&response);
-    }
-    response
+    exchange.answer(response)
+}
+
+/// What all lines in the log about a request say of it, under the names that CNCF Distribution's
+/// have.
+fn log_span(request: &Parts, id: &HeaderValue, peer: SocketAddr, route: Option<&Route>) -> Span {
+    let text = |name| {
+        request
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    info_span!(
+        "request",
+        http.request.id = id.to_str().unwrap_or_default(),
+        http.request.method = request.method.as_str(),
+        http.request.host = request.uri.host().or_else(|| text(header::HOST)),
+        http.request.uri = asked_for(&request.uri),
+        http.request.remoteaddr = %peer,
+        http.request.useragent = text(header::USER_AGENT),
+        auth.user.name = field::Empty,
+        vars.name = route.and_then(Route::repository).map(|name| name.as_str()),
+        trace_id = field::Empty,
+    )
 }
 
 /// The client's name for its request, when it is a sane one; else a new one.

@@ -3,41 +3,41 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
-use tracing::{Span, error};
+use tracing::{Instrument as _, error};
 
 use crate::answer::empty;
 use crate::body::Body;
 use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
-use crate::request_body::patient;
+use crate::exchange::Exchange;
+use crate::request_body::{BodyError, patient};
 use crate::route::Route;
-use crate::{access, base, blob, catalog, manifest, referrer, tag, upload};
+use crate::{access, base, blob, catalog, manifest, probes, referrer, tag, upload};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// The name of the user whose request was answered: on the answer, for the log.
-#[derive(Clone, Debug)]
-pub(crate) struct User(pub(crate) String);
-
 /// Answers a request, whatever happens in between.
-pub(crate) async fn handle(mut call: Call, body: Incoming) -> Response<Body> {
+pub(crate) async fn handle(
+    mut call: Call,
+    route: Result<Option<Route>>,
+    body: Incoming,
+    exchange: &mut Exchange,
+) -> Response<Body> {
     let is_head = call.request.method == Method::HEAD;
     let options = Arc::clone(&call.options);
-    let mut user = String::new();
-    let outcome = match admit(&mut call).await {
-        Ok(route) => {
-            user.clone_from(&call.grant.user);
-            perform(call, route, body).await
-        }
-        Err(refused) => Err(refused),
+    let (method, path) = (&call.request.method, call.request.uri.path());
+    let outcome = match probes::answer(&call.app.health, method, path) {
+        Some(response) => Ok(response),
+        None => match admit(&mut call, route, exchange).await {
+            Ok(route) => perform(call, route, body, exchange).await,
+            Err(refused) => Err(refused),
+        },
     };
     let mut response = outcome.unwrap_or_else(ApiError::into_response);
-    if !user.is_empty() {
-        response.extensions_mut().insert(User(user));
-    }
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     for (name, value) in &options.headers {
@@ -59,34 +59,48 @@ pub(crate) async fn handle(mut call: Call, body: Incoming) -> Response<Body> {
 }
 
 /// What the request is about, when it may be answered at all.
-async fn admit(call: &mut Call) -> Result<Route> {
-    let Some(route) = Route::of(&call.options.prefix, call.request.uri.path())? else {
+async fn admit(
+    call: &mut Call,
+    route: Result<Option<Route>>,
+    exchange: &mut Exchange,
+) -> Result<Route> {
+    let Some(route) = route? else {
         return Err(
             ApiError::with(Code::UNSUPPORTED, "the API has no such path")
                 .status(StatusCode::NOT_FOUND),
         );
     };
-    if let (Some(failure), false) = (call.app.health.failure(), matches!(route, Route::Root)) {
-        return Err(ApiError::with(Code::UNAVAILABLE, failure));
+    if !call.app.health.is_good() && !matches!(route, Route::Root) {
+        // Which one fails, and why, is no client's business.
+        let detail = "a health check fails; its operator sees which one at /debug/health";
+        return Err(ApiError::with(Code::UNAVAILABLE, detail));
     }
     call.grant = access::check(call, &route).await?;
     if !call.grant.user.is_empty() {
-        Span::current().record("user", call.grant.user.as_str());
+        call.span.record("auth.user.name", call.grant.user.as_str());
+        exchange.sent_by(&call.grant.user);
     }
     Ok(route)
 }
 
-async fn perform(call: Call, route: Route, body: Incoming) -> Result<Response<Body>> {
+async fn perform(
+    call: Call,
+    route: Route,
+    body: Incoming,
+    exchange: &mut Exchange,
+) -> Result<Response<Body>> {
     let writes = !matches!(
         call.request.method,
         Method::GET | Method::HEAD | Method::OPTIONS
     );
     let methods_left = route.methods_left(call.registry().is_read_only());
+    let counted = exchange.receive(&body);
+    let body = patient(body, call.options.body_timeout, counted);
     let guarded = AssertUnwindSafe(dispatch(call, route, body)).catch_unwind();
     // What writes goes on to its end when the client leaves in the middle: a commit past its point
     // of no return must not be cut off, and what was received must be kept.
     let outcome = if writes {
-        tokio::spawn(guarded)
+        tokio::spawn(guarded.in_current_span())
             .await
             .unwrap_or_else(|error| Err(Box::new(error)))
     } else {
@@ -99,8 +113,11 @@ async fn perform(call: Call, route: Route, body: Incoming) -> Result<Response<Bo
     outcome.map_err(|error| error.or_allow(methods_left))
 }
 
-async fn dispatch(call: Call, route: Route, body: Incoming) -> Result<Response<Body>> {
-    let body = patient(body, call.options.body_timeout);
+async fn dispatch(
+    call: Call,
+    route: Route,
+    body: impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+) -> Result<Response<Body>> {
     let call = &call;
     match (&route, call.request.method.as_str()) {
         (Route::Root, "GET" | "HEAD") => Ok(empty(StatusCode::OK)),

@@ -15,28 +15,35 @@ mod call;
 mod catalog;
 mod conditional;
 mod connection;
+mod debug;
 mod error;
 mod event;
+mod exchange;
 mod file_body;
 mod handler;
-mod health;
 mod location;
 mod manifest;
+mod metrics;
 mod options;
 mod pagination;
 mod policy;
+mod probes;
 mod query;
 mod range;
 mod referrer;
 mod request_body;
 mod route;
+mod sending;
 mod tag;
+mod trace;
 mod upload;
 mod upload_state;
 
 pub use connection::Server;
-pub use health::Health;
+pub use debug::DebugServer;
+pub use metrics::{Metrics, register_build_info, register_process};
 pub use options::{Notifications, Options};
+pub use trace::ContinueTrace;
 
 /// The pure parsers of what clients send, for fuzzing.
 #[doc(hidden)]

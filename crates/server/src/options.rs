@@ -7,6 +7,9 @@ use http::{HeaderName, HeaderValue, Uri};
 use wharfinger_auth::AccessController;
 use wharfinger_notify::EventSink;
 
+use crate::metrics::Metrics;
+use crate::trace::ContinueTrace;
+
 /// How the server behaves. The defaults are CNCF Distribution's, where it has such a setting.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -46,6 +49,10 @@ pub struct Options {
     pub access_log: bool,
     /// Who is told what happens (`notifications`); `None` is nobody.
     pub notifications: Option<Notifications>,
+    /// Where requests are counted (`http.debug.prometheus`), if they are.
+    pub metrics: Option<Arc<Metrics>>,
+    /// How spans for distributed traces go on with those of clients; `None` makes no such spans.
+    pub continue_trace: Option<ContinueTrace>,
 }
 
 /// Who is told what happens.
@@ -77,6 +84,8 @@ impl Default for Options {
             tags_max: 1000,
             access_log: true,
             notifications: None,
+            metrics: None,
+            continue_trace: None,
         }
     }
 }

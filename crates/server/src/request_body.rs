@@ -1,5 +1,7 @@
 //! The bodies of requests.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +9,8 @@ use futures_util::{Stream, StreamExt};
 use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
 use thiserror::Error;
+
+use crate::metrics::{Handler, Metrics};
 
 /// Why a body ended before its end.
 #[derive(Debug, Error)]
@@ -19,19 +23,42 @@ pub(crate) enum BodyError {
     Timeout(Duration),
 }
 
-/// A body whose client may not pause for longer than `timeout`.
+/// Where the bytes of a body are counted.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    /// Those of this request.
+    pub(crate) total: Arc<AtomicU64>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) handler: Handler,
+}
+
+impl Counted {
+    fn count(&self, bytes: &Bytes) {
+        let bytes = bytes.len() as u64;
+        self.total.fetch_add(bytes, Relaxed);
+        self.metrics.received(self.handler, bytes);
+    }
+}
+
+/// A body whose client may not pause for longer than `timeout`, and whose bytes are counted.
 pub(crate) fn patient(
     body: Incoming,
     timeout: Duration,
+    counted: Option<Counted>,
 ) -> impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin {
     let body = BodyDataStream::new(body);
     Box::pin(futures_util::stream::unfold(
-        Some(body),
-        move |body| async move {
-            let mut body = body?;
+        Some((body, counted)),
+        move |state| async move {
+            let (mut body, counted) = state?;
             match tokio::time::timeout(timeout, body.next()).await {
                 Ok(None) => None,
-                Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some(body))),
+                Ok(Some(Ok(bytes))) => {
+                    if let Some(counted) = &counted {
+                        counted.count(&bytes);
+                    }
+                    Some((Ok(bytes), Some((body, counted))))
+                }
                 Ok(Some(Err(error))) => Some((Err(error.into()), None)),
                 Err(_) => Some((Err(BodyError::Timeout(timeout)), None)),
             }

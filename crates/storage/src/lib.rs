@@ -6,6 +6,7 @@
 //!
 //! - [`FilesystemDriver`] keeps files in a folder, laid out as CNCF Distribution lays them out.
 //! - [`MemoryDriver`] keeps them in memory.
+//! - [`MeasuredDriver`] times and traces the calls of another driver.
 //! - [`Walk`] goes through a tree in path order, over any driver.
 //!
 //! What may be relied on, with every driver: a [`put`](Driver::put) and a
@@ -53,6 +54,7 @@
 mod driver;
 mod error;
 mod filesystem;
+mod measured;
 mod memory;
 mod path;
 #[cfg(any(test, feature = "testing"))]
@@ -64,6 +66,7 @@ pub use driver::{
 };
 pub use error::{Error, Result};
 pub use filesystem::{Claim, ClaimError, Claimed, FilesystemDriver, FilesystemOptions};
+pub use measured::MeasuredDriver;
 pub use memory::MemoryDriver;
 pub use path::{InvalidPath, StoragePath};
 pub use walk::{Walk, WalkEntry};

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{error, info, warn};
-use wharfinger_config::{StorageCheck, UploadPurging};
+use tokio::time::sleep;
+use tracing::{info, warn};
+use wharfinger_config::UploadPurging;
 use wharfinger_registry::Registry;
-use wharfinger_server::Health;
 use wharfinger_storage::FilesystemDriver;
 
 /// The first purge comes within this time, at random, so that nodes on one store take turns.
@@ -45,46 +44,4 @@ fn random() -> f64 {
     let (bits, _) = uuid::Uuid::new_v4().as_u64_pair();
     // 32 bits are a fraction that f64 holds exactly.
     f64::from((bits >> 32) as u32) / f64::from(u32::MAX)
-}
-
-/// Looks at the store again and again, and stops the answering of requests while it fails.
-pub(crate) async fn check_storage(
-    registry: Registry,
-    health: Health,
-    check: StorageCheck,
-    name: &str,
-) {
-    let name = format!("storagedriver_{name}");
-    let mut failures = 0;
-    let period = check.interval.get().max(Duration::from_millis(1));
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let checked = tokio::time::timeout(period.max(Duration::from_secs(10)), registry.check());
-        let failure = match checked.await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("the store does not answer".to_owned()),
-        };
-        match failure {
-            None => {
-                if failures > 0 {
-                    info!(check = name, "the store can be reached again");
-                }
-                failures = 0;
-                health.set(&name, false);
-            }
-            Some(reason) => {
-                failures += 1;
-                error!(
-                    check = name,
-                    failures, reason, "the store cannot be reached"
-                );
-                if failures >= check.threshold {
-                    health.set(&name, true);
-                }
-            }
-        }
-    }
 }

@@ -8,11 +8,11 @@ use thiserror::Error;
 use wharfinger_config::{Config, Loaded};
 use wharfinger_registry::{CollectOptions, CollectReport, CollectStep, Registry};
 use wharfinger_storage::{Claim, ClaimError};
+use wharfinger_telemetry::Telemetry;
 
 use crate::background::LEFTOVER_AGE;
-use crate::logging;
 use crate::serve::{refuse, warn_of};
-use crate::wiring::{self, Store, Unusable};
+use crate::wiring::{self, Store, Unusable, log_options};
 
 /// Why nothing, or not everything, was collected.
 #[derive(Debug, Error)]
@@ -50,7 +50,7 @@ pub(crate) fn run(
     if !loaded.problems.is_empty() {
         return refuse(&loaded.problems);
     }
-    logging::start(&loaded.config.log);
+    Telemetry::start(log_options(&loaded.config.log), Vec::new(), None);
     warn_of(&loaded.warnings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -4,7 +4,6 @@
 mod background;
 mod check;
 mod collect;
-mod logging;
 mod manual;
 mod serve;
 mod wiring;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -13,20 +13,26 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use wharfinger_config::{Config, Loaded, Problem};
 use wharfinger_registry::Registry;
-use wharfinger_server::Server;
+use wharfinger_server::{DebugServer, Server};
 use wharfinger_storage::Claim;
+use wharfinger_telemetry::{Telemetry, TraceError};
 
-use crate::wiring::{self, Store, Unusable, unusable};
-use crate::{background, logging};
+use crate::background;
+use crate::wiring::{self, Measured, Store, Unusable, unusable};
 
 /// Why the registry did not start.
 #[derive(Debug, Error)]
-enum StartError {
+pub(crate) enum StartError {
     #[error(transparent)]
     Config(#[from] Unusable),
+    #[error(transparent)]
+    Environment(#[from] TraceError),
     #[error("the runtime cannot be started: {0}")]
     Runtime(std::io::Error),
 }
+
+/// How long what is still to be sent at the end may take at least, mails and traces.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A folder that this process may not write to now.
 const COLLECTED: &str = "garbage-collect works on this folder; start when it has ended, or \
@@ -50,15 +56,11 @@ pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>) -> ExitCode 
     if !loaded.problems.is_empty() {
         return refuse(&loaded.problems);
     }
-    logging::start(&loaded.config.log);
-    warn_of(&loaded.warnings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime
-            .block_on(serve(&loaded.config))
-            .map_err(StartError::from),
+        Ok(runtime) => runtime.block_on(start(&loaded)),
         Err(error) => Err(StartError::Runtime(error)),
     };
     match outcome {
@@ -92,12 +94,40 @@ pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(config: &Config) -> Result<(), Unusable> {
+/// Begins to log, and serves until a signal comes.
+async fn start(loaded: &Loaded) -> Result<(), StartError> {
+    let config = &loaded.config;
+    let telemetry = wiring::telemetry(config)?;
+    warn_of(&loaded.warnings);
+    // Signals from here on end the registry in order, however early they come.
+    let stopping = OnceLock::new();
+    let signal = stop_signal();
+    let stop = async {
+        signal.await;
+        let _ = stopping.set(Instant::now());
+    };
+    let left = || {
+        let drained = stopping.get().map_or(Duration::ZERO, Instant::elapsed);
+        config.http.draintimeout.get().saturating_sub(drained)
+    };
+    let outcome = serve(config, &telemetry, stop, left).await;
+    telemetry.flush(left().max(LAST_WORDS)).await;
+    Ok(outcome?)
+}
+
+async fn serve(
+    config: &Config,
+    telemetry: &Telemetry,
+    stop: impl Future<Output = ()>,
+    left: impl Fn() -> Duration,
+) -> Result<(), Unusable> {
+    let mut measured = Measured::new(config);
     let registry_options = wiring::registry_options(config)?;
     let mut server_options = wiring::server_options(config)?;
+    server_options.metrics = measured.requests();
+    server_options.continue_trace = telemetry.continue_trace();
+    let traced = server_options.continue_trace.is_some();
     let read_only = registry_options.read_only;
-    // Signals from here on end the registry in order, however early they come.
-    let stop = stop_signal();
     let in_folder = unusable("storage.filesystem.rootdirectory");
     let store = Store::open(config).map_err(|error| in_folder(&error))?;
     let _claimed = match read_only {
@@ -117,11 +147,10 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
             checked => checked.map_err(|error| in_folder(&error))?,
         }
     }
-    let registry = Registry::new(store.driver(), registry_options)
+    let driver = measured.driver(store.driver(), traced);
+    let registry = Registry::new(driver, registry_options)
         .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
-    let at_address = |error| cannot_listen(&config.http.addr, &error);
-    let listener = listen(&config.http.addr).await.map_err(at_address)?;
-    let local = listener.local_addr().map_err(at_address)?;
+    let (listener, local) = listen("http.addr", &config.http.addr).await?;
     let notifier = wiring::notifier(config).await?;
     server_options.notifications = Some(wiring::server_notifications(config, &notifier));
     if config.http.secret.is_empty() {
@@ -136,35 +165,41 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
         let purging = purging.clone();
         tokio::spawn(background::purge_uploads(registry.clone(), folder, purging));
     }
-    let check = config.health.storagedriver.clone();
-    if check.enabled {
-        let (registry, health, name) = (registry.clone(), server.health(), store.driver().name());
-        tokio::spawn(async move {
-            background::check_storage(registry, health, check, name).await;
-        });
+    for check in wiring::health_checks(config, &registry, store.driver().name())? {
+        tokio::spawn(check.watch(server.health()));
+    }
+    let debug = &config.http.debug;
+    if !debug.addr.is_empty() {
+        let (listener, local) = listen("http.debug.addr", &debug.addr).await?;
+        info!(address = %local, "metrics and health can be looked at");
+        let debug = DebugServer {
+            health: server.health(),
+            metrics: measured.served(&registry, &notifier, config),
+        };
+        // It answers until the process ends, so that the end can be watched.
+        tokio::spawn(debug.serve(listener));
     }
     announce(config, local, &store.place());
     info!(address = %local, storage = store.place(), "listening on {local}");
-    let stopped = OnceLock::new();
-    let stop = async {
-        stop.await;
-        let _ = stopped.set(Instant::now());
-    };
     server.serve(listener, stop).await;
-    let took = stopped.get().map(Instant::elapsed).unwrap_or_default();
-    let left = config.http.draintimeout.get().saturating_sub(took);
-    notifier.shut_down(left).await;
+    notifier.shut_down(left()).await;
     info!("stopped");
     Ok(())
 }
 
-fn cannot_listen(addr: &str, error: &std::io::Error) -> Unusable {
-    let hint = hint(error);
-    unusable("http.addr")(&format_args!("cannot listen on {addr:?}: {error}{hint}"))
+/// Listens on the address that `key` says, and gives what was taken of it.
+async fn listen(key: &'static str, addr: &str) -> Result<(TcpListener, SocketAddr), Unusable> {
+    let failed = |error: std::io::Error| {
+        let hint = hint(&error);
+        unusable(key)(&format_args!("cannot listen on {addr:?}: {error}{hint}"))
+    };
+    let listener = bind(addr).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok((listener, local))
 }
 
 /// Listens on `host:port`; no host is every address of the machine, of both IP versions.
-async fn listen(addr: &str) -> std::io::Result<TcpListener> {
+async fn bind(addr: &str) -> std::io::Result<TcpListener> {
     use std::io::ErrorKind::{AddrInUse, PermissionDenied};
 
     let Some(port) = addr.strip_prefix(':') else {

@@ -1,10 +1,13 @@
 //! From the configuration to the options of the crates that do the work, a file for each of them.
 
 mod access;
+mod health;
+mod metrics;
 mod notifications;
 mod registry;
 mod server;
 mod store;
+mod telemetry;
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -12,10 +15,13 @@ use std::fmt::Display;
 use thiserror::Error;
 
 pub(crate) use access::access_controller;
+pub(crate) use health::health_checks;
+pub(crate) use metrics::Measured;
 pub(crate) use notifications::{notifier, server_notifications};
 pub(crate) use registry::registry_options;
 pub(crate) use server::server_options;
 pub(crate) use store::Store;
+pub(crate) use telemetry::{log_options, telemetry};
 
 /// A value that passed the configuration's own checks, but not those of its user.
 #[derive(Debug, Error)]

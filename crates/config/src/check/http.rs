@@ -38,15 +38,6 @@ impl Checker<'_> {
         if !tls.letsencrypt.cachefile.is_empty() || !tls.letsencrypt.hosts.is_empty() {
             self.not_built("http.tls.letsencrypt", "getting certificates is");
         }
-        if !http.debug.addr.is_empty() {
-            self.not_built(
-                "http.debug",
-                "the second listener, for metrics and health, is",
-            );
-        }
-        for (name, values) in &http.headers {
-            let key = format!("http.headers.{name}");
-            self.header(&key, name, values.iter().map(String::as_str));
-        }
+        self.headers("http.headers", &http.headers);
     }
 }

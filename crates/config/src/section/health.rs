@@ -21,6 +21,41 @@ pub struct Health {
     pub tcp: Vec<TcpCheck>,
 }
 
+impl Health {
+    /// Replaces what counts as "not set" by what is then used.
+    pub(crate) fn settle(&mut self) {
+        let default = GoDuration::from_secs(10);
+        let settle = |interval: &mut GoDuration, threshold: &mut u32| {
+            *threshold = (*threshold).max(1);
+            if interval.is_zero() {
+                *interval = default;
+            }
+        };
+        settle(
+            &mut self.storagedriver.interval,
+            &mut self.storagedriver.threshold,
+        );
+        for check in &mut self.file {
+            settle(&mut check.interval, &mut check.threshold);
+        }
+        for check in &mut self.http {
+            settle(&mut check.interval, &mut check.threshold);
+            if check.timeout.is_zero() {
+                check.timeout = check.interval.max(default);
+            }
+            if check.statuscode == 0 {
+                check.statuscode = 200;
+            }
+        }
+        for check in &mut self.tcp {
+            settle(&mut check.interval, &mut check.threshold);
+            if check.timeout.is_zero() {
+                check.timeout = check.interval.max(default);
+            }
+        }
+    }
+}
+
 /// `health.storagedriver`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]

@@ -15,6 +15,9 @@ pub struct Log {
     pub accesslog: AccessLog,
     /// How much is logged. Always set in what [`crate::load`] gives.
     pub level: Option<Level>,
+    /// How much single modules log.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub levels: BTreeMap<String, Level>,
     /// In which form.
     pub formatter: Formatter,
     /// What every line says besides.
@@ -49,6 +52,17 @@ pub enum Level {
     Debug,
 }
 
+/// The levels that set a hook off: Distribution's names, each with ours.
+pub(crate) const HOOK_LEVELS: [(&str, Level); 7] = [
+    ("panic", Level::Error),
+    ("fatal", Level::Error),
+    ("error", Level::Error),
+    ("warn", Level::Warn),
+    ("warning", Level::Warn),
+    ("info", Level::Info),
+    ("debug", Level::Debug),
+];
+
 /// The form of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -75,6 +89,20 @@ pub struct Hook {
     pub levels: Vec<String>,
     /// What it is told.
     pub options: HookOptions,
+}
+
+impl Hook {
+    /// What its `levels` come to.
+    pub fn levels(&self) -> Vec<Level> {
+        let mut levels = Vec::new();
+        for (name, level) in HOOK_LEVELS {
+            let named = self.levels.iter().any(|one| one.eq_ignore_ascii_case(name));
+            if named && !levels.contains(&level) {
+                levels.push(level);
+            }
+        }
+        levels
+    }
 }
 
 /// `options` of a hook.

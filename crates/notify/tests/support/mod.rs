@@ -240,7 +240,8 @@ pub async fn push(notifier: &Notifier, number: usize) {
 /// What a notifier counts, as Prometheus reads it.
 pub fn counted(notifier: &Notifier) -> String {
     let mut registry = prometheus_client::registry::Registry::default();
-    notifier.metrics().register(&mut registry);
+    let ours = registry.sub_registry_with_prefix("registry");
+    notifier.metrics().register(ours);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     text

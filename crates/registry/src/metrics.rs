@@ -1,0 +1,223 @@
+//! What a registry counts: its caches and its uploads.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry as Metrics;
+
+use crate::Registry;
+use crate::repository::Shared;
+
+/// How often a cache was asked, and how often it knew.
+#[derive(Debug, Default)]
+pub(crate) struct Lookups {
+    requests: AtomicU64,
+    hits: AtomicU64,
+}
+
+impl Lookups {
+    /// Counts a lookup, and hands what was found on.
+    pub(crate) fn count<T>(&self, found: Option<T>) -> Option<T> {
+        self.requests.fetch_add(1, Relaxed);
+        self.hits.fetch_add(u64::from(found.is_some()), Relaxed);
+        found
+    }
+}
+
+/// What became of uploads.
+#[derive(Debug, Default)]
+pub(crate) struct UploadCounts {
+    open: AtomicI64,
+    pub(crate) begun: AtomicU64,
+    pub(crate) completed: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+}
+
+impl UploadCounts {
+    /// Counts one more.
+    pub(crate) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
+/// Counts an upload as open for as long as a request works on it.
+#[derive(Debug)]
+pub(crate) struct OpenUpload(Arc<Shared>);
+
+impl OpenUpload {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        shared.uploads_counted.open.fetch_add(1, Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for OpenUpload {
+    fn drop(&mut self) {
+        self.0.uploads_counted.open.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Registry {
+    /// Adds what is counted to `metrics`, whose prefix should be `registry`. The names and types
+    /// of what CNCF Distribution counts too are its own, of 2.x and 3.x.
+    pub fn register(&self, metrics: &mut Metrics) {
+        metrics.register_collector(Box::new(Counted(Arc::clone(&self.shared))));
+    }
+}
+
+/// Gives the numbers at the time they are asked for.
+#[derive(Debug)]
+struct Counted(Arc<Shared>);
+
+impl Collector for Counted {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let shared = &self.0;
+        let mut counter = |name, help, value: u64| {
+            let metric = ConstCounter::new(value);
+            let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            metric.encode(encoder)
+        };
+        let number = |counter: &AtomicU64| counter.load(Relaxed);
+
+        let descriptors = &shared.descriptor_lookups;
+        // Hits first, so that they are never more than the requests.
+        let hits = number(&descriptors.hits);
+        let requests = number(&descriptors.requests);
+        let asked = "How often the descriptor cache was asked";
+        counter("storage_cache_requests", asked, requests)?;
+        let knew = "How often the descriptor cache knew the answer";
+        counter("storage_cache_hits", knew, hits)?;
+        let failed = "How often the descriptor cache failed";
+        counter("storage_cache_errors", failed, 0)?;
+
+        let content = &shared.blobs.content().lookups;
+        let content_hits = number(&content.hits);
+        let asked = "How often the cache of small content was asked";
+        counter("content_cache_requests", asked, number(&content.requests))?;
+        let knew = "How often the cache of small content had it";
+        counter("content_cache_hits", knew, content_hits)?;
+
+        let uploads = &shared.uploads_counted;
+        for (name, help, value) in [
+            ("uploads_begun", "Uploads that were begun", &uploads.begun),
+            (
+                "uploads_completed",
+                "Uploads that ended in a blob",
+                &uploads.completed,
+            ),
+            (
+                "uploads_cancelled",
+                "Uploads that ended in nothing",
+                &uploads.cancelled,
+            ),
+        ] {
+            counter(name, help, number(value))?;
+        }
+
+        let by_type = "What became of lookups in the descriptor cache, as Distribution 2 counts";
+        let mut types =
+            encoder.encode_descriptor("storage_cache", by_type, None, MetricType::Counter)?;
+        for (kind, value) in [
+            ("Hit", hits),
+            ("Miss", requests.saturating_sub(hits)),
+            ("Request", requests),
+        ] {
+            let labels = [("type", kind)];
+            ConstCounter::new(value).encode(types.encode_family(&labels)?)?;
+        }
+
+        let mut gauge = |name, help, value: i64| {
+            let metric = ConstGauge::new(value);
+            let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            metric.encode(encoder)
+        };
+        let size = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let entries = shared.descriptors.as_ref().map_or(0, |cache| cache.len());
+        let kept = "How many descriptors the descriptor cache has";
+        gauge("storage_cache_entries", kept, size(entries))?;
+        let content = shared.blobs.content();
+        let kept = "How many manifests and small blobs are in memory";
+        gauge("content_cache_entries", kept, size(content.len()))?;
+        let kept = "How many bytes the manifests and small blobs in memory take";
+        let bytes = i64::try_from(content.bytes()).unwrap_or(i64::MAX);
+        gauge("content_cache_bytes", kept, bytes)?;
+        let open = "How many uploads requests are working on";
+        gauge("uploads_open", open, uploads.open.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::prometheus_text::encode;
+    use wharfinger_storage::MemoryDriver;
+
+    use super::*;
+    use crate::Options;
+
+    fn text(metrics: &Metrics) -> String {
+        let mut text = String::new();
+        encode(&mut text, metrics).unwrap();
+        text
+    }
+
+    fn value(text: &str, name: &str) -> u64 {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in {text}"))
+            .parse()
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn lookups_and_uploads_are_counted() {
+        let driver = Arc::new(MemoryDriver::new());
+        let registry = Registry::new(driver, Options::default()).unwrap();
+        let mut metrics = Metrics::with_prefix("registry");
+        registry.register(&mut metrics);
+        let blobs = registry.repository(&"a".parse().unwrap()).blobs();
+        let descriptor = blobs.put("content".into()).await.unwrap();
+        for _ in 0..3 {
+            blobs.stat(&descriptor.digest).await.unwrap();
+            blobs.get(&descriptor).await.unwrap();
+        }
+        blobs
+            .stat(&wharfinger_oci::Digest::canonical(b"missing"))
+            .await
+            .unwrap_err();
+        let now = text(&metrics);
+        assert_eq!(value(&now, "registry_storage_cache_requests_total"), 4);
+        assert_eq!(value(&now, "registry_storage_cache_hits_total"), 3);
+        let misses = "registry_storage_cache_total{type=\"Miss\"}";
+        assert_eq!(value(&now, misses), 1);
+        assert_eq!(value(&now, "registry_storage_cache_entries"), 1);
+        assert_eq!(value(&now, "registry_content_cache_requests_total"), 3);
+        assert_eq!(value(&now, "registry_content_cache_hits_total"), 2);
+        assert_eq!(value(&now, "registry_content_cache_entries"), 1);
+        assert!(value(&now, "registry_content_cache_bytes") >= 7);
+
+        let upload = blobs.create(wharfinger_oci::Algorithm::CANONICAL).unwrap();
+        assert_eq!(value(&text(&metrics), "registry_uploads_open"), 1);
+        let id = upload.id().clone();
+        upload.pause().await.unwrap();
+        assert_eq!(value(&text(&metrics), "registry_uploads_open"), 0);
+        let upload = blobs.resume(&id).await.unwrap();
+        let empty = wharfinger_oci::Digest::canonical(b"");
+        upload.commit(&empty).await.unwrap();
+        let upload = blobs.create(wharfinger_oci::Algorithm::CANONICAL).unwrap();
+        upload.cancel().await.unwrap();
+        let upload = blobs.create(wharfinger_oci::Algorithm::CANONICAL).unwrap();
+        upload.commit(&descriptor.digest).await.unwrap_err();
+        let now = text(&metrics);
+        assert_eq!(value(&now, "registry_uploads_begun_total"), 3);
+        assert_eq!(value(&now, "registry_uploads_completed_total"), 1);
+        assert_eq!(value(&now, "registry_uploads_cancelled_total"), 2);
+        assert_eq!(value(&now, "registry_uploads_open"), 0);
+    }
+}

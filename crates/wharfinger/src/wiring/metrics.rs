@@ -1,0 +1,68 @@
+//! Metrics, and what is measured for them.
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry as Metrics;
+use wharfinger_config::Config;
+use wharfinger_notify::Notifier;
+use wharfinger_registry::Registry;
+use wharfinger_storage::{Driver, MeasuredDriver};
+
+/// What is counted, and where; nothing is unless it can be looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    metrics: Option<Metrics>,
+    driver: Option<MeasuredDriver>,
+}
+
+impl Measured {
+    pub(crate) fn new(config: &Config) -> Self {
+        let debug = &config.http.debug;
+        let counted = !debug.addr.is_empty() && debug.prometheus.enabled;
+        Self {
+            metrics: counted.then(Metrics::default),
+            driver: None,
+        }
+    }
+
+    /// The driver, measured where that is of use: for metrics, or for traces.
+    pub(crate) fn driver(&mut self, driver: Arc<dyn Driver>, traced: bool) -> Arc<dyn Driver> {
+        if self.metrics.is_none() && !traced {
+            return driver;
+        }
+        let measured = MeasuredDriver::new(driver);
+        self.driver = Some(measured.clone());
+        Arc::new(measured)
+    }
+
+    /// Where the server counts requests.
+    pub(crate) fn requests(&mut self) -> Option<Arc<wharfinger_server::Metrics>> {
+        let metrics = self.metrics.as_mut()?;
+        let requests = wharfinger_server::Metrics::new(registry_prefix(metrics));
+        Some(Arc::new(requests))
+    }
+
+    /// All that is counted, under the path it is served at.
+    pub(crate) fn served(
+        self,
+        registry: &Registry,
+        notifier: &Notifier,
+        config: &Config,
+    ) -> Option<(String, Metrics)> {
+        let mut metrics = self.metrics?;
+        let ours = registry_prefix(&mut metrics);
+        registry.register(ours);
+        notifier.metrics().register(ours);
+        if let Some(driver) = &self.driver {
+            driver.register(ours);
+        }
+        wharfinger_server::register_build_info(ours, env!("CARGO_PKG_VERSION"));
+        wharfinger_server::register_process(&mut metrics);
+        Some((config.http.debug.prometheus.path.clone(), metrics))
+    }
+}
+
+/// The part of the metrics whose names begin as Distribution's do.
+fn registry_prefix(metrics: &mut Metrics) -> &mut Metrics {
+    metrics.sub_registry_with_prefix("registry")
+}
