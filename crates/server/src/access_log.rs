@@ -1,7 +1,6 @@
 //! The access log: a line a request, in the Apache combined form with the time it took behind it,
 //! under the tracing target `access`.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use http::{HeaderMap, Response, header};
@@ -12,11 +11,12 @@ use tracing::info;
 use crate::body::Body;
 use crate::call::Call;
 use crate::handler::User;
+use crate::peer::Peer;
 
 /// What is known of a request before it is answered.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    peer: SocketAddr,
+    peer: Peer,
     line: String,
     referer: String,
     user_agent: String,
@@ -51,7 +51,7 @@ impl Entry {
         info!(
             target: "access",
             "{} - {} [{time}] \"{}\" {} {bytes} \"{}\" \"{}\" {}us",
-            self.peer.ip(),
+            self.peer.ip().map_or_else(|| self.peer.to_string(), |ip| ip.to_string()),
             user.map_or_else(|| "-".to_owned(), |User(name)| one_word(name)),
             self.line,
             response.status().as_u16(),

@@ -1,20 +1,11 @@
-//! Connections: accepting them, speaking HTTP over them, and ending well.
+//! The server: a registry's answers, on the listeners it is given.
 
-use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, info_span};
 use uuid::Uuid;
 use wharfinger_auth::Grant;
 use wharfinger_registry::Registry;
@@ -26,12 +17,11 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::handler::handle;
 use crate::health::Health;
+use crate::listen::Listener;
+use crate::serving::{self, Client, Limits, Service};
 use crate::upload_state::Secret;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// How long to wait before accepting again when the process has run out of something.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers HTTP requests for a registry.
 #[derive(Clone, Debug)]
@@ -63,88 +53,43 @@ impl Server {
 
     /// Accepts connections until `stop` is ready, then lets the requests under way finish, for as
     /// long as [`Options::drain_timeout`] allows.
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let graceful = GracefulShutdown::new();
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut stop => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.accept(stream, peer, &graceful),
-                    Err(error) => accept_failed(&error).await,
-                },
-            }
-        }
-        drop(listener);
-        let drain_timeout = self.app.options.load().drain_timeout;
-        info!("no more connections are accepted; requests under way finish");
-        let drained = tokio::time::timeout(drain_timeout, graceful.shutdown());
-        if drained.await.is_err() {
-            warn!("some requests did not finish in time and are cut off");
-        }
-    }
-
-    fn accept(&self, stream: TcpStream, peer: SocketAddr, graceful: &GracefulShutdown) {
-        // Answers are written whole; waiting for more to send would only delay them.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%peer, %error, "the connection broke before its first request");
-            return;
-        }
-        let app = Arc::clone(&self.app);
-        let options = self.app.options.load();
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(options.header_timeout)
-            .max_buf_size(options.max_header_size.max(8 * 1024));
-        let http2_headers = u32::try_from(options.max_header_size).unwrap_or(u32::MAX);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(http2_headers);
-        if !options.http2_cleartext {
-            builder = builder.http1_only();
-        }
-        let service = service_fn(move |request| {
-            let app = Arc::clone(&app);
-            async move { Ok::<_, Infallible>(respond(&app, peer, request).await) }
-        });
-        let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%peer, error, "a connection ended badly");
-            }
-        });
+    pub async fn serve(self, listener: Listener, stop: impl Future<Output = ()>) {
+        serving::serve(listener, Answering(self.app), stop).await;
     }
 }
 
-/// # Cancel safety
-/// Dropping this while it waits loses nothing.
-async fn accept_failed(error: &io::Error) {
-    // A connection that ended in the queue concerns nobody else; being out of file descriptors
-    // does, and passes only with time.
-    if !matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-    ) {
-        warn!(%error, "a connection cannot be accepted");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+/// The registry's answers.
+#[derive(Clone)]
+struct Answering(Arc<App>);
+
+impl Service for Answering {
+    type Body = Body;
+
+    fn limits(&self) -> Limits {
+        let options = self.0.options.load();
+        Limits {
+            header_timeout: options.header_timeout,
+            idle_timeout: options.idle_timeout,
+            drain_timeout: options.drain_timeout,
+            max_header_size: options.max_header_size,
+            http2_cleartext: options.http2_cleartext,
+        }
+    }
+
+    async fn answer(&self, client: Client, request: Request<Incoming>) -> Response<Body> {
+        respond(&self.0, client, request).await
     }
 }
 
-async fn respond(app: &Arc<App>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> Response<Body> {
     let (request, body) = request.into_parts();
     let call = Call {
         app: Arc::clone(app),
         options: app.options.load_full(),
         id: request_id(&request.headers),
         request,
-        peer,
+        peer: client.peer,
+        secure: client.secure,
         grant: Grant::default(),
     };
     let id = call.id.clone();

@@ -19,23 +19,32 @@ mod error;
 mod file_body;
 mod handler;
 mod health;
+mod listen;
 mod location;
 mod manifest;
 mod options;
 mod pagination;
+mod peer;
 mod policy;
 mod query;
 mod range;
 mod referrer;
 mod request_body;
 mod route;
+mod serving;
 mod tag;
+mod tls;
 mod upload;
 mod upload_state;
 
 pub use connection::Server;
 pub use health::Health;
+pub use listen::{Address, Listener};
 pub use options::Options;
+pub use peer::Peer;
+pub use tls::{
+    AcmeOptions, CertificateFiles, Certificates, ClientAuth, Tls, TlsError, TlsOptions, TlsPart,
+};
 
 /// The pure parsers of what clients send, for fuzzing.
 #[doc(hidden)]
