@@ -9,6 +9,7 @@ mod log;
 mod manifests;
 mod notifications;
 mod storage;
+mod tls;
 
 use crate::node::{Node, Value};
 use crate::problem::Problem;
@@ -48,14 +49,17 @@ pub(crate) fn version(tree: &Node) -> Result<(), Problem> {
     }
 }
 
-/// Everything that stands in the way of starting with this configuration.
-pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
+/// Everything that stands in the way of starting with this configuration; what is odd but harmless
+/// goes to `warnings`.
+pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -> Vec<Problem> {
     let mut checker = Checker {
         tree,
         problems: Vec::new(),
+        warnings,
     };
     checker.storage(&config.storage);
     checker.http(config);
+    checker.tls(config);
     checker.manifests(config);
     checker.log(config);
     checker.access(config);
@@ -84,12 +88,18 @@ pub(crate) fn problem(tree: &Node, key: &str, message: String) -> Problem {
 struct Checker<'a> {
     tree: &'a Node,
     problems: Vec<Problem>,
+    warnings: &'a mut Vec<Problem>,
 }
 
 impl Checker<'_> {
     /// Reports `key`.
     fn wrong(&mut self, key: &str, message: impl Into<String>) {
         self.problems.push(problem(self.tree, key, message.into()));
+    }
+
+    /// Warns of `key`.
+    fn odd(&mut self, key: &str, message: impl Into<String>) {
+        self.warnings.push(problem(self.tree, key, message.into()));
     }
 
     fn not_built(&mut self, key: &str, what: &str) {

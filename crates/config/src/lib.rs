@@ -34,7 +34,8 @@ const DEFAULTS: &str = include_str!("defaults.yml");
 pub struct Loaded {
     /// What will be used.
     pub config: Config,
-    /// What is odd but harmless: keys that nobody knows, keys that stand twice.
+    /// What is odd but harmless: keys that nobody knows, keys that stand twice, values that have no
+    /// effect.
     pub warnings: Vec<Problem>,
     /// What makes it impossible to start.
     pub problems: Vec<Problem>,
@@ -44,9 +45,14 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Listens on `addr` whatever else is said, because the argument `argument` says so.
+    /// Listens on `addr` whatever else is said, because the argument `argument` says so. What looks
+    /// like a path is a Unix socket.
     pub fn listen_on(&mut self, addr: String, argument: &'static str) {
+        let net = if is_socket_path(&addr) { "unix" } else { "tcp" };
+        net.clone_into(&mut self.config.http.net);
         self.config.http.addr = addr;
+        self.problems
+            .retain(|problem| !["http.addr", "http.net"].contains(&&*problem.key));
         self.arguments.push(("http.addr", argument));
     }
 
@@ -119,7 +125,7 @@ pub fn parse(
     let mut config: Config =
         decode::decode(&tree, &mut warnings).map_err(|problem| Error::Invalid(vec![problem]))?;
     config.settle();
-    let problems = check::check(&config, &tree);
+    let problems = check::check(&config, &tree, &mut warnings);
     Ok(Loaded {
         config,
         warnings,
@@ -127,6 +133,11 @@ pub fn parse(
         tree,
         arguments: Vec::new(),
     })
+}
+
+/// Whether an address is that of a Unix socket: the path of a file, or an abstract name after `@`.
+fn is_socket_path(addr: &str) -> bool {
+    addr.contains('/') || addr.starts_with('@')
 }
 
 /// `storage: s3` is short for `storage: {s3: {}}`, and so is `auth: none`; a driver without

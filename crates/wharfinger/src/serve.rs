@@ -2,20 +2,18 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use wharfinger_config::{Config, Loaded, Problem};
 use wharfinger_registry::Registry;
-use wharfinger_server::Server;
+use wharfinger_server::{Address, Server};
 use wharfinger_storage::Claim;
 
 use crate::wiring::{self, Store, Unusable, unusable};
-use crate::{background, logging};
+use crate::{background, logging, systemd};
 
 /// Why the registry did not start.
 #[derive(Debug, Error)]
@@ -29,15 +27,6 @@ enum StartError {
 /// A folder that this process may not write to now.
 const COLLECTED: &str = "garbage-collect works on this folder; start when it has ended, or \
                          read-only (storage.maintenance.readonly.enabled)";
-
-fn hint(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => "; another program listens there, choose another port",
-        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges",
-        std::io::ErrorKind::InvalidInput => "; write host and port, like 127.0.0.1:5000 or :5000",
-        _ => "",
-    }
-}
 
 /// Runs the registry until a signal ends it.
 pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>) -> ExitCode {
@@ -93,6 +82,7 @@ pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
 async fn serve(config: &Config) -> Result<(), Unusable> {
     let registry_options = wiring::registry_options(config)?;
     let server_options = wiring::server_options(config)?;
+    let tls = wiring::tls(config)?;
     let read_only = registry_options.read_only;
     // Signals from here on end the registry in order, however early they come.
     let stop = stop_signal();
@@ -117,9 +107,12 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
     }
     let registry = Registry::new(store.driver(), registry_options)
         .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
-    let at_address = |error| cannot_listen(&config.http.addr, &error);
-    let listener = listen(&config.http.addr).await.map_err(at_address)?;
-    let local = listener.local_addr().map_err(at_address)?;
+    let mut listener = wiring::listener(config).await?;
+    let address = listener.address().clone();
+    if let Some(tls) = tls {
+        tokio::spawn(tls.clone().maintain());
+        listener = listener.with_tls(tls);
+    }
     if config.http.secret.is_empty() {
         info!(
             "http.secret is not set: one was made up, so uploads under way cannot go on after a \
@@ -139,49 +132,55 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
             background::check_storage(registry, health, check, name).await;
         });
     }
-    announce(config, local, &store.place());
-    info!(address = %local, storage = store.place(), "listening on {local}");
+    if config.http.tls.letsencrypt.is_used()
+        && !matches!(address, Address::Tcp(local) if local.port() == 443)
+    {
+        info!(%address, "the authority connects to port 443 of each name, which must lead here");
+    }
+    announce(config, &address, &store.place());
+    info!(%address, storage = store.place(), "listening on {address}");
+    systemd::ready();
+    tokio::spawn(systemd::watchdog());
+    let drain_timeout = config.http.draintimeout.get();
+    let stop = async {
+        stop.await;
+        systemd::stopping(drain_timeout);
+    };
     server.serve(listener, stop).await;
     info!("stopped");
     Ok(())
 }
 
-fn cannot_listen(addr: &str, error: &std::io::Error) -> Unusable {
-    let hint = hint(error);
-    unusable("http.addr")(&format_args!("cannot listen on {addr:?}: {error}{hint}"))
-}
-
-/// Listens on `host:port`; no host is every address of the machine, of both IP versions.
-async fn listen(addr: &str) -> std::io::Result<TcpListener> {
-    use std::io::ErrorKind::{AddrInUse, PermissionDenied};
-
-    let Some(port) = addr.strip_prefix(':') else {
-        return TcpListener::bind(addr).await;
-    };
-    match TcpListener::bind(format!("[::]:{port}")).await {
-        // A machine without IPv6 says so in more than one way.
-        Err(error) if !matches!(error.kind(), AddrInUse | PermissionDenied) => {
-            TcpListener::bind(format!("0.0.0.0:{port}")).await
-        }
-        result => result,
-    }
-}
-
 /// Tells the person at the terminal where things are and what to try.
-fn announce(config: &Config, local: SocketAddr, place: &str) {
-    // Docker takes plain HTTP on loopback addresses only.
-    let host = if local.ip().is_unspecified() {
-        format!("localhost:{}", local.port())
-    } else {
-        local.to_string()
+fn announce(config: &Config, address: &Address, place: &str) {
+    let http = &config.http;
+    let scheme = if http.is_secure() { "https" } else { "http" };
+    let prefix = http.prefix.trim_start_matches('/');
+    let (url, attempt) = match address {
+        Address::Tcp(local) => {
+            let name = http.tls.letsencrypt.hosts.first().map(String::as_str);
+            let host = match (name, local.port()) {
+                (Some(name), 443) => name.to_owned(),
+                (Some(name), port) => format!("{name}:{port}"),
+                // Docker takes plain HTTP on loopback addresses only.
+                (None, port) if local.ip().is_unspecified() => format!("localhost:{port}"),
+                (None, _) => local.to_string(),
+            };
+            (
+                format!("{scheme}://{local}"),
+                format!("docker push {host}/{prefix}hello:latest"),
+            )
+        }
+        Address::Unix(path) => (
+            address.to_string(),
+            format!("curl --unix-socket {path} {scheme}://localhost/{prefix}v2/"),
+        ),
     };
-    let prefix = config.http.prefix.trim_start_matches('/');
     let mut out = std::io::stdout().lock();
     // Standard output that is closed is no reason not to start.
     let _ = writeln!(
         out,
-        "wharfinger {} listening on http://{local}\nstoring in {place}\ntry: docker push \
-         {host}/{prefix}hello:latest",
+        "wharfinger {} listening on {url}\nstoring in {place}\ntry: {attempt}",
         env!("CARGO_PKG_VERSION"),
     );
     let _ = out.flush();

@@ -1,9 +1,11 @@
 //! From the configuration to the options of the crates that do the work, a file for each of them.
 
 mod access;
+mod listener;
 mod registry;
 mod server;
 mod store;
+mod tls;
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -11,9 +13,11 @@ use std::fmt::Display;
 use thiserror::Error;
 
 pub(crate) use access::access_controller;
+pub(crate) use listener::listener;
 pub(crate) use registry::registry_options;
 pub(crate) use server::server_options;
 pub(crate) use store::Store;
+pub(crate) use tls::tls;
 
 /// A value that passed the configuration's own checks, but not those of its user.
 #[derive(Debug, Error)]
