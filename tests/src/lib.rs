@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certificates;
 pub mod clients;
 pub mod containerd;
 pub mod debian;
@@ -12,6 +13,7 @@ pub mod docker;
 pub mod http;
 pub mod image;
 pub mod legacy;
+pub mod network;
 pub mod process;
 pub mod wharfinger;
 
