@@ -14,6 +14,7 @@ pub mod http;
 pub mod image;
 pub mod legacy;
 pub mod network;
+pub mod pebble;
 pub mod process;
 pub mod wharfinger;
 

@@ -4,18 +4,23 @@ use std::process::Command;
 
 use crate::command::{output, run};
 
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 17] = [
     "buildah",
     "ca-certificates",
     "containerd",
     "crun",
+    "curl",
     "debootstrap",
     "docker-registry",
     "docker.io",
     "g++", // libFuzzer is C++
+    "iproute2",
+    "openssl",
+    "pebble",
     "podman",
     "procps",
     "skopeo",
+    "systemd", // for its systemd-socket-activate alone
     "util-linux",
 ];
 

@@ -267,7 +267,7 @@ impl Current {
                     expires = expires.map(date),
                     "the certificate was read"
                 );
-                Arc::new(Fixed(certificate))
+                Arc::new(Fixed(certificate.key))
             }
             (Certificates::Acme(_), Some(acme)) => {
                 acme.adopt_all();

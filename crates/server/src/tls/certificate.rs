@@ -127,7 +127,8 @@ pub(super) fn chain_of(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Stri
     Ok(chain)
 }
 
-fn key_of(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+/// The first key in a text.
+pub(super) fn key_of(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     let has = |mark: &[u8]| text.windows(mark.len()).any(|part| part == mark);
     if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") {
         return Err("the key has a passphrase; it must be stored without one".to_owned());
@@ -153,10 +154,10 @@ fn not_pem(error: &PemError) -> String {
 
 /// Shows one certificate whatever name is asked for.
 #[derive(Debug)]
-pub(super) struct Fixed(pub(super) Certificate);
+pub(super) struct Fixed(pub(super) Arc<CertifiedKey>);
 
 impl ResolvesServerCert for Fixed {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.key))
+        Some(Arc::clone(&self.0))
     }
 }

@@ -6,8 +6,9 @@ use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::ClientHello;
+use rustls::sign::CertifiedKey;
 
-use super::super::certificate::{Certificate, Fixed};
+use super::super::certificate::{Fixed, chain_of, key_of};
 
 const PROTOCOL: &[u8] = b"acme-tls/1";
 
@@ -46,12 +47,15 @@ pub(super) fn config(
     answer: &[u8],
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, String> {
-    let certificate = Certificate::parse(answer, provider)?;
+    // The certificate is not looked into: it has an extension that only authorities understand.
+    let key = provider.key_provider.load_private_key(key_of(answer)?);
+    let key = key.map_err(|error| error.to_string())?;
+    let shown = Arc::new(CertifiedKey::new(chain_of(answer)?, key));
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Fixed(certificate)));
+        .with_cert_resolver(Arc::new(Fixed(shown)));
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(Arc::new(config))
 }

@@ -108,13 +108,15 @@ async fn prove(acme: &Arc<Acme>, name: &str, order: &mut Order) -> Result<(), Or
         shown.push(acme.show(name, &answer)?);
         challenge.set_ready().await?;
     }
-    match order.poll_ready(&PATIENCE).await? {
-        OrderStatus::Invalid => Err(OrderError::NotProven {
-            name: name.to_owned(),
-            reason: why_not(order).await,
-        }),
-        _ => Ok(()),
-    }
+    let reason = match order.poll_ready(&PATIENCE).await {
+        Ok(OrderStatus::Invalid) => why_not(order).await,
+        Err(instant_acme::Error::Api(problem)) => problem.to_string(),
+        polled => return polled.map(drop).map_err(OrderError::from),
+    };
+    Err(OrderError::NotProven {
+        name: name.to_owned(),
+        reason,
+    })
 }
 
 /// What the authority says against it.
