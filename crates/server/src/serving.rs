@@ -83,7 +83,7 @@ pub(crate) async fn serve(
 ) {
     // Connections hold receivers: they learn of the end, and show that they have not ended.
     let (ending, end) = watch::channel(());
-    let tls = listener.tls().cloned().map(Arc::new);
+    let tls = listener.tls().cloned();
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
@@ -144,7 +144,7 @@ struct Connection<S> {
 }
 
 impl<S: Service> Connection<S> {
-    async fn run(mut self, stream: Stream, tls: Option<Arc<Tls>>) {
+    async fn run(mut self, stream: Stream, tls: Option<Tls>) {
         let peer = self.peer;
         if let Err(error) = stream.do_not_delay() {
             debug!(%peer, %error, "the connection broke before its first request");

@@ -30,6 +30,7 @@ use super::certificate::Certificate;
 use super::date;
 use super::error::TlsError;
 use cache::Cache;
+use order::OrderError;
 
 pub(super) use challenge::challenged;
 
@@ -164,25 +165,27 @@ impl Acme {
             Ok(None) => return OTHERS_TURN,
             Err(error) => Err(error.into()),
         };
-        match outcome {
+        let reason = match outcome {
             Ok(certificate) => {
-                info!(name, "a certificate was obtained");
                 self.serve(name, certificate);
-                *failures = 0;
-                Duration::from_secs(1)
+                let left = self.until_renewal(name);
+                if !left.is_zero() {
+                    *failures = 0;
+                    return left.min(LONGEST_WAIT);
+                }
+                OrderError::TooOld
             }
-            Err(reason) => {
-                let wait = RETRY
-                    .saturating_mul(3_u32.saturating_pow(*failures))
-                    .min(LONGEST_RETRY);
-                *failures += 1;
-                self.tell(name, &reason, wait);
-                wait.mul_f64(1.0 + random() / 10.0)
-            }
-        }
+            Err(reason) => reason,
+        };
+        let wait = RETRY
+            .saturating_mul(3_u32.saturating_pow(*failures))
+            .min(LONGEST_RETRY);
+        *failures += 1;
+        self.tell(name, &reason, wait);
+        wait.mul_f64(1.0 + random() / 10.0)
     }
 
-    fn tell(&self, name: &str, reason: &order::OrderError, wait: Duration) {
+    fn tell(&self, name: &str, reason: &OrderError, wait: Duration) {
         let next_try = format!("in {} s", wait.as_secs());
         let used = self.certificates.load().get(name).cloned();
         let expires = used.and_then(|certificate| certificate.expires());
@@ -245,7 +248,7 @@ impl Acme {
 
     /// Has the authority shown what it wants to see under this name, as long as what is returned
     /// is kept.
-    fn show(self: &Arc<Self>, name: &str, text: &str) -> Result<Shown, order::OrderError> {
+    fn show(self: &Arc<Self>, name: &str, text: &str) -> Result<Shown, OrderError> {
         let config = challenge::config(text.as_bytes(), &self.provider)?;
         let mut challenges = self
             .challenges

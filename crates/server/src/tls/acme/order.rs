@@ -33,6 +33,8 @@ pub(super) enum OrderError {
     NoChallenge,
     #[error("what the authority gave cannot be used: {0}")]
     Certificate(String),
+    #[error("the new certificate is to be renewed already; is this machine's clock right?")]
+    TooOld,
     #[error("the account's key {} cannot be used: it must be one over P-256 as PEM", .0.display())]
     AccountKey(PathBuf),
     #[error("there is nobody this machine trusts (are ca-certificates installed?): {0}")]
