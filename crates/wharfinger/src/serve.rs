@@ -109,9 +109,9 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
         .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
     let mut listener = wiring::listener(config).await?;
     let address = listener.address().clone();
-    if let Some(tls) = tls {
+    if let Some(tls) = &tls {
         tokio::spawn(tls.clone().maintain());
-        listener = listener.with_tls(tls);
+        listener = listener.with_tls(tls.clone());
     }
     if config.http.secret.is_empty() {
         info!(
@@ -171,10 +171,16 @@ fn announce(config: &Config, address: &Address, place: &str) {
                 format!("docker push {host}/{prefix}hello:latest"),
             )
         }
-        Address::Unix(path) => (
-            address.to_string(),
-            format!("curl --unix-socket {path} {scheme}://localhost/{prefix}v2/"),
-        ),
+        Address::Unix(path) => {
+            let socket = match path.strip_prefix('@') {
+                Some(name) => format!("--abstract-unix-socket {name}"),
+                None => format!("--unix-socket {path}"),
+            };
+            (
+                address.to_string(),
+                format!("curl {socket} {scheme}://localhost/{prefix}v2/"),
+            )
+        }
     };
     let mut out = std::io::stdout().lock();
     // Standard output that is closed is no reason not to start.
