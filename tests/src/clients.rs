@@ -23,6 +23,20 @@ pub fn all(home: &Path) -> Vec<Box<dyn Client>> {
     ]
 }
 
+/// All of them again but the Engine, for one registry that speaks TLS: trusting and showing what is in a folder of
+/// certificates (see [`crate::certificates::client_folder`]).
+///
+/// # Panics
+/// With its log, when one does not start.
+pub fn all_over_tls(home: &Path, registry: &str, certificates: &Path) -> Vec<Box<dyn Client>> {
+    vec![
+        Box::new(Skopeo::new(home).over_tls(certificates)),
+        Box::new(ContainersStorage::buildah(home).over_tls(certificates)),
+        Box::new(ContainersStorage::podman(home).over_tls(certificates)),
+        Box::new(Containerd::start(home).over_tls(registry, certificates)),
+    ]
+}
+
 /// A client of registries, with its own store of images.
 pub trait Client: Debug + Send + Sync {
     /// What it is called.
@@ -48,6 +62,8 @@ pub trait Client: Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Skopeo {
     home: PathBuf,
+    /// What it trusts and shows, where it speaks TLS.
+    certificates: Option<PathBuf>,
 }
 
 impl Skopeo {
@@ -55,7 +71,29 @@ impl Skopeo {
     pub fn new(home: &Path) -> Self {
         let home = home.join("skopeo");
         fs::create_dir_all(&home).expect("a folder can be made");
-        Self { home }
+        Self {
+            home,
+            certificates: None,
+        }
+    }
+
+    /// Speaks TLS, with the certificates in a folder.
+    #[must_use]
+    pub fn over_tls(mut self, certificates: &Path) -> Self {
+        self.certificates = Some(certificates.to_owned());
+        self
+    }
+
+    /// `skopeo copy` as [`copy`], with what it trusts.
+    pub fn copy(&self, from: &str, to: &str) -> Command {
+        let mut command = copy(from, to);
+        if let Some(certificates) = &self.certificates {
+            // The last of two contradicting flags counts.
+            command.args(["--src-tls-verify=true", "--dest-tls-verify=true"]);
+            command.arg("--src-cert-dir").arg(certificates);
+            command.arg("--dest-cert-dir").arg(certificates);
+        }
+        command
     }
 
     fn kept(&self, image: &str) -> String {
@@ -65,7 +103,7 @@ impl Skopeo {
 
     fn copy_and_digest(&self, from: &str, to: &str) -> String {
         let file = tempfile::NamedTempFile::new_in(&self.home).expect("a file can be made");
-        run(copy(from, to).arg("--digestfile").arg(file.path()));
+        run(self.copy(from, to).arg("--digestfile").arg(file.path()));
         let digest = fs::read_to_string(file.path()).expect("skopeo wrote it");
         digest.trim().to_owned()
     }
@@ -108,7 +146,7 @@ impl Client for Skopeo {
     }
 
     fn push_command(&self, from: &str, to: &str) -> Command {
-        copy(&self.kept(from), &format!("docker://{to}"))
+        self.copy(&self.kept(from), &format!("docker://{to}"))
     }
 
     fn forget(&self) {
@@ -124,6 +162,8 @@ impl Client for Skopeo {
 pub struct ContainersStorage {
     program: &'static str,
     home: PathBuf,
+    /// What it trusts and shows, where it speaks TLS.
+    certificates: Option<PathBuf>,
 }
 
 impl ContainersStorage {
@@ -140,7 +180,29 @@ impl ContainersStorage {
     fn new(program: &'static str, home: &Path) -> Self {
         let home = home.join(program);
         fs::create_dir_all(&home).expect("a folder can be made");
-        Self { program, home }
+        Self {
+            program,
+            home,
+            certificates: None,
+        }
+    }
+
+    /// Speaks TLS, with the certificates in a folder.
+    #[must_use]
+    pub fn over_tls(mut self, certificates: &Path) -> Self {
+        self.certificates = Some(certificates.to_owned());
+        self
+    }
+
+    /// `pull` or `push`, told whom to trust.
+    fn transfer(&self, what: &str) -> Command {
+        let mut command = self.command();
+        command.args([what, "--quiet"]);
+        match &self.certificates {
+            Some(certificates) => command.arg("--cert-dir").arg(certificates),
+            None => command.arg("--tls-verify=false"),
+        };
+        command
     }
 
     /// The program, told where its store is.
@@ -165,9 +227,7 @@ impl Client for ContainersStorage {
     }
 
     fn pull(&self, image: &str) -> String {
-        let id = run(self
-            .command()
-            .args(["pull", "--quiet", "--tls-verify=false", image]));
+        let id = run(self.transfer("pull").arg(image));
         let id = id.trim();
         let digest = if self.program == "buildah" {
             let format = ["--format", "{{.FromImageDigest}}"];
@@ -187,8 +247,8 @@ impl Client for ContainersStorage {
     fn push(&self, from: &str, to: &str) -> String {
         let file = tempfile::NamedTempFile::new_in(&self.home).expect("a file can be made");
         run(self
-            .command()
-            .args(["push", "--quiet", "--tls-verify=false", "--digestfile"])
+            .transfer("push")
+            .arg("--digestfile")
             .arg(file.path())
             .arg(from)
             .arg(format!("docker://{to}")));
@@ -197,9 +257,8 @@ impl Client for ContainersStorage {
     }
 
     fn push_command(&self, from: &str, to: &str) -> Command {
-        let mut command = self.command();
-        command.args(["push", "--quiet", "--tls-verify=false", from]);
-        command.arg(format!("docker://{to}"));
+        let mut command = self.transfer("push");
+        command.arg(from).arg(format!("docker://{to}"));
         command
     }
 

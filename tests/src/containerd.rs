@@ -12,6 +12,9 @@ use crate::process::{Service, output, run};
 pub struct Containerd {
     service: Service,
     socket: PathBuf,
+    /// How it reaches registries: options of `ctr`.
+    reach: Vec<String>,
+    home: PathBuf,
 }
 
 impl Containerd {
@@ -35,13 +38,44 @@ impl Containerd {
         let mut command = Command::new("containerd");
         command.arg("--config").arg(config);
         let service = Service::start(&mut command, &home.join("containerd.log"));
-        let mut containerd = Self { service, socket };
+        let mut containerd = Self {
+            service,
+            socket,
+            reach: vec!["--plain-http".to_owned()],
+            home,
+        };
         let mut version = containerd.command();
         version.arg("version");
         containerd
             .service
             .wait_until(|_| output(&mut version).status.success().then_some(()));
         containerd
+    }
+
+    /// Speaks TLS with a registry, with the certificates in a folder.
+    ///
+    /// # Panics
+    /// When its configuration cannot be written.
+    #[must_use]
+    pub fn over_tls(mut self, registry: &str, certificates: &Path) -> Self {
+        let hosts = self.home.join("hosts");
+        let folder = hosts.join(registry);
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        let of = |name: &str| certificates.join(name).display().to_string();
+        let mut text = format!(
+            "server = 'https://{registry}'\n[host.'https://{registry}']\nca = '{}'\n",
+            of("ca.crt")
+        );
+        if certificates.join("client.cert").exists() {
+            text += &format!(
+                "client = [['{}', '{}']]\n",
+                of("client.cert"),
+                of("client.key")
+            );
+        }
+        fs::write(folder.join("hosts.toml"), text).expect("a configuration can be written");
+        self.reach = vec!["--hosts-dir".to_owned(), hosts.display().to_string()];
+        self
     }
 
     /// The `ctr` program, told which containerd to talk to.
@@ -74,11 +108,10 @@ impl Client for Containerd {
     }
 
     fn pull(&self, image: &str) -> String {
-        let options = ["--plain-http", "--snapshotter", "native"];
         run(self
             .command()
-            .args(["images", "pull"])
-            .args(options)
+            .args(["images", "pull", "--snapshotter", "native"])
+            .args(&self.reach)
             .arg(image));
         self.digest(image)
     }
@@ -91,7 +124,7 @@ impl Client for Containerd {
     fn push_command(&self, from: &str, to: &str) -> Command {
         run(self.command().args(["images", "tag", "--force", from, to]));
         let mut command = self.command();
-        command.args(["images", "push", "--plain-http", to]);
+        command.args(["images", "push"]).args(&self.reach).arg(to);
         command
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::clients::Client;
+use crate::network::Network;
 use crate::process::{Service, output, run};
 
 /// A Docker Engine of its own, with nothing in it.
@@ -12,6 +13,8 @@ use crate::process::{Service, output, run};
 pub struct Docker {
     service: Service,
     socket: PathBuf,
+    /// Kept for it.
+    certificates: Option<SystemCertificates>,
 }
 
 impl Docker {
@@ -20,12 +23,23 @@ impl Docker {
     /// # Panics
     /// With its log, when it does not start.
     pub fn start(home: &Path) -> Self {
+        Self::start_as(Command::new("dockerd"), home)
+    }
+
+    /// Starts it in a network of its own.
+    ///
+    /// # Panics
+    /// With its log, when it does not start.
+    pub fn start_in(network: &Network, home: &Path) -> Self {
+        Self::start_as(network.command("dockerd"), home)
+    }
+
+    fn start_as(mut command: Command, home: &Path) -> Self {
         let home = home.join("docker");
         fs::create_dir_all(&home).expect("a folder can be made");
         let socket = home.join("docker.sock");
         let config = home.join("daemon.json");
         fs::write(&config, "{}").expect("a configuration can be written");
-        let mut command = Command::new("dockerd");
         command
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
             .args(["--storage-driver=vfs", "--insecure-registry=127.0.0.0/8"])
@@ -40,13 +54,28 @@ impl Docker {
             .arg("-H")
             .arg(format!("unix://{}", socket.display()));
         let service = Service::start(&mut command, &home.join("docker.log"));
-        let mut docker = Self { service, socket };
+        let mut docker = Self {
+            service,
+            socket,
+            certificates: None,
+        };
         let mut version = docker.command();
         version.arg("version");
         docker
             .service
             .wait_until(|_| output(&mut version).status.success().then_some(()));
         docker
+    }
+
+    /// Speaks TLS with a registry, with the certificates in a folder. With one on the loopback
+    /// interface it neither checks nor shows any.
+    ///
+    /// # Panics
+    /// When the certificates cannot be put where every Engine of this machine looks for them.
+    #[must_use]
+    pub fn over_tls(mut self, registry: &str, certificates: &Path) -> Self {
+        self.certificates = Some(SystemCertificates::put(registry, certificates));
+        self
     }
 
     /// The `docker` program, told which engine to talk to.
@@ -80,6 +109,30 @@ impl Client for Docker {
 
     fn forget(&self) {
         run(self.command().args(["image", "prune", "--all", "--force"]));
+    }
+}
+
+/// The certificates for one registry in the one place where Engines look for them; removed when
+/// dropped.
+#[derive(Debug)]
+struct SystemCertificates(PathBuf);
+
+impl SystemCertificates {
+    fn put(registry: &str, certificates: &Path) -> Self {
+        let folder = Path::new("/etc/docker/certs.d").join(registry);
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        let put = Self(folder);
+        for file in fs::read_dir(certificates).expect("it can be listed") {
+            let file = file.expect("it can be listed");
+            fs::copy(file.path(), put.0.join(file.file_name())).expect("it can be copied");
+        }
+        put
+    }
+}
+
+impl Drop for SystemCertificates {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certificates;
 pub mod clients;
 pub mod collector;
 pub mod containerd;
@@ -15,6 +16,8 @@ pub mod image;
 pub mod legacy;
 pub mod machine;
 pub mod mail;
+pub mod network;
+pub mod pebble;
 pub mod process;
 pub mod receiver;
 pub mod token;

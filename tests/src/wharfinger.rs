@@ -9,6 +9,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::certificates::{Pair, path};
 use crate::http::Http;
 use crate::process::Service;
 
@@ -23,6 +24,10 @@ pub struct Config {
     pub read_only: bool,
     /// Run it as this user and group, without any privilege.
     pub user: Option<u32>,
+    /// Another program to run it by: one that takes the binary and its arguments at its end.
+    pub launcher: Vec<OsString>,
+    /// Where it listens, as `--addr` says it.
+    pub addr: String,
     /// What its configuration file says besides.
     pub settings: Value,
     /// Variables of its environment.
@@ -41,6 +46,8 @@ impl Config {
             home: home.to_owned(),
             read_only: false,
             user: None,
+            launcher: Vec::new(),
+            addr: "127.0.0.1:0".to_owned(),
             settings: Value::Null,
             variables: Vec::new(),
         }
@@ -65,6 +72,29 @@ impl Config {
     pub fn watched(self) -> Self {
         self.set("http.debug.addr", "127.0.0.1:0")
             .set("http.debug.prometheus.enabled", true)
+    }
+
+    /// Listens elsewhere.
+    #[must_use]
+    pub fn addr(mut self, addr: &str) -> Self {
+        addr.clone_into(&mut self.addr);
+        self
+    }
+
+    /// Is run by another program.
+    #[must_use]
+    pub fn launched_by(mut self, launcher: &Command) -> Self {
+        self.launcher = vec![launcher.get_program().to_owned()];
+        self.launcher
+            .extend(launcher.get_args().map(ToOwned::to_owned));
+        self
+    }
+
+    /// Speaks TLS with a certificate.
+    #[must_use]
+    pub fn secured(self, pair: &Pair) -> Self {
+        self.set("http.tls.certificate", path(&pair.certificate))
+            .set("http.tls.key", path(&pair.key))
     }
 
     /// Data elsewhere.
@@ -102,7 +132,14 @@ impl Config {
     pub fn spawn(&self) -> Service {
         let file = self.write();
         let mut command = match self.user {
-            None => Command::new(binary()),
+            None => match self.launcher.split_first() {
+                None => Command::new(binary()),
+                Some((program, arguments)) => {
+                    let mut command = Command::new(program);
+                    command.args(arguments).arg(binary());
+                    command
+                }
+            },
             Some(user) => {
                 // A copy, because the user may not be let into the folder it was built in.
                 let copy = self.home.join("wharfinger");
@@ -116,7 +153,7 @@ impl Config {
             }
         };
         command.arg("serve").arg(file);
-        command.args(["--addr", "127.0.0.1:0"]);
+        command.args(["--addr", &self.addr]);
         command.current_dir(&self.home);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         Service::start(&mut command, &self.log())
@@ -131,8 +168,9 @@ impl Config {
         let mut service = self.spawn();
         let addr = service.wait_until(|service| {
             let log = service.log();
-            let (_, rest) =
-                log[usize::try_from(before).ok()?..].split_once("listening on http://")?;
+            let log = &log[usize::try_from(before).ok()?..];
+            let (_, rest) = log.split_once(" listening on http")?;
+            let (_, rest) = rest.split_once("://")?;
             let (addr, _) = rest.split_once(|c: char| !(c.is_ascii_digit() || ".:".contains(c)))?;
             addr.parse().ok()
         });
@@ -143,7 +181,8 @@ impl Config {
         }
     }
 
-    fn log(&self) -> PathBuf {
+    /// Where it logs.
+    pub fn log(&self) -> PathBuf {
         self.home.join("wharfinger.log")
     }
 }

@@ -4,20 +4,25 @@ use std::process::Command;
 
 use crate::command::{output, run};
 
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 20] = [
     "apache2-utils", // htpasswd
     "buildah",
     "ca-certificates",
     "containerd",
     "crun",
+    "curl",
     "debhelper",
     "debootstrap",
     "docker-registry",
     "docker.io",
     "g++", // libFuzzer is C++
+    "iproute2",
+    "openssl",
+    "pebble",
     "podman",
     "procps",
     "skopeo",
+    "systemd",           // for its systemd-socket-activate alone
     "systemd-container", // machines that boot
     "util-linux",
 ];

@@ -10,6 +10,7 @@ mod log;
 mod manifests;
 mod notifications;
 mod storage;
+mod tls;
 
 use crate::node::{Node, Value};
 use crate::problem::Problem;
@@ -49,8 +50,8 @@ pub(crate) fn version(tree: &Node) -> Result<(), Problem> {
     }
 }
 
-/// Everything that stands in the way of starting with this configuration. What has no effect as it
-/// stands goes to `warnings`.
+/// Everything that stands in the way of starting with this configuration; what is odd but harmless
+/// goes to `warnings`.
 pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -> Vec<Problem> {
     let mut checker = Checker {
         tree,
@@ -60,6 +61,7 @@ pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -
     checker.storage(&config.storage);
     checker.http(config);
     checker.debug(config);
+    checker.tls(config);
     checker.manifests(config);
     checker.log(config);
     checker.access(config);
@@ -109,7 +111,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Says of `key` that it has no effect.
+    /// Warns of `key`.
     fn warn(&mut self, key: &str, message: impl Into<String>) {
         self.warnings.push(problem(self.tree, key, message.into()));
     }

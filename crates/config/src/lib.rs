@@ -36,7 +36,8 @@ const DEFAULTS: &str = include_str!("defaults.yml");
 pub struct Loaded {
     /// What will be used.
     pub config: Config,
-    /// What is odd but harmless: keys that nobody knows, keys that stand twice.
+    /// What is odd but harmless: keys that nobody knows, keys that stand twice, values that have no
+    /// effect.
     pub warnings: Vec<Problem>,
     /// What makes it impossible to start.
     pub problems: Vec<Problem>,
@@ -46,9 +47,14 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Listens on `addr` whatever else is said, because the argument `argument` says so.
+    /// Listens on `addr` whatever else is said, because the argument `argument` says so. What looks
+    /// like a path is a Unix socket.
     pub fn listen_on(&mut self, addr: String, argument: &'static str) {
+        let net = if is_socket_path(&addr) { "unix" } else { "tcp" };
+        net.clone_into(&mut self.config.http.net);
         self.config.http.addr = addr;
+        self.problems
+            .retain(|problem| !["http.addr", "http.net"].contains(&&*problem.key));
         self.arguments.push(("http.addr", argument));
     }
 
@@ -129,6 +135,11 @@ pub fn parse(
         tree,
         arguments: Vec::new(),
     })
+}
+
+/// Whether an address is that of a Unix socket: the path of a file, or an abstract name after `@`.
+fn is_socket_path(addr: &str) -> bool {
+    addr.contains('/') || addr.starts_with('@')
 }
 
 /// `storage: s3` is short for `storage: {s3: {}}`, and so is `auth: none`; a driver without

@@ -1,7 +1,6 @@
 //! The access log: a line a request, in the Apache combined form with the time it took behind it,
 //! under the tracing target `access`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, Uri, header};
@@ -9,11 +8,12 @@ use jiff::Timestamp;
 use tracing::info;
 
 use crate::call::Call;
+use crate::peer::Peer;
 
 /// What is known of a request before its answer is sent.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    peer: SocketAddr,
+    peer: Peer,
     line: String,
     referer: String,
     user_agent: String,
@@ -48,7 +48,7 @@ impl Entry {
         info!(
             target: "access",
             "{} - {} [{time}] \"{}\" {} {bytes} \"{}\" \"{}\" {}us",
-            self.peer.ip(),
+            self.peer.name(),
             user.map_or_else(|| "-".to_owned(), one_word),
             self.line,
             status,

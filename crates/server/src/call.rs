@@ -1,6 +1,5 @@
 //! One request on its way through the server.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -13,6 +12,7 @@ use wharfinger_registry::{Registry, Repository};
 use crate::Options;
 use crate::app::App;
 use crate::location::Locations;
+use crate::peer::Peer;
 use crate::query::Query;
 
 /// A request, and what is known about it besides what it says.
@@ -24,7 +24,9 @@ pub(crate) struct Call {
     /// Line and headers.
     pub(crate) request: Parts,
     /// The other end of the connection.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
+    /// Whether the connection is one of TLS.
+    pub(crate) secure: bool,
     /// The request's name in logs.
     pub(crate) id: HeaderValue,
     /// What lines in the log about it stand within.
@@ -47,6 +49,6 @@ impl Call {
     }
 
     pub(crate) fn locations(&self) -> Locations {
-        Locations::new(&self.options, &self.request)
+        Locations::new(&self.options, &self.request, self.secure)
     }
 }

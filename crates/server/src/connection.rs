@@ -1,23 +1,14 @@
-//! Connections: accepting them, speaking HTTP over them, and ending well.
+//! The server: a registry's answers, on the listeners it is given.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
-use tracing::{Span, debug, field, info, info_span, warn};
+use tracing::{Span, field, info_span};
 use uuid::Uuid;
 use wharfinger_auth::Grant;
 use wharfinger_health::Health;
@@ -29,14 +20,14 @@ use crate::app::App;
 use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::handler::handle;
+use crate::listen::Listener;
+use crate::peer::Peer;
 use crate::route::Route;
 use crate::sending::Sending;
+use crate::serving::{self, Client, Limits, Service};
 use crate::upload_state::Secret;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// How long to wait before accepting again when the process has run out of something.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers HTTP requests for a registry.
 #[derive(Clone, Debug)]
@@ -68,98 +59,53 @@ impl Server {
 
     /// Accepts connections until `stop` is ready, then lets the requests under way finish, for as
     /// long as [`Options::drain_timeout`] allows.
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let graceful = GracefulShutdown::new();
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut stop => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.accept(stream, peer, &graceful),
-                    Err(error) => accept_failed(&error).await,
-                },
-            }
-        }
-        drop(listener);
-        self.app.health.drain();
-        let drain_timeout = self.app.options.load().drain_timeout;
-        info!("no more connections are accepted; requests under way finish");
-        let drained = tokio::time::timeout(drain_timeout, graceful.shutdown());
-        if drained.await.is_err() {
-            warn!("some requests did not finish in time and are cut off");
-        }
-    }
-
-    fn accept(&self, stream: TcpStream, peer: SocketAddr, graceful: &GracefulShutdown) {
-        // Answers are written whole; waiting for more to send would only delay them.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%peer, %error, "the connection broke before its first request");
-            return;
-        }
-        let app = Arc::clone(&self.app);
-        let options = self.app.options.load();
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(options.header_timeout)
-            .max_buf_size(options.max_header_size.max(8 * 1024));
-        let http2_headers = u32::try_from(options.max_header_size).unwrap_or(u32::MAX);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(http2_headers);
-        if !options.http2_cleartext {
-            builder = builder.http1_only();
-        }
-        let service = service_fn(move |request| {
-            let app = Arc::clone(&app);
-            async move { Ok::<_, Infallible>(respond(&app, peer, request).await) }
-        });
-        let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%peer, error, "a connection ended badly");
-            }
-        });
+    pub async fn serve(self, listener: Listener, stop: impl Future<Output = ()>) {
+        let health = self.health();
+        let stop = async {
+            stop.await;
+            health.drain();
+        };
+        serving::serve(listener, Answering(self.app), stop).await;
     }
 }
 
-/// # Cancel safety
-/// Dropping this while it waits loses nothing.
-pub(crate) async fn accept_failed(error: &io::Error) {
-    // A connection that ended in the queue concerns nobody else; being out of file descriptors
-    // does, and passes only with time.
-    if !matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-    ) {
-        warn!(%error, "a connection cannot be accepted");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+/// The registry's answers.
+#[derive(Clone)]
+struct Answering(Arc<App>);
+
+impl Service for Answering {
+    type Body = Sending;
+
+    fn limits(&self) -> Limits {
+        let options = self.0.options.load();
+        Limits {
+            header_timeout: options.header_timeout,
+            idle_timeout: options.idle_timeout,
+            drain_timeout: options.drain_timeout,
+            max_header_size: options.max_header_size,
+            http2_cleartext: options.http2_cleartext,
+        }
+    }
+
+    async fn answer(&self, client: Client, request: Request<Incoming>) -> Response<Sending> {
+        respond(&self.0, client, request).await
     }
 }
 
-async fn respond(
-    app: &Arc<App>,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Response<Sending> {
+async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> Response<Sending> {
     let (request, body) = request.into_parts();
     let options = app.options.load_full();
     let id = request_id(&request.headers);
     let route = Route::of(&options.prefix, request.uri.path());
     let known = route.as_ref().ok().and_then(Option::as_ref);
-    let span = log_span(&request, &id, peer, known);
+    let span = log_span(&request, &id, client.peer, known);
     let call = Call {
         app: Arc::clone(app),
         options,
         id: id.clone(),
         request,
-        peer,
+        peer: client.peer,
+        secure: client.secure,
         span: span.clone(),
         grant: Grant::default(),
     };
@@ -180,7 +126,7 @@ async fn respond(
 
 /// What all lines in the log about a request say of it, under the names that CNCF Distribution's
 /// have.
-fn log_span(request: &Parts, id: &HeaderValue, peer: SocketAddr, route: Option<&Route>) -> Span {
+fn log_span(request: &Parts, id: &HeaderValue, peer: Peer, route: Option<&Route>) -> Span {
     let text = |name| {
         request
             .headers

@@ -1,23 +1,20 @@
 //! The second listener: metrics and health, for those who operate the registry and no one else.
 
-use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
-use tokio::net::{TcpListener, TcpStream};
-use tracing::{debug, error};
+use tracing::error;
 use wharfinger_health::Health;
 
 use crate::answer::{empty, json_response};
 use crate::body::Body;
-use crate::connection::accept_failed;
+use crate::listen::Listener;
 use crate::probes;
+use crate::serving::{self, Client, Limits, Service};
 
 /// The format that every Prometheus reads, as CNCF Distribution writes it.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -34,31 +31,31 @@ pub struct DebugServer {
     pub metrics: Option<(String, Registry)>,
 }
 
-impl DebugServer {
-    /// Accepts connections for as long as it is polled.
-    pub async fn serve(self, listener: TcpListener) {
-        let server = Arc::new(self);
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => Arc::clone(&server).accept(stream),
-                Err(error) => accept_failed(&error).await,
-            }
-        }
+/// Few clients ask, and for little.
+const LIMITS: Limits = Limits {
+    header_timeout: Duration::from_secs(30),
+    idle_timeout: Duration::from_secs(180),
+    drain_timeout: Duration::ZERO,
+    max_header_size: 16 * 1024,
+    http2_cleartext: false,
+};
+
+impl Service for Arc<DebugServer> {
+    type Body = Body;
+
+    fn limits(&self) -> Limits {
+        LIMITS
     }
 
-    fn accept(self: Arc<Self>, stream: TcpStream) {
-        let service = service_fn(move |request: Request<Incoming>| {
-            let response = self.answer(&request);
-            async move { Ok::<_, Infallible>(response) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "a connection to http.debug.addr ended badly");
-            }
-        });
+    async fn answer(&self, _: Client, request: Request<Incoming>) -> Response<Body> {
+        DebugServer::answer(self, &request)
+    }
+}
+
+impl DebugServer {
+    /// Accepts connections for as long as it is polled.
+    pub async fn serve(self, listener: Listener) {
+        serving::serve(listener, Arc::new(self), std::future::pending()).await;
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {

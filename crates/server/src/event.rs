@@ -3,7 +3,7 @@
 //! Nothing is made where nobody does. Pulls are told of and forgotten; whatever changed the
 //! registry is answered only when the event is kept as safely as its receivers are to get it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -160,7 +160,7 @@ fn client(call: &Call) -> String {
             return told.to_owned();
         }
     }
-    SocketAddr::new(call.peer.ip().to_canonical(), call.peer.port()).to_string()
+    call.peer.to_string()
 }
 
 /// The user who was let in. Where the registry asks nobody who they are, a proxy in front may have:

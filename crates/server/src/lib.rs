@@ -21,11 +21,13 @@ mod event;
 mod exchange;
 mod file_body;
 mod handler;
+mod listen;
 mod location;
 mod manifest;
 mod metrics;
 mod options;
 mod pagination;
+mod peer;
 mod policy;
 mod probes;
 mod query;
@@ -34,15 +36,22 @@ mod referrer;
 mod request_body;
 mod route;
 mod sending;
+mod serving;
 mod tag;
+mod tls;
 mod trace;
 mod upload;
 mod upload_state;
 
 pub use connection::Server;
 pub use debug::DebugServer;
+pub use listen::{Address, Listener};
 pub use metrics::{Metrics, register_build_info, register_process};
 pub use options::{Notifications, Options};
+pub use peer::Peer;
+pub use tls::{
+    AcmeOptions, CertificateFiles, Certificates, ClientAuth, Tls, TlsError, TlsOptions, TlsPart,
+};
 pub use trace::ContinueTrace;
 
 /// The pure parsers of what clients send, for fuzzing.

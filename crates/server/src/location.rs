@@ -15,7 +15,7 @@ pub(crate) struct Locations {
 }
 
 impl Locations {
-    pub(crate) fn new(options: &Options, request: &Parts) -> Self {
+    pub(crate) fn new(options: &Options, request: &Parts, secure: bool) -> Self {
         let prefix = &options.prefix;
         if options.relative_urls {
             return Self {
@@ -27,7 +27,7 @@ impl Locations {
                 base: format!("{}{prefix}", host.to_string().trim_end_matches('/')),
             };
         }
-        let (scheme, host) = seen_by_client(&request.headers, &request.uri);
+        let (scheme, host) = seen_by_client(&request.headers, &request.uri, secure);
         // HTTP/1.0 without a host: nothing better than a relative address is known.
         let base = host.map_or_else(
             || prefix.clone(),
@@ -59,13 +59,18 @@ fn value(text: String) -> HeaderValue {
 }
 
 /// Scheme and host by `Forwarded` (RFC 7239), else by `X-Forwarded-Proto` and `-Host`, else by the
-/// request. A host that cannot be part of an address is not believed.
-fn seen_by_client(headers: &HeaderMap, uri: &Uri) -> (String, Option<String>) {
+/// connection and the request. A host that cannot be part of an address is not believed.
+fn seen_by_client(headers: &HeaderMap, uri: &Uri, secure: bool) -> (String, Option<String>) {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let host_header = headers
         .get(header::HOST)
         .and_then(|value| value.to_str().ok());
-    let mut scheme = uri.scheme_str().unwrap_or("http").to_owned();
+    let own_scheme = match uri.scheme_str() {
+        Some("https") => "https",
+        _ if secure => "https",
+        _ => "http",
+    };
+    let mut scheme = own_scheme.to_owned();
     let mut host = uri
         .authority()
         .map(|a| a.as_str())
@@ -101,7 +106,7 @@ fn seen_by_client(headers: &HeaderMap, uri: &Uri) -> (String, Option<String>) {
         }
     }
     if !matches!(&*scheme, "http" | "https") {
-        "http".clone_into(&mut scheme);
+        own_scheme.clone_into(&mut scheme);
     }
     (
         scheme,
@@ -115,12 +120,16 @@ mod tests {
 
     use super::*;
 
-    fn base(options: &Options, headers: &[(&str, &str)]) -> String {
+    fn base_over(secure: bool, options: &Options, headers: &[(&str, &str)]) -> String {
         let mut request = Request::get("/v2/");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Locations::new(options, &request.body(()).unwrap().into_parts().0).base
+        Locations::new(options, &request.body(()).unwrap().into_parts().0, secure).base
+    }
+
+    fn base(options: &Options, headers: &[(&str, &str)]) -> String {
+        base_over(false, options, headers)
     }
 
     #[test]
@@ -161,6 +170,10 @@ mod tests {
         for (headers, expected) in cases {
             assert_eq!(base(&plain, headers), expected, "{headers:?}");
         }
+        let host = [("host", "r:5000")];
+        assert_eq!(base_over(true, &plain, &host), "https://r:5000/");
+        let outside = [("host", "r"), ("x-forwarded-proto", "http")];
+        assert_eq!(base_over(true, &plain, &outside), "http://r/");
         let relative = Options {
             relative_urls: true,
             prefix: "/p/".into(),

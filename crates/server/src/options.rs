@@ -34,8 +34,12 @@ pub struct Options {
     /// How long requests under way may take to finish when the server stops
     /// (`http.draintimeout`).
     pub drain_timeout: Duration,
-    /// How long a client may take to send a request's headers.
+    /// How long a client may take for a TLS handshake, and to send a request's headers.
     pub header_timeout: Duration,
+    /// How long a connection may be kept without a request. Proxies in front keep theirs for a
+    /// minute or so, and must be the first to close: a request that meets a closing connection
+    /// fails.
+    pub idle_timeout: Duration,
     /// How long a client may pause in the middle of a body.
     pub body_timeout: Duration,
     /// How large a request's line and headers may be together, in bytes.
@@ -78,6 +82,7 @@ impl Default for Options {
             http2_cleartext: false,
             drain_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(180),
             body_timeout: Duration::from_secs(120),
             max_header_size: 64 * 1024,
             catalog_max: 1000,

@@ -183,6 +183,21 @@ async fn slow_headers_end_the_connection() {
     assert!(dripping.is_ok(), "still open after {:?}", began.elapsed());
 }
 
+#[tokio::test]
+async fn a_connection_that_is_not_used_is_closed_in_the_end() {
+    let options = Options {
+        idle_timeout: Duration::from_millis(300),
+        ..quiet()
+    };
+    let server = Running::start(Store::Memory, deleting(), options).await;
+    let mut connection = server.connect().await;
+    for _ in 0..2 {
+        let reply = connection.send(&Request::get("/v2/")).await;
+        assert_eq!(reply.status, 200);
+    }
+    assert!(connection.is_closed().await);
+}
+
 /// A body that stalls ends its request; what came before it is kept.
 #[tokio::test]
 async fn a_stalled_upload_keeps_what_it_has() {

@@ -6,6 +6,7 @@ mod check;
 mod collect;
 mod manual;
 mod serve;
+mod systemd;
 mod wiring;
 
 use std::io;
@@ -79,7 +80,8 @@ enum ConfigCommand {
 struct Serve {
     #[command(flatten)]
     source: Source,
-    /// Listen on this address instead of the configured one; port 0 picks a free one.
+    /// Listen on this address instead of the configured one; port 0 picks a free one, and the path
+    /// of a file is a Unix socket.
     #[arg(long, value_name = "HOST:PORT")]
     addr: Option<String>,
     /// Keep everything in this folder instead of the configured place.

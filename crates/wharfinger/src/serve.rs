@@ -2,23 +2,21 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use wharfinger_config::{Config, Loaded, Problem};
 use wharfinger_registry::Registry;
-use wharfinger_server::{DebugServer, Server};
+use wharfinger_server::{Address, DebugServer, Server};
 use wharfinger_storage::Claim;
 use wharfinger_telemetry::{Telemetry, TraceError};
 
-use crate::background;
 use crate::wiring::{self, Measured, Store, Unusable, unusable};
+use crate::{background, systemd};
 
 /// Why the registry did not start.
 #[derive(Debug, Error)]
@@ -37,15 +35,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A folder that this process may not write to now.
 const COLLECTED: &str = "garbage-collect works on this folder; start when it has ended, or \
                          read-only (storage.maintenance.readonly.enabled)";
-
-fn hint(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => "; another program listens there, choose another port",
-        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges",
-        std::io::ErrorKind::InvalidInput => "; write host and port, like 127.0.0.1:5000 or :5000",
-        _ => "",
-    }
-}
 
 /// Runs the registry until a signal ends it.
 pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>) -> ExitCode {
@@ -124,6 +113,7 @@ async fn serve(
     let mut measured = Measured::new(config);
     let registry_options = wiring::registry_options(config)?;
     let mut server_options = wiring::server_options(config)?;
+    let tls = wiring::tls(config)?;
     server_options.metrics = measured.requests();
     server_options.continue_trace = telemetry.continue_trace();
     let traced = server_options.continue_trace.is_some();
@@ -150,7 +140,12 @@ async fn serve(
     let driver = measured.driver(store.driver(), traced);
     let registry = Registry::new(driver, registry_options)
         .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
-    let (listener, local) = listen("http.addr", &config.http.addr).await?;
+    let mut listener = wiring::listener(config).await?;
+    let address = listener.address().clone();
+    if let Some(tls) = &tls {
+        tokio::spawn(tls.clone().maintain());
+        listener = listener.with_tls(tls.clone());
+    }
     let notifier = wiring::notifier(config).await?;
     server_options.notifications = Some(wiring::server_notifications(config, &notifier));
     if config.http.secret.is_empty() {
@@ -170,8 +165,8 @@ async fn serve(
     }
     let debug = &config.http.debug;
     if !debug.addr.is_empty() {
-        let (listener, local) = listen("http.debug.addr", &debug.addr).await?;
-        info!(address = %local, "metrics and health can be looked at");
+        let listener = wiring::debug_listener(config).await?;
+        info!(address = %listener.address(), "metrics and health can be looked at");
         let debug = DebugServer {
             health: server.health(),
             metrics: measured.served(&registry, &notifier, config),
@@ -179,56 +174,62 @@ async fn serve(
         // It answers until the process ends, so that the end can be watched.
         tokio::spawn(debug.serve(listener));
     }
-    announce(config, local, &store.place());
-    info!(address = %local, storage = store.place(), "listening on {local}");
+    if config.http.tls.letsencrypt.is_used()
+        && !matches!(address, Address::Tcp(local) if local.port() == 443)
+    {
+        info!(%address, "the authority connects to port 443 of each name, which must lead here");
+    }
+    announce(config, &address, &store.place());
+    info!(%address, storage = store.place(), "listening on {address}");
+    systemd::ready();
+    tokio::spawn(systemd::watchdog());
+    let drain_timeout = config.http.draintimeout.get();
+    let stop = async {
+        stop.await;
+        systemd::stopping(drain_timeout);
+    };
     server.serve(listener, stop).await;
     notifier.shut_down(left()).await;
     info!("stopped");
     Ok(())
 }
 
-/// Listens on the address that `key` says, and gives what was taken of it.
-async fn listen(key: &'static str, addr: &str) -> Result<(TcpListener, SocketAddr), Unusable> {
-    let failed = |error: std::io::Error| {
-        let hint = hint(&error);
-        unusable(key)(&format_args!("cannot listen on {addr:?}: {error}{hint}"))
-    };
-    let listener = bind(addr).await.map_err(failed)?;
-    let local = listener.local_addr().map_err(failed)?;
-    Ok((listener, local))
-}
-
-/// Listens on `host:port`; no host is every address of the machine, of both IP versions.
-async fn bind(addr: &str) -> std::io::Result<TcpListener> {
-    use std::io::ErrorKind::{AddrInUse, PermissionDenied};
-
-    let Some(port) = addr.strip_prefix(':') else {
-        return TcpListener::bind(addr).await;
-    };
-    match TcpListener::bind(format!("[::]:{port}")).await {
-        // A machine without IPv6 says so in more than one way.
-        Err(error) if !matches!(error.kind(), AddrInUse | PermissionDenied) => {
-            TcpListener::bind(format!("0.0.0.0:{port}")).await
-        }
-        result => result,
-    }
-}
-
 /// Tells the person at the terminal where things are and what to try.
-fn announce(config: &Config, local: SocketAddr, place: &str) {
-    // Docker takes plain HTTP on loopback addresses only.
-    let host = if local.ip().is_unspecified() {
-        format!("localhost:{}", local.port())
-    } else {
-        local.to_string()
+fn announce(config: &Config, address: &Address, place: &str) {
+    let http = &config.http;
+    let scheme = if http.is_secure() { "https" } else { "http" };
+    let prefix = http.prefix.trim_start_matches('/');
+    let (url, attempt) = match address {
+        Address::Tcp(local) => {
+            let name = http.tls.letsencrypt.hosts.first().map(String::as_str);
+            let host = match (name, local.port()) {
+                (Some(name), 443) => name.to_owned(),
+                (Some(name), port) => format!("{name}:{port}"),
+                // Docker takes plain HTTP on loopback addresses only.
+                (None, port) if local.ip().is_unspecified() => format!("localhost:{port}"),
+                (None, _) => local.to_string(),
+            };
+            (
+                format!("{scheme}://{local}"),
+                format!("docker push {host}/{prefix}hello:latest"),
+            )
+        }
+        Address::Unix(path) => {
+            let socket = match path.strip_prefix('@') {
+                Some(name) => format!("--abstract-unix-socket {name}"),
+                None => format!("--unix-socket {path}"),
+            };
+            (
+                address.to_string(),
+                format!("curl {socket} {scheme}://localhost/{prefix}v2/"),
+            )
+        }
     };
-    let prefix = config.http.prefix.trim_start_matches('/');
     let mut out = std::io::stdout().lock();
     // Standard output that is closed is no reason not to start.
     let _ = writeln!(
         out,
-        "wharfinger {} listening on http://{local}\nstoring in {place}\ntry: docker push \
-         {host}/{prefix}hello:latest",
+        "wharfinger {} listening on {url}\nstoring in {place}\ntry: {attempt}",
         env!("CARGO_PKG_VERSION"),
     );
     let _ = out.flush();

@@ -2,12 +2,14 @@
 
 mod access;
 mod health;
+mod listener;
 mod metrics;
 mod notifications;
 mod registry;
 mod server;
 mod store;
 mod telemetry;
+mod tls;
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -16,12 +18,14 @@ use thiserror::Error;
 
 pub(crate) use access::access_controller;
 pub(crate) use health::health_checks;
+pub(crate) use listener::{debug_listener, listener};
 pub(crate) use metrics::Measured;
 pub(crate) use notifications::{notifier, server_notifications};
 pub(crate) use registry::registry_options;
 pub(crate) use server::server_options;
 pub(crate) use store::Store;
 pub(crate) use telemetry::{log_options, telemetry};
+pub(crate) use tls::tls;
 
 /// A value that passed the configuration's own checks, but not those of its user.
 #[derive(Debug, Error)]

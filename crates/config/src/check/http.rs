@@ -1,17 +1,24 @@
 //! `http`.
 
 use super::{Checker, is_url};
-use crate::Config;
+use crate::{Config, is_socket_path};
 
 impl Checker<'_> {
     pub(super) fn http(&mut self, config: &Config) {
         let http = &config.http;
         match http.net.as_str() {
             "" | "tcp" => {}
-            "unix" => self.not_built("http.net", "listening on a Unix socket is"),
+            "unix" if is_socket_path(&http.addr) => {}
+            "unix" => self.wrong(
+                "http.addr",
+                format!(
+                    "{:?} is no path of a Unix socket, like /run/wharfinger/registry.sock",
+                    http.addr
+                ),
+            ),
             other => self.wrong(
                 "http.net",
-                format!("{other:?} is no kind of network; there is tcp"),
+                format!("{other:?} is no kind of network; there are tcp and unix"),
             ),
         }
         let prefix = &http.prefix;
@@ -30,13 +37,6 @@ impl Checker<'_> {
                     http.host
                 ),
             );
-        }
-        let tls = &http.tls;
-        if !tls.certificate.is_empty() || !tls.key.is_empty() {
-            self.not_built("http.tls", "TLS is");
-        }
-        if !tls.letsencrypt.cachefile.is_empty() || !tls.letsencrypt.hosts.is_empty() {
-            self.not_built("http.tls.letsencrypt", "getting certificates is");
         }
         self.headers("http.headers", &http.headers);
     }

@@ -12,7 +12,8 @@ use crate::secret::Secret;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Http {
-    /// Host and port to listen on; no host is every address of the machine.
+    /// Host and port to listen on; no host is every address of the machine. Or the path of a Unix
+    /// socket.
     pub addr: String,
     /// `tcp` (or nothing), or `unix`.
     pub net: String,
@@ -37,6 +38,13 @@ pub struct Http {
     pub http2: Http2,
     /// HTTP/2 without TLS.
     pub h2c: H2c,
+}
+
+impl Http {
+    /// Whether TLS is spoken.
+    pub fn is_secure(&self) -> bool {
+        !self.tls.certificate.is_empty() || self.tls.letsencrypt.is_used()
+    }
 }
 
 impl Default for Http {
@@ -70,7 +78,8 @@ pub struct Tls {
     pub clientcas: Vec<String>,
     /// What is asked of clients.
     pub clientauth: Option<ClientAuth>,
-    /// The oldest version that is spoken: `tls1.2` or `tls1.3`.
+    /// The oldest version that is spoken: `tls1.2`, which is also what nothing and older ones
+    /// mean, or `tls1.3`.
     pub minimumtls: String,
     /// The cipher suites of TLS 1.2.
     pub ciphersuites: Vec<String>,
@@ -104,6 +113,13 @@ pub struct LetsEncrypt {
     pub hosts: Vec<String>,
     /// The authority's directory.
     pub directoryurl: String,
+}
+
+impl LetsEncrypt {
+    /// Whether certificates are to be obtained.
+    pub fn is_used(&self) -> bool {
+        !self.cachefile.is_empty() || !self.hosts.is_empty()
+    }
 }
 
 /// `http.debug`.

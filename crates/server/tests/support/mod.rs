@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use wharfinger_oci::{Algorithm, Digest, media_type};
 use wharfinger_registry::{Options as RegistryOptions, Registry};
 pub use wharfinger_server::Options;
-use wharfinger_server::Server;
+use wharfinger_server::{Listener, Server};
 use wharfinger_storage::{Driver, FilesystemDriver, FilesystemOptions, MemoryDriver};
 
 pub mod client;
@@ -87,6 +87,7 @@ impl Running {
         let registry = Registry::new(Arc::clone(&driver), registry).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = Listener::try_from(listener).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let server = Server::new(registry.clone(), options);
         let serving = tokio::spawn(server.serve(listener, async {
