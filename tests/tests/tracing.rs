@@ -40,6 +40,8 @@ fn a_push_and_a_pull_are_traced_down_to_the_store() {
     let home = folder();
     let collector = Collector::start();
     let mut server = traced(Config::new(home.path()), &collector)
+        .set("health.storagedriver.enabled", true)
+        .set("health.storagedriver.interval", "10ms")
         .env("OTEL_SERVICE_NAME", "my-registry")
         .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
         .env(
@@ -63,6 +65,7 @@ fn a_push_and_a_pull_are_traced_down_to_the_store() {
     assert_eq!(http.send("PUT", path, &headers, &content).status, 201);
     assert!(http.get(&format!("/v2/a/b/blobs/{blob}")).body == layer);
     assert_eq!(http.get("/v2/_catalog").status, 200);
+    assert_eq!(http.get("/readyz").status, 200);
     // What is still to be sent is sent at the end.
     assert!(server.stop().success());
     let spans = collector.spans();
@@ -136,6 +139,13 @@ fn a_push_and_a_pull_are_traced_down_to_the_store() {
     assert_eq!(pull.attributes["http.response.body.size"], "2000000");
     assert!(within(&spans, pull).contains(&"Open"));
     assert!(within(&spans, request(&spans, "GET /v2/_catalog")).contains(&"List"));
+
+    // What the process does by itself is no trace, nor are probes.
+    for span in &spans {
+        assert!(span.kind == 2 || !span.parent.is_empty(), "{span:#?}");
+        let path = span.attributes.get("url.path");
+        assert!(path.is_none_or(|path| path != "/readyz"), "{span:#?}");
+    }
 
     let heads = collector.heads();
     assert!(!heads.is_empty());

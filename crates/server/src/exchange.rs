@@ -13,6 +13,7 @@ use crate::access_log::Entry;
 use crate::body::Body;
 use crate::call::Call;
 use crate::metrics::{ABANDONED, Handler, Metrics, Observed};
+use crate::probes;
 use crate::request_body::Counted;
 use crate::route::Route;
 use crate::sending::Sending;
@@ -121,6 +122,7 @@ impl Watched {
         }
         let trace = options
             .continue_trace
+            .filter(|_| !probes::is_one(call.request.uri.path()))
             .map_or_else(Span::none, |begin| trace::span(call, route, begin));
         Self {
             began,

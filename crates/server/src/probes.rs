@@ -6,12 +6,21 @@ use wharfinger_health::Health;
 
 use crate::body::Body;
 
-/// The answer, if this is such a question. `/livez` tells of the process alone: it is there, and
-/// answers. `/readyz` tells whether requests should be sent here.
+/// Whether the process is there, and answers.
+const LIVE: &str = "/livez";
+/// Whether requests should be sent here.
+const READY: &str = "/readyz";
+
+/// Whether a path is such a question. There are many, and they say little: no trace tells of them.
+pub(crate) fn is_one(path: &str) -> bool {
+    matches!(path, LIVE | READY)
+}
+
+/// The answer, if this is such a question.
 pub(crate) fn answer(health: &Health, method: &Method, path: &str) -> Option<Response<Body>> {
     let good = match path {
-        "/livez" => true,
-        "/readyz" => health.is_ready(),
+        LIVE => true,
+        READY => health.is_ready(),
         _ => return None,
     };
     if !matches!(*method, Method::GET | Method::HEAD) {

@@ -59,15 +59,17 @@ impl Telemetry {
 
     /// Sends what is still to be sent, for at most `limit`.
     pub async fn flush(self, limit: Duration) {
-        let sent = async {
+        let mails = async {
             for mails in &self.mails {
                 mails.flush().await;
             }
+        };
+        let traces = async {
             if let Some(traces) = self.traces {
                 traces.flush(limit).await;
             }
         };
         // Whoever waits for the process to end has waited long enough.
-        let _ = tokio::time::timeout(limit, sent).await;
+        let _ = tokio::time::timeout(limit, async { tokio::join!(mails, traces) }).await;
     }
 }

@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tracing::{Level, Span, info, level_filters::LevelFilter, warn};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::filter::FilterFn;
+use tracing_subscriber::filter::DynFilterFn;
 use tracing_subscriber::{Layer, Registry};
 
 /// The target of spans that are for traces.
@@ -195,9 +195,12 @@ impl Traces {
 
     /// Takes up the spans that are for traces, and warnings and errors within them.
     pub(crate) fn layer(&self) -> Box<dyn Layer<Registry> + Send + Sync> {
-        let wanted = FilterFn::new(|metadata| {
+        // What is below a request's span counts within one only: what the process does by itself,
+        // again and again, is no trace.
+        let wanted = DynFilterFn::new(|metadata, context| {
             if metadata.is_span() {
                 metadata.target() == TARGET
+                    && (*metadata.level() <= Level::INFO || context.lookup_current().is_some())
             } else {
                 *metadata.level() <= Level::WARN && metadata.target().starts_with("wharfinger")
             }
