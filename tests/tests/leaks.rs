@@ -21,9 +21,9 @@ struct Held {
 
 fn held(server: &Wharfinger) -> Held {
     let handles = server.open_files();
-    let files = handles
-        .iter()
-        .filter(|file| file.starts_with(server.data()));
+    // The folder itself is open as long as the server runs: by that it is claimed.
+    let below = |file: &&PathBuf| file.starts_with(server.data()) && *file != server.data();
+    let files = handles.iter().filter(below);
     let mut leftovers = Vec::new();
     find_leftovers(server.data(), &mut leftovers);
     Held {
