@@ -120,6 +120,23 @@ impl Layout {
     }
 }
 
+/// Makes a small image of two layers, that no other seed has, and gives its name for skopeo.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn small_image(home: &Path, seed: u64) -> String {
+    let made = || {
+        let mut layout = Layout::create(&home.join(format!("layout-{seed}")))?;
+        let layers = [
+            layout.layer(&[(seed, 50_000)])?,
+            layout.layer(&[(!seed, 3)])?,
+        ];
+        let image = layout.image("amd64", &layers)?;
+        layout.tag(&image, "t")
+    };
+    made().expect("a layout can be written")
+}
+
 /// A descriptor of some bytes.
 pub fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": digest(bytes), "size": bytes.len()})

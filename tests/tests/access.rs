@@ -11,21 +11,9 @@ use wharfinger_e2e::clients::{ContainersStorage, copy};
 use wharfinger_e2e::containerd::Containerd;
 use wharfinger_e2e::distribution::Distribution;
 use wharfinger_e2e::docker::Docker;
-use wharfinger_e2e::image::Layout;
+use wharfinger_e2e::image::small_image;
 use wharfinger_e2e::token::{Issuer, TokenService, User};
 use wharfinger_e2e::{Config, Http, Wharfinger, folder, output, run};
-
-/// A small image as skopeo's source.
-fn image(home: &Path) -> String {
-    let mut layout = Layout::create(&home.join("layout")).unwrap();
-    let layers = [
-        layout.layer(&[(1, 50_000)]).unwrap(),
-        layout.layer(&[(2, 3)]).unwrap(),
-    ];
-    let image = layout.image("amd64", &layers).unwrap();
-    layout.tag(&image, "t").unwrap();
-    format!("oci:{}:t", home.join("layout").display())
-}
 
 /// Runs a command that must fail, and because its user may not do what it does.
 fn refused(command: &mut Command) {
@@ -245,8 +233,8 @@ fn people_log_in_with_passwords_of_a_file() {
         .start();
     let credentials = "--dest-creds=ada:correct horse";
     let seed = format!("docker://{}", server.image("seed:t"));
-    refused(&mut copy(&image(home.path()), &seed));
-    run(copy(&image(home.path()), &seed).arg(credentials));
+    refused(&mut copy(&small_image(home.path(), 1), &seed));
+    run(copy(&small_image(home.path(), 1), &seed).arg(credentials));
 
     for person in people(home.path()) {
         let name = person.name();
@@ -337,7 +325,7 @@ fn people_get_tokens_for_what_they_may_do() {
         home.path(),
         vec![("writer", writer), ("reader", reader), ("", anyone)],
     );
-    let image = image(home.path());
+    let image = small_image(home.path(), 1);
     for name in ["team/app:t", "public/app:t"] {
         let target = format!("docker://{}", server.image(name));
         refused(&mut copy(&image, &target));

@@ -11,11 +11,9 @@ use wharfinger_e2e::clients::{Client, convert, copy};
 use wharfinger_e2e::distribution::{Distribution, free_address};
 use wharfinger_e2e::docker::Docker;
 use wharfinger_e2e::http::{OCTETS, with_digest};
-use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
+use wharfinger_e2e::image::{MANIFEST, manifest, small_image};
 use wharfinger_e2e::receiver::Reply;
-use wharfinger_e2e::{
-    Config, Http, Receiver, Wharfinger, debian, digest, eventually, folder, noise, run,
-};
+use wharfinger_e2e::{Config, Http, Receiver, Wharfinger, digest, eventually, folder, noise, run};
 
 /// An endpoint of a configuration.
 fn endpoint(name: &str, receiver: &Receiver) -> Value {
@@ -205,10 +203,7 @@ fn every_request_causes_the_events_that_it_does_in_distribution() {
 #[test]
 fn skopeo_causes_the_events_that_it_does_in_distribution() {
     let home = folder();
-    let mut layout = Layout::create(&home.path().join("layout")).unwrap();
-    let layers = [1, 2].map(|seed| layout.layer(&[(seed, 50_000)]).unwrap());
-    let image = layout.image("amd64", &layers).unwrap();
-    let source = layout.tag(&image, "1").unwrap();
+    let source = small_image(home.path(), 1);
     let back = home.path().join("back");
     let events = compare(
         |registry, _| {
@@ -235,8 +230,9 @@ fn docker_causes_the_events_that_it_does_in_distribution() {
         std::fs::create_dir(&path).unwrap();
         path
     });
-    let original = store.image("debian:stable");
-    run(&mut copy(debian::image(), &format!("docker://{original}")));
+    let original = store.image("original:1");
+    let source = small_image(home.path(), 1);
+    run(&mut copy(&source, &format!("docker://{original}")));
     let events = compare(
         |registry, _| {
             let image = format!("{registry}docker/image:1");

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use wharfinger_e2e::clients::{ContainersStorage, copy};
 use wharfinger_e2e::distribution::free_address;
-use wharfinger_e2e::image::Layout;
+use wharfinger_e2e::image::small_image;
 use wharfinger_e2e::machine::Machine;
 use wharfinger_e2e::process::Service;
 use wharfinger_e2e::{Http, Wharfinger, folder, run};
@@ -29,14 +29,6 @@ fn deb() -> &'static Path {
 fn hand_over(machine: &Machine) {
     let name = deb().file_name().unwrap().to_str().unwrap();
     fs::copy(deb(), machine.file("/root").join(name)).unwrap();
-}
-
-/// A small image as skopeo's source.
-fn image(home: &Path, seed: u64) -> String {
-    let mut layout = Layout::create(&home.join(format!("layout-{seed}"))).unwrap();
-    let layers = [layout.layer(&[(seed, 100_000)]).unwrap()];
-    let image = layout.image("amd64", &layers).unwrap();
-    layout.tag(&image, "t").unwrap()
 }
 
 const REGISTRY: &str = "docker://127.0.0.1:5000";
@@ -77,7 +69,7 @@ fn the_debian_package_is_a_service_of_its_own() {
 
     // Everything an image needs works in spite of it.
     let pushed = format!("{REGISTRY}/team/app:1");
-    run(&mut machine.beside(&copy(&image(home.path(), 1), &pushed)));
+    run(&mut machine.beside(&copy(&small_image(home.path(), 1), &pushed)));
     machine.run("systemctl restart wharfinger");
     let kept = format!("dir:{}", home.path().join("kept").display());
     run(&mut machine.beside(&copy(&pushed, &kept)));
@@ -142,7 +134,7 @@ fn a_stranger_can_move_from_distribution_and_back_by_the_page() {
     );
     let push = |seed| {
         let name = format!("{REGISTRY}/team/app:{seed}");
-        run(&mut machine.beside(&copy(&image(home.path(), seed), &name)));
+        run(&mut machine.beside(&copy(&small_image(home.path(), seed), &name)));
     };
     let pull = |port: u16, seed: u64| {
         let name = format!("docker://127.0.0.1:{port}/team/app:{seed}");

@@ -11,18 +11,9 @@ use serde_json::json;
 use wharfinger_e2e::certificates::{Authority, Pair, client_folder};
 use wharfinger_e2e::clients::{Client as _, Skopeo, all_over_tls};
 use wharfinger_e2e::docker::Docker;
-use wharfinger_e2e::image::Layout;
+use wharfinger_e2e::image::small_image;
 use wharfinger_e2e::network::{self, Network};
 use wharfinger_e2e::{Config, Wharfinger, eventually, folder, output, run};
-
-/// A small image as skopeo's source.
-fn image(home: &Path) -> String {
-    let mut layout = Layout::create(&home.join("layout")).unwrap();
-    let layers = [(1, 300_000), (2, 10)].map(|file| layout.layer(&[file]).unwrap());
-    let image = layout.image("amd64", &layers).unwrap();
-    layout.tag(&image, "1").unwrap();
-    format!("oci:{}:1", home.join("layout").display())
-}
 
 /// `curl` that trusts an authority, and shows a certificate if there is one.
 fn curl(authority: &Authority, shown: Option<&Pair>) -> Command {
@@ -58,7 +49,7 @@ fn every_client_pushes_and_pulls_with_certificates_on_both_sides() {
     let certificates = client_folder(&home.join("certs"), &authority, Some(&shown));
     let origin = server.image("origin:1");
     let skopeo = Skopeo::new(&home.join("first")).over_tls(&certificates);
-    run(&mut skopeo.copy(&image(home), &format!("docker://{origin}")));
+    run(&mut skopeo.copy(&small_image(home, 1), &format!("docker://{origin}")));
     let digest = |name: &str| {
         let mut head = curl(&authority, Some(&shown));
         head.args(["--head", "--fail", "--header", "Accept: */*"]);
@@ -113,7 +104,7 @@ fn the_engine_checks_the_registry_and_shows_its_own_certificate() {
     let mut skopeo = network.launcher();
     let copy = Skopeo::new(home)
         .over_tls(&certificates)
-        .copy(&image(home), &format!("docker://{origin}"));
+        .copy(&small_image(home, 1), &format!("docker://{origin}"));
     run(skopeo.arg(copy.get_program()).args(copy.get_args()));
 
     let docker = Docker::start_in(&network, home);
