@@ -5,6 +5,7 @@ mod access;
 mod health;
 mod http;
 mod later;
+mod limits;
 mod log;
 mod manifests;
 mod notifications;
@@ -56,6 +57,7 @@ pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
     };
     checker.storage(&config.storage);
     checker.http(config);
+    checker.limits(config);
     checker.manifests(config);
     checker.log(config);
     checker.access(config);

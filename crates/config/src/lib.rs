@@ -5,15 +5,18 @@
 //! configuration that asks for something that does not work yet is wrong: it is refused, never
 //! half obeyed.
 
+mod changes;
 mod check;
 mod decode;
 mod duration;
 mod environment;
+mod network;
 mod node;
 mod print;
 mod problem;
 mod secret;
 mod section;
+mod size;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,10 +24,12 @@ use std::sync::Arc;
 use saphyr_parser::Span;
 
 pub use duration::{GoDuration, InvalidDuration};
+pub use network::{InvalidNetwork, Network};
 use node::{Node, Value};
 pub use problem::{Error, Origin, Problem};
 pub use secret::Secret;
 pub use section::*;
+pub use size::{ByteSize, InvalidSize};
 
 /// What holds when no file is named.
 const DEFAULTS: &str = include_str!("defaults.yml");

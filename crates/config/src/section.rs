@@ -5,6 +5,7 @@
 mod access;
 mod health;
 mod http;
+mod limits;
 mod log;
 mod manifests;
 mod notifications;
@@ -21,6 +22,7 @@ use crate::duration::GoDuration;
 pub use access::{Auth, HtpasswdAuth, SillyAuth, TokenAuth};
 pub use health::{FileCheck, Health, HttpCheck, StorageCheck, TcpCheck};
 pub use http::{ClientAuth, Debug, H2c, Http, Http2, LetsEncrypt, Prometheus, Tls};
+pub use limits::{ClientIdentity, ClientLimits, ForwardedHeader, Limits, Timeouts, TrustedProxies};
 pub use log::{AccessLog, Formatter, Hook, HookOptions, Level, Log, Smtp};
 pub use manifests::{
     Catalog, Compatibility, Indexes, ManifestRules, Platform, Platforms, Policy, RepositoryPolicy,
@@ -100,6 +102,8 @@ impl Config {
         if self.http.draintimeout.is_zero() {
             self.http.draintimeout = GoDuration::from_secs(10);
         }
+        self.http.limits.settle();
+        self.http.timeouts.settle();
         let check = &mut self.health.storagedriver;
         check.threshold = check.threshold.max(1);
         if check.interval.is_zero() {
