@@ -74,7 +74,7 @@ impl Tags {
     /// # Errors
     /// [`Error::Unsupported`] where deletion is off; [`Error::ManifestUnknown`].
     pub async fn delete(&self, tag: &Tag) -> Result<()> {
-        self.repository.shared.check_deletable()?;
+        let _writing = self.repository.shared.delete()?;
         let name = &self.repository.name;
         let _deleting = self.repository.shared.repositories.exclusive(name).await;
         match self
@@ -96,12 +96,13 @@ impl Tags {
             Err(Error::NameUnknown(_)) => return Ok(()),
             page => page?.items,
         };
+        let at_once = self.repository.shared.options.load().tag_concurrency;
         let removals: Vec<_> = tags
             .iter()
             .map(|tag| self.remove_if_of(tag, digests))
             .collect();
         stream::iter(removals)
-            .buffer_unordered(self.repository.shared.options.tag_concurrency.max(1))
+            .buffer_unordered(at_once.max(1))
             .try_collect()
             .await
     }
