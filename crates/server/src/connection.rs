@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
@@ -21,11 +20,14 @@ use wharfinger_registry::Registry;
 
 use crate::Options;
 use crate::access_log::Entry;
+use crate::activity::Activity;
 use crate::app::App;
 use crate::body::Body;
 use crate::call::Call;
+use crate::drain::Connections;
 use crate::handler::handle;
 use crate::health::Health;
+use crate::limits::Limiter;
 use crate::upload_state::Secret;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -52,6 +54,7 @@ impl Server {
                 options: ArcSwap::from_pointee(options),
                 secret,
                 health: Health::default(),
+                limiter: Limiter::default(),
             }),
         }
     }
@@ -61,17 +64,26 @@ impl Server {
         self.app.health.clone()
     }
 
+    /// Answers the requests from now on, and speaks on connections from now on, as these options
+    /// say. [`Options::secret`] alone stays what it was: the uploads under way need it.
+    pub fn set_options(&self, options: Options) {
+        self.app.options.store(Arc::new(options));
+        self.app.limiter.options_changed();
+    }
+
     /// Accepts connections until `stop` is ready, then lets the requests under way finish, for as
-    /// long as [`Options::drain_timeout`] allows.
+    /// long as [`Options::drain_timeout`] allows. Those that do not are cut off. What has come of
+    /// uploads by then is still being made durable on return; it is over when
+    /// [`Registry::make_read_only`] is.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let graceful = GracefulShutdown::new();
+        let connections = Connections::new();
         let mut stop = std::pin::pin!(stop);
         loop {
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.accept(stream, peer, &graceful),
+                accepted = self.accept_from(&listener) => match accepted {
+                    Ok((stream, peer)) => self.accept(stream, peer, &connections),
                     Err(error) => accept_failed(&error).await,
                 },
             }
@@ -79,13 +91,21 @@ impl Server {
         drop(listener);
         let drain_timeout = self.app.options.load().drain_timeout;
         info!("no more connections are accepted; requests under way finish");
-        let drained = tokio::time::timeout(drain_timeout, graceful.shutdown());
-        if drained.await.is_err() {
-            warn!("some requests did not finish in time and are cut off");
+        if !connections.end(drain_timeout).await {
+            warn!("some requests did not finish in time and were cut off");
         }
     }
 
-    fn accept(&self, stream: TcpStream, peer: SocketAddr, graceful: &GracefulShutdown) {
+    /// The next connection, once there may be another one.
+    async fn accept_from(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        let App {
+            limiter, options, ..
+        } = &*self.app;
+        limiter.room_for_connection(options).await;
+        listener.accept().await
+    }
+
+    fn accept(&self, stream: TcpStream, peer: SocketAddr, connections: &Connections) {
         // Answers are written whole; waiting for more to send would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "the connection broke before its first request");
@@ -93,10 +113,14 @@ impl Server {
         }
         let app = Arc::clone(&self.app);
         let options = self.app.options.load();
+        let Ok(turn) = app.limiter.connect(&options, peer.ip()) else {
+            return;
+        };
+        let activity = Arc::new(Activity::default());
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
-            .timer(TokioTimer::new())
+            .timer(activity.header_timer(options.header_timeout))
             .header_read_timeout(options.header_timeout)
             .max_buf_size(options.max_header_size.max(8 * 1024));
         let http2_headers = u32::try_from(options.max_header_size).unwrap_or(u32::MAX);
@@ -107,15 +131,21 @@ impl Server {
         if !options.http2_cleartext {
             builder = builder.http1_only();
         }
+        let stream = activity.watch(stream);
+        let at_work = Arc::clone(&activity);
         let service = service_fn(move |request| {
-            let app = Arc::clone(&app);
-            async move { Ok::<_, Infallible>(respond(&app, peer, request).await) }
+            let (app, at_work) = (Arc::clone(&app), at_work.at_work());
+            async move {
+                let _at_work = at_work;
+                Ok::<_, Infallible>(respond(&app, peer, request).await)
+            }
         });
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
-        let connection = graceful.watch(connection);
+        let connection = connections.attend(connection, activity, &options);
         tokio::spawn(async move {
+            let _turn = turn;
             if let Err(error) = connection.await {
                 debug!(%peer, error, "a connection ended badly");
             }

@@ -12,7 +12,7 @@ use crate::answer::empty;
 use crate::body::Body;
 use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
-use crate::request_body::patient;
+use crate::request_body::RequestBody;
 use crate::route::Route;
 use crate::{access, base, blob, catalog, manifest, referrer, tag, upload};
 
@@ -26,14 +26,19 @@ pub(crate) struct User(pub(crate) String);
 pub(crate) async fn handle(mut call: Call, body: Incoming) -> Response<Body> {
     let is_head = call.request.method == Method::HEAD;
     let options = Arc::clone(&call.options);
+    let (body, rest) = RequestBody::new(body, &call.request, options.body_timeout);
     let mut user = String::new();
     let outcome = match admit(&mut call).await {
         Ok(route) => {
             user.clone_from(&call.grant.user);
             perform(call, route, body).await
         }
-        Err(refused) => Err(refused),
+        Err(refused) => {
+            drop(body);
+            Err(refused)
+        }
     };
+    rest.come().await;
     let mut response = outcome.unwrap_or_else(ApiError::into_response);
     if !user.is_empty() {
         response.extensions_mut().insert(User(user));
@@ -69,20 +74,35 @@ async fn admit(call: &mut Call) -> Result<Route> {
     if let (Some(failure), false) = (call.app.health.failure(), matches!(route, Route::Root)) {
         return Err(ApiError::with(Code::UNAVAILABLE, failure));
     }
-    call.grant = access::check(call, &route).await?;
+    if matches!(route, Route::Root) {
+        return Ok(route);
+    }
+    call.app.limiter.count(call).await?;
+    let checked = access::check(call, &route).await;
+    call.grant = call.app.limiter.count_checked(call, checked).await?;
     if !call.grant.user.is_empty() {
         Span::current().record("user", call.grant.user.as_str());
     }
     Ok(route)
 }
 
-async fn perform(call: Call, route: Route, body: Incoming) -> Result<Response<Body>> {
+async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response<Body>> {
+    let turn = match &route {
+        Route::Uploads(_) | Route::Upload(..) if !body.is_empty() => {
+            call.app.limiter.upload(&call).await?
+        }
+        _ => None,
+    };
     let writes = !matches!(
         call.request.method,
         Method::GET | Method::HEAD | Method::OPTIONS
     );
     let methods_left = route.methods_left(call.registry().is_read_only());
-    let guarded = AssertUnwindSafe(dispatch(call, route, body)).catch_unwind();
+    let performed = async {
+        let _turn = turn;
+        dispatch(call, route, body).await
+    };
+    let guarded = AssertUnwindSafe(performed).catch_unwind();
     // What writes goes on to its end when the client leaves in the middle: a commit past its point
     // of no return must not be cut off, and what was received must be kept.
     let outcome = if writes {
@@ -99,8 +119,7 @@ async fn perform(call: Call, route: Route, body: Incoming) -> Result<Response<Bo
     outcome.map_err(|error| error.or_allow(methods_left))
 }
 
-async fn dispatch(call: Call, route: Route, body: Incoming) -> Result<Response<Body>> {
-    let body = patient(body, call.options.body_timeout);
+async fn dispatch(call: Call, route: Route, body: RequestBody) -> Result<Response<Body>> {
     let call = &call;
     match (&route, call.request.method.as_str()) {
         (Route::Root, "GET" | "HEAD") => Ok(empty(StatusCode::OK)),

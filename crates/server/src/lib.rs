@@ -6,6 +6,7 @@
 
 mod access;
 mod access_log;
+mod activity;
 mod answer;
 mod app;
 mod base;
@@ -15,10 +16,12 @@ mod call;
 mod catalog;
 mod conditional;
 mod connection;
+mod drain;
 mod error;
 mod file_body;
 mod handler;
 mod health;
+mod limits;
 mod location;
 mod manifest;
 mod options;
@@ -35,11 +38,13 @@ mod upload_state;
 
 pub use connection::Server;
 pub use health::Health;
+pub use limits::{ForwardedHeader, Limits, Network, Rate, TrustedProxies};
 pub use options::Options;
 
 /// The pure parsers of what clients send, for fuzzing.
 #[doc(hidden)]
 pub mod parse {
+    pub use crate::limits::forwarded_for;
     pub use crate::query::Query;
     pub use crate::range::{ByteRange, content_range, range};
     pub use crate::route::Route;

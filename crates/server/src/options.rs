@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Uri};
 use wharfinger_auth::AccessController;
 
+use crate::limits::{Limits, TrustedProxies};
+
 /// How the server behaves. The defaults are CNCF Distribution's, where it has such a setting.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -30,12 +32,18 @@ pub struct Options {
     /// How long requests under way may take to finish when the server stops
     /// (`http.draintimeout`).
     pub drain_timeout: Duration,
-    /// How long a client may take to send a request's headers.
+    /// How long a client may take to send a request's headers, from their first byte.
     pub header_timeout: Duration,
     /// How long a client may pause in the middle of a body.
     pub body_timeout: Duration,
+    /// How long nothing may happen on a connection.
+    pub idle_timeout: Duration,
     /// How large a request's line and headers may be together, in bytes.
     pub max_header_size: usize,
+    /// What clients may take (`http.limits`).
+    pub limits: Limits,
+    /// Proxies that are believed whose requests they pass on (`http.trustedproxies`).
+    pub trusted_proxies: TrustedProxies,
     /// The most repositories in one answer (`catalog.maxentries`).
     pub catalog_max: usize,
     /// The most tags in one answer to a request that says how many it wants (`tags.maxtags`); one
@@ -59,7 +67,10 @@ impl Default for Options {
             drain_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(15 * 60),
             max_header_size: 64 * 1024,
+            limits: Limits::default(),
+            trusted_proxies: TrustedProxies::default(),
             catalog_max: 1000,
             tags_max: 1000,
             access_log: true,
