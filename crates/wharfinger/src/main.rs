@@ -5,7 +5,10 @@ mod background;
 mod check;
 mod collect;
 mod logging;
+mod reload;
+mod running;
 mod serve;
+mod signals;
 mod wiring;
 
 use std::io;
@@ -14,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use wharfinger_config::{Error, Loaded};
+use wharfinger_config::{Error, GoDuration, Loaded};
 use wharfinger_registry::CollectOptions;
 
 /// A container registry: stores and serves container images and every other OCI artifact.
@@ -42,6 +45,9 @@ enum Command {
         /// Print nothing.
         #[arg(long, short)]
         quiet: bool,
+        /// Wait for at most this long, like 30s or 5m, until nobody writes to the store.
+        #[arg(long, value_name = "TIME", default_value = "0s")]
+        wait: GoDuration,
     },
     /// Look at the configuration.
     Config {
@@ -118,18 +124,19 @@ impl Source {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(start) => serve::run(start.load()),
+        Command::Serve(start) => serve::run(|| start.load()),
         Command::GarbageCollect {
             source,
             dry_run,
             delete_untagged,
             quiet,
+            wait,
         } => {
             let options = CollectOptions {
                 dry_run,
                 delete_untagged,
             };
-            collect::run(source.load(), options, quiet)
+            collect::run(source.load(), options, quiet, wait.get())
         }
         Command::Config {
             command: ConfigCommand::Check { source },

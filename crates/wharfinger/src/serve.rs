@@ -4,18 +4,19 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded, Problem};
 use wharfinger_registry::Registry;
-use wharfinger_server::Server;
-use wharfinger_storage::Claim;
 
-use crate::wiring::{self, Store, Unusable, unusable};
-use crate::{background, logging};
+use crate::logging;
+use crate::running::Running;
+use crate::signals::{Signals, Told};
+use crate::wiring::{Unusable, unusable};
 
 /// Why the registry did not start.
 #[derive(Debug, Error)]
@@ -26,9 +27,8 @@ enum StartError {
     Runtime(std::io::Error),
 }
 
-/// A folder that this process may not write to now.
-const COLLECTED: &str = "garbage-collect works on this folder; start when it has ended, or \
-                         read-only (storage.maintenance.readonly.enabled)";
+/// How long threads that are at work in the store may keep the process from ending.
+const LAST_THREADS: Duration = Duration::from_secs(1);
 
 fn hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
@@ -39,9 +39,10 @@ fn hint(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Runs the registry until a signal ends it.
-pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>) -> ExitCode {
-    let loaded = match loaded {
+/// Runs the registry with the configuration that `load` gives until a signal ends it. Another one
+/// has `load` called again.
+pub(crate) fn run(load: impl Fn() -> Result<Loaded, wharfinger_config::Error>) -> ExitCode {
+    let loaded = match load() {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&[error]),
     };
@@ -54,13 +55,20 @@ pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>) -> ExitCode 
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime
-            .block_on(serve(&loaded.config))
-            .map_err(StartError::from),
+        Ok(runtime) => {
+            let served = runtime.block_on(serve(&loaded.config, load));
+            runtime.shutdown_timeout(LAST_THREADS);
+            served.map_err(StartError::from)
+        }
         Err(error) => Err(StartError::Runtime(error)),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(registry) => {
+            // Should a thread still write, the claim on the store must not end before it does: it
+            // ends with the process.
+            std::mem::forget(registry);
+            ExitCode::SUCCESS
+        }
         Err(StartError::Config(Unusable { key, reason })) => {
             refuse(&[loaded.problem(&key, reason)])
         }
@@ -80,6 +88,18 @@ pub(crate) fn warn_of(warnings: &[Problem]) {
     }
 }
 
+/// Logs what is wrong with a configuration.
+pub(crate) fn log_problems(problems: &[Problem]) {
+    for problem in problems {
+        error!(
+            origin = %problem.origin,
+            key = problem.key,
+            "in the configuration: {}",
+            problem.message
+        );
+    }
+}
+
 /// Tells what stands in the way.
 pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
     for error in errors {
@@ -90,33 +110,14 @@ pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(config: &Config) -> Result<(), Unusable> {
-    let registry_options = wiring::registry_options(config)?;
-    let server_options = wiring::server_options(config)?;
-    let read_only = registry_options.read_only;
-    // Signals from here on end the registry in order, however early they come.
-    let stop = stop_signal();
-    let in_folder = unusable("storage.filesystem.rootdirectory");
-    let store = Store::open(config).map_err(|error| in_folder(&error))?;
-    let _claimed = match read_only {
-        true => None,
-        false => store
-            .claim(Claim::Write)
-            .map_err(|_| in_folder(&COLLECTED))?,
-    };
-    let folder = match &store {
-        Store::Filesystem(driver) => Some(driver.clone()),
-        Store::Memory(_) => None,
-    };
-    if let (Some(driver), false) = (&folder, read_only) {
-        match driver.check().await {
-            // What is there can still be served, and room can come back.
-            Err(error) if error.is_no_space() => warn!(%error, "the store is full"),
-            checked => checked.map_err(|error| in_folder(&error))?,
-        }
-    }
-    let registry = Registry::new(store.driver(), registry_options)
-        .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
+/// Serves until a signal ends it, and gives the registry, which is at rest then.
+async fn serve(
+    config: &Config,
+    load: impl Fn() -> Result<Loaded, wharfinger_config::Error>,
+) -> Result<Registry, Unusable> {
+    // Signals from here on are obeyed in order, however early they come.
+    let mut signals = Signals::new();
+    let mut running = Running::start(config).await?;
     let at_address = |error| cannot_listen(&config.http.addr, &error);
     let listener = listen(&config.http.addr).await.map_err(at_address)?;
     let local = listener.local_addr().map_err(at_address)?;
@@ -126,24 +127,38 @@ async fn serve(config: &Config) -> Result<(), Unusable> {
              restart or on another node"
         );
     }
-    let server = Server::new(registry.clone(), server_options);
-    let purging = &config.storage.maintenance.uploadpurging;
-    if purging.enabled && !read_only {
-        let purging = purging.clone();
-        tokio::spawn(background::purge_uploads(registry.clone(), folder, purging));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(running.server().serve(listener, async {
+        let _ = stopped.await;
+    }));
+    announce(config, local, &running.place());
+    info!(address = %local, storage = running.place(), "listening on {local}");
+    let signal = loop {
+        match signals.next().await {
+            Told::Stop(signal, _) => break signal,
+            Told::Reload => running.reload(load()),
+            Told::ReadOnly(hold) => running.hold_read_only(hold),
+        }
+    };
+    info!(signal, "stopping");
+    tokio::spawn(end_at_once(signals));
+    drop(stop);
+    if let Err(error) = serving.await {
+        error!(%error, "the answering of requests ended by itself");
     }
-    let check = config.health.storagedriver.clone();
-    if check.enabled {
-        let (registry, health, name) = (registry.clone(), server.health(), store.driver().name());
-        tokio::spawn(async move {
-            background::check_storage(registry, health, check, name).await;
-        });
-    }
-    announce(config, local, &store.place());
-    info!(address = %local, storage = store.place(), "listening on {local}");
-    server.serve(listener, stop).await;
+    let registry = running.stop().await;
     info!("stopped");
-    Ok(())
+    Ok(registry)
+}
+
+/// Ends the process when it is told to stop once more: what was acknowledged is safe anyway.
+async fn end_at_once(mut signals: Signals) {
+    loop {
+        if let Told::Stop(signal, number) = signals.next().await {
+            warn!(signal, "ending at once");
+            std::process::exit(128 + i32::from(number));
+        }
+    }
 }
 
 fn cannot_listen(addr: &str, error: &std::io::Error) -> Unusable {
@@ -185,20 +200,4 @@ fn announce(config: &Config, local: SocketAddr, place: &str) {
         env!("CARGO_PKG_VERSION"),
     );
     let _ = out.flush();
-}
-
-/// Ready when the process is told to stop, by SIGTERM or SIGINT.
-fn stop_signal() -> impl Future<Output = ()> {
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    async move {
-        let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
-            warn!("signals cannot be received; the process ends without finishing requests");
-            return std::future::pending().await;
-        };
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        info!(signal = name, "stopping");
-    }
 }

@@ -1,0 +1,219 @@
+//! A running registry: what owns its parts, from the start to the end.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+use wharfinger_config::{Config, Loaded};
+use wharfinger_registry::{NotWritable, PurgeSchedule, Registry};
+use wharfinger_server::Server;
+
+use crate::background;
+use crate::reload::{Changes, Part};
+use crate::serve::{log_problems, warn_of};
+use crate::wiring::{self, Store, Unusable, unusable};
+
+/// A folder that this process may not write to now.
+const COLLECTED: &str = "garbage-collect works on this folder; start when it has ended, or \
+                         read-only (storage.maintenance.readonly.enabled)";
+
+/// How long writes may take to end once their connections have been cut off.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// A registry with all that goes on around it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// What it was started with.
+    started: Config,
+    /// What it has taken on since.
+    config: Config,
+    store: Store,
+    registry: Registry,
+    server: Server,
+    /// Whether an operator holds it read-only by a signal.
+    held_read_only: bool,
+    read_only: watch::Sender<bool>,
+    following: Task,
+    purging: Option<Task>,
+    health: Option<Task>,
+}
+
+/// A task that ends with whoever owns it.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Task {
+    fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(work))
+    }
+
+    /// Ends it, and waits until it has.
+    async fn end(mut self) {
+        self.0.abort();
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Running {
+    /// Opens the store and starts everything but the answering of requests.
+    ///
+    /// # Errors
+    /// The key whose value cannot be used.
+    pub(crate) async fn start(config: &Config) -> Result<Self, Unusable> {
+        let mut registry_options = wiring::registry_options(config)?;
+        let server_options = wiring::server_options(config)?;
+        let in_folder = unusable("storage.filesystem.rootdirectory");
+        let store = Store::open(config).map_err(|error| in_folder(&error))?;
+        let read_only = registry_options.read_only;
+        // It becomes writable when the store has been claimed.
+        registry_options.read_only = true;
+        let registry = Registry::new(store.driver(), registry_options)
+            .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
+        if !read_only {
+            registry
+                .make_writable()
+                .await
+                .map_err(|error| match error {
+                    NotWritable::Collected => in_folder(&COLLECTED),
+                    error @ NotWritable::Store(_) => in_folder(&error),
+                })?;
+        }
+        let server = Server::new(registry.clone(), server_options);
+        let (wanted, following) = watch::channel(read_only);
+        let following = Task::spawn(registry.clone().follow_read_only(following));
+        let mut running = Self {
+            started: config.clone(),
+            config: config.clone(),
+            store,
+            registry,
+            server,
+            held_read_only: false,
+            read_only: wanted,
+            following,
+            purging: None,
+            health: None,
+        };
+        running.start_purging();
+        running.start_health();
+        Ok(running)
+    }
+
+    /// Where it keeps everything, for people.
+    pub(crate) fn place(&self) -> String {
+        self.store.place()
+    }
+
+    /// What answers its requests.
+    pub(crate) fn server(&self) -> Server {
+        self.server.clone()
+    }
+
+    /// Takes on what it can of a configuration that was read again, and says in the log what it did
+    /// and what it could not. One that has something wrong is refused whole.
+    pub(crate) fn reload(&mut self, loaded: Result<Loaded, wharfinger_config::Error>) {
+        match loaded {
+            Err(error) => error!("{error}"),
+            Ok(fresh) if !fresh.problems.is_empty() => log_problems(&fresh.problems),
+            Ok(fresh) => match self.take_on(&fresh) {
+                Ok(()) => return,
+                Err(Unusable { key, reason }) => log_problems(&[fresh.problem(&key, reason)]),
+            },
+        }
+        error!("the configuration is refused; the registry goes on with the one that it has");
+    }
+
+    fn take_on(&mut self, fresh: &Loaded) -> Result<(), Unusable> {
+        // All that can fail comes before the first change.
+        let registry_options = wiring::registry_options(&fresh.config)?;
+        let server_options = wiring::server_options(&fresh.config)?;
+        warn_of(&fresh.warnings);
+        let changes = Changes::between(&self.started, &self.config, &fresh.config);
+        self.config = fresh.config.clone();
+        // Whether their keys have changed or not: the files that these name may have.
+        self.registry.set_options(registry_options);
+        self.server.set_options(server_options);
+        self.tell_read_only();
+        if changes.concern(Part::Purging) {
+            self.start_purging();
+        }
+        if changes.concern(Part::Health) {
+            self.start_health();
+        }
+        for (key, _) in &changes.applied {
+            info!(key, "taken on");
+        }
+        for key in &changes.restart {
+            warn!(key, "not taken on: this needs a restart");
+        }
+        info!(
+            taken_on = changes.applied.len(),
+            need_restart = changes.restart.len(),
+            "the configuration was read again"
+        );
+        Ok(())
+    }
+
+    /// Holds it read-only whatever the configuration says, or no longer.
+    pub(crate) fn hold_read_only(&mut self, hold: bool) {
+        info!(held = hold, "told by a signal whether to be held read-only");
+        self.held_read_only = hold;
+        self.tell_read_only();
+    }
+
+    fn tell_read_only(&self) {
+        let wanted = self.held_read_only || self.config.storage.maintenance.readonly.enabled;
+        self.read_only
+            .send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
+    }
+
+    fn start_purging(&mut self) {
+        let purging = &self.config.storage.maintenance.uploadpurging;
+        let schedule = PurgeSchedule {
+            age: purging.age.get(),
+            interval: purging.interval.get(),
+            dry_run: purging.dryrun,
+        };
+        let registry = self.registry.clone();
+        self.purging = purging
+            .enabled
+            .then(|| Task::spawn(registry.purge_regularly(schedule)));
+    }
+
+    fn start_health(&mut self) {
+        let check = self.config.health.storagedriver.clone();
+        let (registry, health) = (self.registry.clone(), self.server.health());
+        let name = format!("storagedriver_{}", self.store.driver().name());
+        health.set(&name, false);
+        self.health = check
+            .enabled
+            .then(|| Task::spawn(background::check_storage(registry, health, check, name)));
+    }
+
+    /// Ends it, when no more requests are answered: what has come of uploads is made durable, and
+    /// the claim on the store is given up.
+    pub(crate) async fn stop(self) -> Registry {
+        let Self {
+            registry,
+            following,
+            purging,
+            ..
+        } = self;
+        drop(purging);
+        following.end().await;
+        if timeout(LAST_WRITES, registry.make_read_only())
+            .await
+            .is_err()
+        {
+            warn!("some writes did not end in time; what was acknowledged is safe");
+        }
+        registry
+    }
+}
