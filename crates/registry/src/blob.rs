@@ -230,7 +230,7 @@ impl Blobs {
     /// # Errors
     /// [`Error::ReadOnly`], or that the store failed.
     pub async fn put(&self, bytes: Bytes) -> Result<Descriptor> {
-        let _writing = self.links.shared.write()?;
+        let _writing = self.links.shared.writing()?;
         let _pushing = self
             .links
             .shared
@@ -251,7 +251,7 @@ impl Blobs {
     /// # Errors
     /// [`Error::ReadOnly`].
     pub fn create(&self, algorithm: Algorithm) -> Result<Upload> {
-        let writing = self.links.shared.write()?;
+        let writing = self.links.shared.writing()?;
         Ok(Upload::create(self.links.clone(), algorithm, writing))
     }
 
@@ -260,7 +260,7 @@ impl Blobs {
     /// # Errors
     /// [`Error::UploadUnknown`]; [`Error::UploadInvalid`] while another request works on it.
     pub async fn resume(&self, id: &UploadId) -> Result<Upload> {
-        let writing = self.links.shared.write()?;
+        let writing = self.links.shared.writing()?;
         Upload::resume(self.links.clone(), id, writing).await
     }
 
@@ -283,7 +283,7 @@ impl Blobs {
         from: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Descriptor>> {
-        let _writing = self.links.shared.write()?;
+        let _writing = self.links.shared.writing()?;
         self.mount_one(from, digest).await
     }
 
@@ -319,7 +319,7 @@ impl Blobs {
         digest: &Digest,
         readable: impl Fn(&RepositoryName) -> bool,
     ) -> Result<Option<Descriptor>> {
-        let _writing = self.links.shared.write()?;
+        let _writing = self.links.shared.writing()?;
         // Without the bytes there is no repository to look for.
         if digest.is_canonical() && self.links.shared.blobs.stat(digest).await?.is_none() {
             return Ok(None);
@@ -345,7 +345,7 @@ impl Blobs {
     /// # Errors
     /// [`Error::Unsupported`] where deletion is off; [`Error::BlobUnknown`].
     pub async fn delete(&self, digest: &Digest) -> Result<()> {
-        let _writing = self.links.shared.delete()?;
+        let _writing = self.links.shared.deleting()?;
         let _deleting = self
             .links
             .shared

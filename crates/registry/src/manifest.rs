@@ -123,7 +123,7 @@ impl Manifests {
         tags: &[Tag],
     ) -> Result<Descriptor> {
         let shared = &self.repository.shared;
-        let _writing = shared.write()?;
+        let _writing = shared.writing()?;
         let actual = Digest::of(digest.algorithm(), manifest.payload());
         if actual != *digest {
             return Err(Error::DigestMismatch {
@@ -183,7 +183,7 @@ impl Manifests {
     /// [`Error::Unsupported`] where deletion is off; [`Error::ManifestUnknown`].
     pub async fn delete(&self, digest: &Digest) -> Result<()> {
         let shared = &self.repository.shared;
-        let _writing = shared.delete()?;
+        let _writing = shared.deleting()?;
         let _deleting = shared.repositories.exclusive(&self.repository.name).await;
         let unknown = || Error::ManifestUnknown(digest.to_string());
         let blob = self.links.stat(digest).await?.ok_or_else(unknown)?;

@@ -43,7 +43,7 @@ impl Shared {
     ///
     /// # Errors
     /// [`Error::ReadOnly`] in read-only mode.
-    pub(crate) fn write(&self) -> Result<Writing> {
+    pub(crate) fn writing(&self) -> Result<Writing> {
         self.gate.enter()
     }
 
@@ -51,11 +51,11 @@ impl Shared {
     ///
     /// # Errors
     /// [`Error::ReadOnly`] in read-only mode, [`Error::Unsupported`] where deletion is off.
-    pub(crate) fn delete(&self) -> Result<Writing> {
+    pub(crate) fn deleting(&self) -> Result<Writing> {
         if !self.options.load().delete {
             return Err(Error::Unsupported("deletion"));
         }
-        self.write()
+        self.writing()
     }
 }
 

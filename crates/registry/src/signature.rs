@@ -72,7 +72,7 @@ impl Signatures {
     /// # Errors
     /// [`Error::ReadOnly`]; [`Error::ManifestRefused`] when the revision would have more than 256.
     pub async fn put(&self, revision: &Digest, signatures: &[Bytes]) -> Result<()> {
-        let _writing = self.repository.shared.write()?;
+        let _writing = self.repository.shared.writing()?;
         self.add(revision, signatures).await
     }
 

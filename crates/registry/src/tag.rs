@@ -74,7 +74,7 @@ impl Tags {
     /// # Errors
     /// [`Error::Unsupported`] where deletion is off; [`Error::ManifestUnknown`].
     pub async fn delete(&self, tag: &Tag) -> Result<()> {
-        let _writing = self.repository.shared.delete()?;
+        let _writing = self.repository.shared.deleting()?;
         let name = &self.repository.name;
         let _deleting = self.repository.shared.repositories.exclusive(name).await;
         match self

@@ -9,6 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
 use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded, Problem};
 use wharfinger_registry::Registry;
@@ -128,27 +129,38 @@ async fn serve(
         );
     }
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(running.server().serve(listener, async {
+    let mut serving = tokio::spawn(running.server().serve(listener, async {
         let _ = stopped.await;
     }));
     announce(config, local, &running.place());
     info!(address = %local, storage = running.place(), "listening on {local}");
     let signal = loop {
-        match signals.next().await {
-            Told::Stop(signal, _) => break signal,
-            Told::Reload => running.reload(load()),
-            Told::ReadOnly(hold) => running.hold_read_only(hold),
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop(signal, _) => break signal,
+                Told::Reload => running.reload(load()),
+                Told::ReadOnly(hold) => running.hold_read_only(hold),
+            },
+            ended = &mut serving => end_badly(ended),
         }
     };
     info!(signal, "stopping");
     tokio::spawn(end_at_once(signals));
     drop(stop);
-    if let Err(error) = serving.await {
-        error!(%error, "the answering of requests ended by itself");
+    if let ended @ Err(_) = serving.await {
+        end_badly(ended);
     }
     let registry = running.stop().await;
     info!("stopped");
     Ok(registry)
+}
+
+/// What answers requests ends by itself only when it panics, which must end the process.
+fn end_badly(ended: Result<(), JoinError>) -> ! {
+    match ended {
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        _ => panic!("the answering of requests has ended"),
+    }
 }
 
 /// Ends the process when it is told to stop once more: what was acknowledged is safe anyway.

@@ -69,7 +69,7 @@ impl Registry {
     }
 
     async fn remove_leftovers(&self) -> Result<u64> {
-        let _writing = self.shared.write()?;
+        let _writing = self.shared.writing()?;
         Ok(self.shared.driver.remove_leftovers(LEFTOVER_AGE).await?)
     }
 
@@ -118,7 +118,7 @@ impl Registry {
     ) -> Result<()> {
         let _writing = match dry_run {
             true => None,
-            false => Some(self.shared.write()?),
+            false => Some(self.shared.writing()?),
         };
         let Some(_held) = self.shared.uploads.try_exclusive(&id) else {
             report.kept += 1;
