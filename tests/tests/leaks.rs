@@ -21,9 +21,10 @@ struct Held {
 
 fn held(server: &Wharfinger) -> Held {
     let handles = server.open_files();
+    // The folder itself is open for the claim on it.
     let files = handles
         .iter()
-        .filter(|file| file.starts_with(server.data()));
+        .filter(|file| file.starts_with(server.data()) && *file != server.data());
     let mut leftovers = Vec::new();
     find_leftovers(server.data(), &mut leftovers);
     Held {

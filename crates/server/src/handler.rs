@@ -12,6 +12,7 @@ use crate::answer::empty;
 use crate::body::Body;
 use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
+use crate::limits::Turn;
 use crate::request_body::RequestBody;
 use crate::route::Route;
 use crate::{access, base, blob, catalog, manifest, referrer, tag, upload};
@@ -98,19 +99,14 @@ async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response
         Method::GET | Method::HEAD | Method::OPTIONS
     );
     let methods_left = route.methods_left(call.registry().is_read_only());
-    let performed = async {
-        let _turn = turn;
-        dispatch(call, route, body).await
-    };
-    let guarded = AssertUnwindSafe(performed).catch_unwind();
     // What writes goes on to its end when the client leaves in the middle: a commit past its point
     // of no return must not be cut off, and what was received must be kept.
     let outcome = if writes {
-        tokio::spawn(guarded)
+        tokio::spawn(guarded(call, route, body, turn))
             .await
             .unwrap_or_else(|error| Err(Box::new(error)))
     } else {
-        guarded.await
+        guarded(call, route, body, turn).await
     };
     let outcome = outcome.unwrap_or_else(|_panic| {
         error!("a handler panicked");
@@ -119,7 +115,24 @@ async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response
     outcome.map_err(|error| error.or_allow(methods_left))
 }
 
-async fn dispatch(call: Call, route: Route, body: RequestBody) -> Result<Response<Body>> {
+/// The answer, or the panic that came in its way.
+fn guarded(
+    call: Call,
+    route: Route,
+    body: RequestBody,
+    turn: Option<Turn>,
+) -> impl Future<Output = std::thread::Result<Result<Response<Body>>>> {
+    AssertUnwindSafe(dispatch(call, route, body, turn)).catch_unwind()
+}
+
+/// Handlers that write are boxed, or every request would be moved about in as much memory as they
+/// need.
+async fn dispatch(
+    call: Call,
+    route: Route,
+    body: RequestBody,
+    _turn: Option<Turn>,
+) -> Result<Response<Body>> {
     let call = &call;
     match (&route, call.request.method.as_str()) {
         (Route::Root, "GET" | "HEAD") => Ok(empty(StatusCode::OK)),
@@ -130,21 +143,21 @@ async fn dispatch(call: Call, route: Route, body: RequestBody) -> Result<Respons
             referrer::list(call, name, digest).await
         }
         (Route::Blob(name, digest), "GET" | "HEAD") => blob::get(call, name, digest).await,
-        (Route::Blob(name, digest), "DELETE") => blob::delete(call, name, digest).await,
+        (Route::Blob(name, digest), "DELETE") => Box::pin(blob::delete(call, name, digest)).await,
         (Route::Manifest(name, reference), "GET" | "HEAD") => {
             manifest::get(call, name, reference).await
         }
         (Route::Manifest(name, reference), "PUT") => {
-            manifest::put(call, name, reference, body).await
+            Box::pin(manifest::put(call, name, reference, body)).await
         }
         (Route::Manifest(name, reference), "DELETE") => {
-            manifest::delete(call, name, reference).await
+            Box::pin(manifest::delete(call, name, reference)).await
         }
-        (Route::Uploads(name), "POST") => upload::post(call, name, body).await,
+        (Route::Uploads(name), "POST") => Box::pin(upload::post(call, name, body)).await,
         (Route::Upload(name, id), "GET" | "HEAD") => upload::get(call, name, id).await,
-        (Route::Upload(name, id), "PATCH") => upload::patch(call, name, id, body).await,
-        (Route::Upload(name, id), "PUT") => upload::put(call, name, id, body).await,
-        (Route::Upload(name, id), "DELETE") => upload::delete(call, name, id).await,
+        (Route::Upload(name, id), "PATCH") => Box::pin(upload::patch(call, name, id, body)).await,
+        (Route::Upload(name, id), "PUT") => Box::pin(upload::put(call, name, id, body)).await,
+        (Route::Upload(name, id), "DELETE") => Box::pin(upload::delete(call, name, id)).await,
         (route, method) => {
             let allow = HeaderValue::from_static(route.methods());
             if method == "OPTIONS" {
