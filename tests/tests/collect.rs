@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use wharfinger_e2e::clients::copy;
 use wharfinger_e2e::distribution::Distribution;
-use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
+use wharfinger_e2e::image::{INDEX, Layout, MANIFEST, descriptor, manifest};
 use wharfinger_e2e::wharfinger::binary;
 use wharfinger_e2e::{Config, Http, Wharfinger, digest, folder, legacy, noise, output, run};
 
@@ -94,6 +95,114 @@ fn the_same_goes_as_by_distributions_own_command() {
     }
     let path = format!("/v2/a/b/manifests/{}", untagged[0]);
     assert_eq!(theirs.http().get(&path).status, 404);
+}
+
+/// The digests of what lies below a folder in a file of this name.
+fn digests_in(folder: &Path, file: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            if path.join(file).is_file() {
+                let hex = path.file_name().unwrap().to_string_lossy();
+                found.insert(format!("sha256:{hex}"));
+            }
+            found.extend(digests_in(&path, file));
+        }
+    }
+    found
+}
+
+fn blobs_in(data: &Path) -> BTreeSet<String> {
+    digests_in(&data.join("docker/registry/v2/blobs"), "data")
+}
+
+fn revisions_in(data: &Path, name: &str) -> BTreeSet<String> {
+    let repository = data.join("docker/registry/v2/repositories").join(name);
+    digests_in(&repository.join("_manifests/revisions"), "link")
+}
+
+/// Both commands, each for real on a copy of the same folder. Ours keeps more in two cases that
+/// Distribution 2.8 gets wrong: what a tagged index mentions, and referrers.
+#[test]
+fn the_same_is_left_as_by_distributions_own_command() {
+    let home = folder();
+    let home = home.path();
+    let config = Config::new(home);
+    let mut theirs = Distribution::start(home, &config.data);
+    let http = theirs.http();
+    push(http, "a/b", "latest", 1);
+    push(http, "a/b", "moved", 2);
+    push(http, "a/b", "moved", 3);
+    let shared = push(http, "c", "shared", 3);
+    delete(http, "c", &push(http, "c", "gone", 4)[0]);
+    delete(http, "c", &shared[0]);
+    push(http, "c", "stays", 5);
+    // Blobs that no manifest ever mentioned, one of them in another repository too.
+    http.push_blob("d", &noise(6, 1000));
+    http.push_blob("d", &noise(1, 100_000));
+    let children = [7, 8].map(|seed| push(http, "multi", &format!("child{seed}"), seed));
+    let entries: Vec<_> = children
+        .iter()
+        .map(|child| http.get(&format!("/v2/multi/manifests/{}", child[0])).body)
+        .map(|text| descriptor(MANIFEST, &text))
+        .collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+    let index = index.to_string().into_bytes();
+    assert_eq!(http.push_manifest("multi", "1", INDEX, &index).status, 201);
+    theirs.service.stop();
+    let mut ours = config.start();
+    let http = ours.http();
+    for child in [7, 8] {
+        let tag = format!("/v2/multi/manifests/child{child}");
+        assert_eq!(http.send("DELETE", &tag, &[], b"").status, 202);
+    }
+    let image = push(http, "signed", "1", 9);
+    let subject = http.get(&format!("/v2/signed/manifests/{}", image[0])).body;
+    let signature = noise(10, 5000);
+    let mut referrer: Value = serde_json::from_slice(&manifest(b"{}", &[&signature])).unwrap();
+    referrer["subject"] = descriptor(MANIFEST, &subject);
+    let referrer = referrer.to_string().into_bytes();
+    let kept = [b"{}".as_slice(), &signature].map(|blob| http.push_blob("signed", blob));
+    let answer = http.push_manifest("signed", &digest(&referrer), MANIFEST, &referrer);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    ours.stop();
+
+    for flags in [&[][..], &["-m"]] {
+        let copies = ["theirs", "ours"].map(|who| {
+            let copy = home.join(format!("{who}{}", flags.len()));
+            run(Command::new("cp").arg("-a").arg(&config.data).arg(&copy));
+            copy
+        });
+        let [theirs, ours] = &copies;
+        let file = config.clone().data(theirs).write();
+        let mut command = Command::new("docker-registry");
+        run(command.arg("garbage-collect").args(flags).arg(&file));
+        collect(&config.clone().data(ours).write(), flags);
+
+        let (by_them, by_us) = (blobs_in(theirs), blobs_in(ours));
+        assert!(by_us.len() < blobs_in(&config.data).len());
+        let mut more: BTreeSet<String> = BTreeSet::new();
+        if !flags.is_empty() {
+            more.extend(children.iter().flat_map(|child| child[1..].to_vec()));
+            more.extend(kept.clone());
+            more.insert(digest(&referrer));
+        }
+        assert_eq!(
+            by_us.difference(&by_them).cloned().collect::<BTreeSet<_>>(),
+            more
+        );
+        assert_eq!(by_them.difference(&by_us).count(), 0, "{flags:?}");
+        for name in ["a/b", "c"] {
+            assert_eq!(
+                revisions_in(ours, name),
+                revisions_in(theirs, name),
+                "{name}"
+            );
+        }
+        assert_eq!(revisions_in(ours, "multi").len(), 3, "{flags:?}");
+        assert_eq!(revisions_in(ours, "signed").len(), 2, "{flags:?}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod debug;
 mod health;
 mod http;
 mod later;
+mod limits;
 mod log;
 mod manifests;
 mod notifications;
@@ -62,6 +63,7 @@ pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -
     checker.http(config);
     checker.debug(config);
     checker.tls(config);
+    checker.limits(config);
     checker.manifests(config);
     checker.log(config);
     checker.access(config);

@@ -5,10 +5,12 @@
 //! configuration that asks for something that does not work yet is wrong: it is refused, never
 //! half obeyed.
 
+mod changes;
 mod check;
 mod decode;
 mod duration;
 mod environment;
+mod network;
 mod node;
 mod print;
 mod problem;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use saphyr_parser::Span;
 
 pub use duration::{GoDuration, InvalidDuration};
+pub use network::{InvalidNetwork, Network};
 use node::{Node, Value};
 pub use problem::{Error, Origin, Problem};
 pub use secret::{Secret, without_password};

@@ -1,5 +1,6 @@
 //! What must never be printed.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -7,6 +8,22 @@ use serde_json::Value;
 
 /// What stands in place of a secret.
 pub(crate) const HIDDEN: &str = "(hidden)";
+
+thread_local! {
+    static EXPOSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, in which serialization shows secrets: for comparing them, never for printing.
+pub(crate) fn exposed<T>(work: impl FnOnce() -> T) -> T {
+    struct Hide(bool);
+    impl Drop for Hide {
+        fn drop(&mut self) {
+            EXPOSED.set(self.0);
+        }
+    }
+    let _hide = Hide(EXPOSED.replace(true));
+    work()
+}
 
 /// A text that neither `Debug` nor serialization shows.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -33,7 +50,11 @@ impl fmt::Debug for Secret {
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(if self.is_empty() { "" } else { HIDDEN })
+        serializer.serialize_str(match self.0.as_str() {
+            secret if EXPOSED.get() => secret,
+            "" => "",
+            _ => HIDDEN,
+        })
     }
 }
 

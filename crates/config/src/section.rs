@@ -5,6 +5,7 @@
 mod access;
 mod health;
 mod http;
+mod limits;
 mod log;
 mod manifests;
 mod notifications;
@@ -21,6 +22,7 @@ use crate::duration::GoDuration;
 pub use access::{Auth, HtpasswdAuth, SillyAuth, TokenAuth};
 pub use health::{FileCheck, Health, HttpCheck, StorageCheck, TcpCheck};
 pub use http::{ClientAuth, Debug, H2c, Http, Http2, LetsEncrypt, Prometheus, Tls};
+pub use limits::{ClientIdentity, ClientLimits, ForwardedHeader, Limits, Timeouts, TrustedProxies};
 pub(crate) use log::HOOK_LEVELS;
 pub use log::{AccessLog, Formatter, Hook, HookOptions, Level, Log, Smtp};
 pub use manifests::{
@@ -102,6 +104,8 @@ impl Config {
             self.http.draintimeout = GoDuration::from_secs(10);
         }
         self.health.settle();
+        self.http.limits.settle();
+        self.http.timeouts.settle();
         let debug = &mut self.http.debug;
         if !debug.addr.is_empty() && debug.prometheus.path.is_empty() {
             debug.prometheus.path = "/metrics".to_owned();

@@ -1,4 +1,4 @@
-//! Numbers of bytes: `64MiB`, `500KB`, `1048576`.
+//! Numbers of bytes as people write them: `64KiB`, `4MiB`, `10GB`, `1000`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,31 +12,41 @@ pub struct ByteSize(u64);
 
 /// A text that is no number of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is not a number of bytes; write it like 1048576, 64MiB or 2GiB")]
+#[error("{0:?} is not a number of bytes; write it like 64KiB, 4MiB, 10GB or 1000")]
 pub struct InvalidSize(String);
 
-const KIB: u64 = 1024;
-/// By size, those that are written first.
-const UNITS: [(&str, u64); 8] = [
-    ("tib", KIB * KIB * KIB * KIB),
-    ("gib", KIB * KIB * KIB),
-    ("mib", KIB * KIB),
-    ("kib", KIB),
-    ("tb", 1_000_000_000_000),
-    ("gb", 1_000_000_000),
-    ("mb", 1_000_000),
-    ("kb", 1_000),
+/// From the largest that divides evenly down, binary before decimal.
+const UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
 ];
 
 impl ByteSize {
-    /// This many times 1024 * 1024 bytes.
-    pub const fn mebibytes(number: u64) -> Self {
-        Self(number * KIB * KIB)
+    /// This many bytes.
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
     }
 
-    /// In bytes.
+    /// This many times 1024 * 1024 bytes.
+    pub const fn mebibytes(number: u64) -> Self {
+        Self(number << 20)
+    }
+
+    /// The number of bytes.
     pub const fn get(self) -> u64 {
         self.0
+    }
+
+    /// Whether it is zero, which keys take for "no limit" or "not set".
+    pub const fn is_zero(self) -> bool {
+        self.0 == 0
     }
 }
 
@@ -44,32 +54,34 @@ impl FromStr for ByteSize {
     type Err = InvalidSize;
 
     fn from_str(text: &str) -> Result<Self, InvalidSize> {
-        let lower = text.to_ascii_lowercase();
-        let unit = UNITS.iter().find(|(name, _)| lower.ends_with(name));
-        let (name, size) = *unit.unwrap_or(&("", 1));
-        let digits = lower[..lower.len() - name.len()]
-            .trim_end()
-            .replace('_', "");
-        let number = match digits.bytes().all(|c| c.is_ascii_digit()) {
-            true => digits.parse::<u64>().ok(),
-            false => None,
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit = unit.trim_start();
+        let size = match unit {
+            "" => Some(1),
+            unit => UNITS
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(unit))
+                .map(|(_, size)| *size),
         };
-        let bytes = number.and_then(|number| number.checked_mul(size));
+        let bytes = size
+            .zip(number.parse::<u64>().ok())
+            .and_then(|(size, number)| number.checked_mul(size));
         bytes.map(Self).ok_or_else(|| InvalidSize(text.to_owned()))
     }
 }
 
 impl fmt::Display for ByteSize {
-    /// In the largest unit of 1024s that gives a whole number.
+    /// In the largest unit of which it is a whole number: `64KiB`; without one below that.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [("TiB", 4), ("GiB", 3), ("MiB", 2), ("KiB", 1)];
-        for (name, power) in units {
-            let unit = KIB.pow(power);
-            if self.0 >= unit && self.0.is_multiple_of(unit) {
-                return write!(f, "{}{name}", self.0 / unit);
-            }
+        let binary = UNITS[..4].iter();
+        match binary
+            .into_iter()
+            .find(|(_, size)| self.0 > 0 && self.0.is_multiple_of(*size))
+        {
+            Some((unit, size)) => write!(f, "{}{unit}", self.0 / size),
+            None => write!(f, "{}", self.0),
         }
-        write!(f, "{}", self.0)
     }
 }
 
@@ -95,42 +107,40 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn sizes_are_read_in_the_units_that_people_write() {
+    fn sizes_are_read_in_every_unit() {
         let cases = [
             ("0", 0),
-            ("1048576", 1_048_576),
-            ("1_000", 1_000),
-            ("64MiB", 64 << 20),
-            ("64 mib", 64 << 20),
-            ("2GiB", 2 << 30),
-            ("1TiB", 1 << 40),
-            ("10KiB", 10_240),
-            ("500KB", 500_000),
-            ("3mb", 3_000_000),
-            ("1GB", 1_000_000_000),
+            ("1000", 1000),
+            ("5B", 5),
+            ("64KiB", 65_536),
+            ("64 kib", 65_536),
+            ("4MiB", 4 << 20),
+            ("10GB", 10_000_000_000),
+            ("2TiB", 2 << 40),
         ];
         for (text, bytes) in cases {
-            assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
+            assert_eq!(text.parse::<ByteSize>().unwrap().get(), bytes, "{text}");
         }
         for text in [
             "",
-            "MiB",
+            "KiB",
             "-1",
-            "1.5GiB",
-            "64M",
-            "1 PiB",
-            "x",
-            "99999999999TiB",
+            "1.5MiB",
+            "4M",
+            "1 2",
+            "99999999TiB",
+            "1KiB2",
         ] {
             assert!(text.parse::<ByteSize>().is_err(), "{text:?}");
         }
+        assert_eq!(ByteSize::new(4 << 20).to_string(), "4MiB");
+        assert_eq!(ByteSize::new(1000).to_string(), "1000");
     }
 
     proptest! {
         #[test]
         fn what_is_written_is_read_again(bytes: u64) {
-            let size = ByteSize(bytes);
-            prop_assert_eq!(size.to_string().parse(), Ok(size));
+            prop_assert_eq!(ByteSize(bytes).to_string().parse(), Ok(ByteSize(bytes)));
         }
 
         #[test]

@@ -623,38 +623,141 @@ fn the_examples_start() {
 fn the_documentation_shows_the_defaults_and_names_every_key_that_works() {
     let page = repository_file("docs/configuration.md");
     assert!(page.contains(&format!("```yaml\n{DEFAULTS}```")));
-    let mut config = defaults([]).unwrap().config;
-    config.notifications.endpoints.push(Endpoint::default());
-    let mut config = serde_json::to_value(config).unwrap();
-    let sections = config.as_object_mut().unwrap();
-    for section in ["auth", "redis", "proxy"] {
-        sections.remove(section);
-    }
-    let mut keys = Vec::new();
-    leaves(&config, "", &mut keys);
+    let mut keys = defaults([]).unwrap().config.leaves();
+    keys.remove("notifications.endpoints");
+    let endpoint = serde_json::to_value(Endpoint::default()).unwrap();
+    changes::collect(endpoint, "notifications.endpoints[]".to_owned(), &mut keys);
     assert!(keys.len() > 40, "{keys:?}");
-    for key in keys {
-        assert!(page.contains(&format!("`{key}`")), "{key}");
+    for key in keys.keys() {
+        let elsewhere = ["auth", "redis", "proxy"];
+        let other = elsewhere.iter().any(|above| key.starts_with(above));
+        assert!(other || page.contains(&format!("`{key}`")), "{key}");
     }
 }
 
-fn leaves(value: &serde_json::Value, path: &str, keys: &mut Vec<String>) {
-    match value {
-        serde_json::Value::Object(entries) => {
-            for (key, value) in entries {
-                let path = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
-                leaves(value, &path, keys);
-            }
-        }
-        serde_json::Value::Array(items) if items.iter().any(serde_json::Value::is_object) => {
-            for item in items {
-                leaves(item, &format!("{path}[]"), keys);
-            }
-        }
-        _ => keys.push(path.to_owned()),
+#[test]
+fn every_key_that_changes_is_told_and_no_secret() {
+    let text = "version: 0.1\nstorage: {inmemory: }\nhttp:\n  addr: ':1'\n  secret: one\n  \
+                headers: {X-A: [a], X-B: [b]}\n";
+    let config = good(text, &[]);
+    assert_eq!(config.changed_keys(&config), Vec::<String>::new());
+    let changed = |variables: &[(&str, &str)]| {
+        let other = good(text, variables);
+        let there = config.changed_keys(&other);
+        assert_eq!(other.changed_keys(&config), there);
+        there
+    };
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Variables<'_>, &[&str]); 7] = [
+        (&[("REGISTRY_HTTP_ADDR", ":2")], &["http.addr"]),
+        (&[("REGISTRY_HTTP_SECRET", "two")], &["http.secret"]),
+        (
+            &[
+                ("REGISTRY_HTTP_HEADERS_X-A", "[c]"),
+                ("REGISTRY_HTTP_HEADERS_X-C", "[c]"),
+            ],
+            &["http.headers.X-A", "http.headers.x-c"],
+        ),
+        (
+            &[("REGISTRY_AUTH", "{silly: {realm: r, service: s}}")],
+            &["auth.silly.realm", "auth.silly.service"],
+        ),
+        (&[("REGISTRY_AUTH", "none")], &["auth.none"]),
+        (
+            &[("REGISTRY_STORAGE", "filesystem")],
+            &[
+                "storage.filesystem.maxthreads",
+                "storage.filesystem.rootdirectory",
+                "storage.inmemory",
+            ],
+        ),
+        // The same in other words is no change.
+        (&[("REGISTRY_LOGLEVEL", "info")], &[]),
+    ];
+    for (variables, keys) in cases {
+        assert_eq!(changed(variables), keys, "{variables:?}");
+    }
+    let printed = config.to_yaml();
+    assert!(printed.contains("(hidden)") && !printed.contains("one"));
+}
+
+#[test]
+fn limits_are_read_and_what_is_not_said_is_as_before() {
+    let limits = good(LEAST, &[]).http.limits;
+    assert_eq!(limits.headersize, ByteSize::new(64 << 10));
+    assert_eq!(limits.manifestsize, ByteSize::new(4 << 20));
+    assert!(limits.blobsize.is_zero() && limits.bodysize.is_zero());
+    let none = (limits.connections, limits.uploads, limits.client.requests);
+    assert_eq!(none, (0, 0, 0));
+    let text = format!(
+        "{LEAST}http:\n  limits: {{headersize: 0, blobsize: 10GiB, client: {{requests: 50, per: \
+         0}}}}\n  timeouts: {{idle: 0, body: 1m}}\n  trustedproxies: {{addresses: [10.0.0.0/8, \
+         '::1'], header: Forwarded}}\n"
+    );
+    let http = good(&text, &[]).http;
+    assert_eq!(http.limits.headersize, ByteSize::new(64 << 10));
+    assert_eq!(http.limits.blobsize, ByteSize::new(10 << 30));
+    let client = http.limits.client;
+    assert_eq!((client.requests, client.burst), (50, 50));
+    assert_eq!(client.per, GoDuration::from_secs(1));
+    assert_eq!(http.timeouts.idle, GoDuration::from_secs(900));
+    assert_eq!(http.timeouts.body, GoDuration::from_secs(60));
+    assert_eq!(http.trustedproxies.header, ForwardedHeader::Forwarded);
+    assert_eq!(http.trustedproxies.addresses.len(), 2);
+}
+
+#[test]
+fn limits_that_make_no_sense_are_refused() {
+    let cases = [
+        (
+            "limits: {blobsize: 10 gigs}",
+            "4:27: http.limits.blobsize: \"10 gigs\" is not a number of bytes; write it like 64KiB, \
+             4MiB, 10GB or 1000",
+        ),
+        (
+            "limits: {headersize: 1KiB}",
+            "4:29: http.limits.headersize: 1KiB is not from 8KiB to 1MiB",
+        ),
+        (
+            "limits: {manifestsize: 5MiB}",
+            "4:31: http.limits.manifestsize: 5MiB is more than a manifest can have, 4MiB",
+        ),
+        (
+            "limits: {client: {burst: 5}}",
+            "4:33: http.limits.client.burst: there is no limit that it belongs to; set \
+             http.limits.client.requests",
+        ),
+        (
+            "limits: {client: {by: name}}",
+            "4:30: http.limits.client.by: \"name\" is not one of address, user",
+        ),
+        (
+            "limits: {client: {by: user}}",
+            "4:30: http.limits.client.by: no user is known without auth.htpasswd or auth.token; \
+             address is right",
+        ),
+        (
+            "limits: {connections: many}",
+            "4:30: http.limits.connections: \"many\" is not a whole number in the range that makes \
+             sense here",
+        ),
+        (
+            "timeouts: {idle: -1s}",
+            "4:25: http.timeouts.idle: \"-1s\" is not a length of time; write it like 168h, 1m30s or \
+             300ms",
+        ),
+        (
+            "trustedproxies: {addresses: [10.0.0.0/8, proxy]}",
+            "4:49: http.trustedproxies.addresses[1]: \"proxy\" is no network; write it like \
+             10.0.0.0/8, 2001:db8::/32 or 192.0.2.1",
+        ),
+        (
+            "trustedproxies: {header: via}",
+            "4:33: http.trustedproxies.header: \"via\" is not one of x-forwarded-for, forwarded",
+        ),
+    ];
+    for (section, message) in cases {
+        let found = wrong(&format!("{LEAST}http: {{{section}}}\n"), &[]);
+        assert_eq!(found, format!("config.yml:{message}"));
     }
 }

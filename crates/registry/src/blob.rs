@@ -215,7 +215,7 @@ impl Blobs {
     /// # Errors
     /// Any that signing meets.
     pub async fn redirect(&self, descriptor: &Descriptor, method: &str) -> Result<Option<String>> {
-        if !self.links.shared.options.redirect {
+        if !self.links.shared.options.load().redirect {
             return Ok(None);
         }
         let blob = self.opened(descriptor).await?;
@@ -234,7 +234,7 @@ impl Blobs {
     /// # Errors
     /// [`Error::ReadOnly`], or that the store failed.
     pub async fn put(&self, bytes: Bytes) -> Result<Descriptor> {
-        self.links.shared.check_writable()?;
+        let _writing = self.links.shared.writing()?;
         let _pushing = self
             .links
             .shared
@@ -255,8 +255,8 @@ impl Blobs {
     /// # Errors
     /// [`Error::ReadOnly`].
     pub fn create(&self, algorithm: Algorithm) -> Result<Upload> {
-        self.links.shared.check_writable()?;
-        Ok(Upload::create(self.links.clone(), algorithm))
+        let writing = self.links.shared.writing()?;
+        Ok(Upload::create(self.links.clone(), algorithm, writing))
     }
 
     /// Takes up an upload that was paused, on this node or another, or that a crash ended.
@@ -264,8 +264,8 @@ impl Blobs {
     /// # Errors
     /// [`Error::UploadUnknown`]; [`Error::UploadInvalid`] while another request works on it.
     pub async fn resume(&self, id: &UploadId) -> Result<Upload> {
-        self.links.shared.check_writable()?;
-        Upload::resume(self.links.clone(), id).await
+        let writing = self.links.shared.writing()?;
+        Upload::resume(self.links.clone(), id, writing).await
     }
 
     /// How far an upload has got: what is durable of it. It waits a little for a request that works
@@ -287,7 +287,15 @@ impl Blobs {
         from: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Descriptor>> {
-        self.links.shared.check_writable()?;
+        let _writing = self.links.shared.writing()?;
+        self.mount_one(from, digest).await
+    }
+
+    async fn mount_one(
+        &self,
+        from: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Descriptor>> {
         let source = self.in_repository(from);
         let Some(blob) = source.stat(digest).await? else {
             return Ok(None);
@@ -315,7 +323,7 @@ impl Blobs {
         digest: &Digest,
         readable: impl Fn(&RepositoryName) -> bool,
     ) -> Result<Option<Descriptor>> {
-        self.links.shared.check_writable()?;
+        let _writing = self.links.shared.writing()?;
         // Without the bytes there is no repository to look for.
         if digest.is_canonical() && self.links.shared.blobs.stat(digest).await?.is_none() {
             return Ok(None);
@@ -328,7 +336,7 @@ impl Blobs {
         };
         for name in registry.catalog(None, ANONYMOUS_MOUNT_LIMIT).await?.items {
             if readable(&name)
-                && let Some(descriptor) = self.mount(&name, digest).await?
+                && let Some(descriptor) = self.mount_one(&name, digest).await?
             {
                 return Ok(Some(descriptor));
             }
@@ -341,7 +349,7 @@ impl Blobs {
     /// # Errors
     /// [`Error::Unsupported`] where deletion is off; [`Error::BlobUnknown`].
     pub async fn delete(&self, digest: &Digest) -> Result<()> {
-        self.links.shared.check_deletable()?;
+        let _writing = self.links.shared.deleting()?;
         let _deleting = self
             .links
             .shared

@@ -102,6 +102,14 @@ impl DescriptorCache {
         self.entries.len()
     }
 
+    /// Removes every entry: when another process may have removed what they stand for.
+    pub(crate) fn clear_all(&self) {
+        for stripe in 0..Self::STRIPES {
+            *self.lock(stripe) += 1;
+        }
+        self.entries.clear();
+    }
+
     fn stripe(&self, digest: &Digest) -> usize {
         (self.hasher.hash_one(digest) % Self::STRIPES as u64) as usize
     }
@@ -137,6 +145,12 @@ mod tests {
         assert_eq!(cache.get(&name, LinkKind::Manifest, &digest), None);
         let other: RepositoryName = "b".parse().unwrap();
         assert_eq!(cache.get(&other, LinkKind::Layer, &digest), None);
+
+        let lookup = cache.begin(&digest);
+        cache.clear_all();
+        assert_eq!(cache.get(&name, LinkKind::Layer, &digest), None);
+        cache.set(lookup, &name, LinkKind::Layer, &digest, descriptor);
+        assert_eq!(cache.get(&name, LinkKind::Layer, &digest), None);
     }
 
     #[test]

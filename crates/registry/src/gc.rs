@@ -11,6 +11,7 @@ mod sweep;
 
 use wharfinger_oci::{Digest, RepositoryName};
 
+use crate::upload::LEFTOVER_AGE;
 use crate::{Registry, Result};
 use mark_set::MarkSet;
 
@@ -59,8 +60,9 @@ pub struct CollectReport {
 }
 
 impl Registry {
-    /// Removes the blobs that no manifest needs, the links to them, and, if asked for, untagged
-    /// manifests. Deletion need not be enabled for it. `told` hears of every step.
+    /// Removes the blobs that no manifest needs, the links to them, if asked for untagged
+    /// manifests, and last what crashes have left of files. Deletion need not be enabled for it.
+    /// `told` hears of every step.
     ///
     /// Nobody may write to the store meanwhile: a push that relies on a blob which is being
     /// removed would be lost. Reading is safe.
@@ -103,6 +105,9 @@ impl Registry {
             if !options.dry_run {
                 self.shared.blobs.remove(&blob.digest).await?;
             }
+        }
+        if !options.dry_run {
+            self.shared.driver.remove_leftovers(LEFTOVER_AGE).await?;
         }
         Ok(report)
     }

@@ -123,7 +123,7 @@ impl Manifests {
         tags: &[Tag],
     ) -> Result<Descriptor> {
         let shared = &self.repository.shared;
-        shared.check_writable()?;
+        let _writing = shared.writing()?;
         let actual = Digest::of(digest.algorithm(), manifest.payload());
         if actual != *digest {
             return Err(Error::DigestMismatch {
@@ -143,7 +143,7 @@ impl Manifests {
             publication.blob(canonical, payload.clone()).await?;
             publication.write().await?;
             let service = self.repository.signatures();
-            service.put(&canonical, signatures).await?;
+            service.add(&canonical, signatures).await?;
         }
         let mut publication = Publication::begin(shared, &[canonical, *digest]).await;
         let blob = publication.blob(canonical, payload.clone()).await?;
@@ -183,7 +183,7 @@ impl Manifests {
     /// [`Error::Unsupported`] where deletion is off; [`Error::ManifestUnknown`].
     pub async fn delete(&self, digest: &Digest) -> Result<Vec<Tag>> {
         let shared = &self.repository.shared;
-        shared.check_deletable()?;
+        let _writing = shared.deleting()?;
         let _deleting = shared.repositories.exclusive(&self.repository.name).await;
         let unknown = || Error::ManifestUnknown(digest.to_string());
         let blob = self.links.stat(digest).await?.ok_or_else(unknown)?;

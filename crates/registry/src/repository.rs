@@ -1,8 +1,8 @@
 //! The registry and its repositories: what hands out the services.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use wharfinger_oci::{Digest, RepositoryName};
 use wharfinger_storage::Driver;
 
@@ -12,6 +12,7 @@ use crate::descriptor_cache::DescriptorCache;
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::lock::KeyedLocks;
 use crate::metrics::{Lookups, UploadCounts};
+use crate::read_only::{Gate, HeldClaim, Writing};
 use crate::signature::SchemaOneKey;
 use crate::{
     Blobs, Error, Manifests, Options, Referrers, Result, Signatures, Tags, UploadId, layout,
@@ -21,7 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) driver: Arc<dyn Driver>,
-    pub(crate) options: Options,
+    /// What an operator decides, which may change while the registry is in use.
+    pub(crate) options: ArcSwap<Options>,
     pub(crate) blobs: BlobStore,
     pub(crate) descriptors: Option<DescriptorCache>,
     pub(crate) descriptor_lookups: Lookups,
@@ -35,27 +37,28 @@ pub(crate) struct Shared {
     pub(crate) uploads: KeyedLocks<UploadId>,
     pub(crate) uploads_counted: UploadCounts,
     pub(crate) schema1_key: SchemaOneKey,
-    read_only: AtomicBool,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) claimed: HeldClaim,
 }
 
 impl Shared {
+    /// To be held by whatever writes until it has ended.
+    ///
     /// # Errors
     /// [`Error::ReadOnly`] in read-only mode.
-    pub(crate) fn check_writable(&self) -> Result<()> {
-        if self.read_only.load(Ordering::Relaxed) {
-            Err(Error::ReadOnly)
-        } else {
-            Ok(())
-        }
+    pub(crate) fn writing(&self) -> Result<Writing> {
+        self.gate.enter()
     }
 
+    /// To be held by a deletion until it has ended.
+    ///
     /// # Errors
     /// [`Error::ReadOnly`] in read-only mode, [`Error::Unsupported`] where deletion is off.
-    pub(crate) fn check_deletable(&self) -> Result<()> {
-        if !self.options.delete {
+    pub(crate) fn deleting(&self) -> Result<Writing> {
+        if !self.options.load().delete {
             return Err(Error::Unsupported("deletion"));
         }
-        self.check_writable()
+        self.writing()
     }
 }
 
@@ -86,11 +89,11 @@ impl Registry {
             0 => None,
             capacity => Some(DescriptorCache::new(capacity)),
         };
-        let read_only = AtomicBool::new(options.read_only);
+        let gate = Arc::new(Gate::new(options.read_only));
         let shared = Shared {
             blobs: BlobStore::new(Arc::clone(&driver), content),
             driver,
-            options,
+            options: ArcSwap::from_pointee(options),
             descriptors,
             descriptor_lookups: Lookups::default(),
             repositories: KeyedLocks::default(),
@@ -98,7 +101,8 @@ impl Registry {
             uploads: KeyedLocks::default(),
             uploads_counted: UploadCounts::default(),
             schema1_key,
-            read_only,
+            gate,
+            claimed: HeldClaim::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -113,14 +117,11 @@ impl Registry {
         }
     }
 
-    /// Whether everything that writes is refused.
-    pub fn is_read_only(&self) -> bool {
-        self.shared.read_only.load(Ordering::Relaxed)
-    }
-
-    /// Switches read-only mode on or off, for requests that begin from now on.
-    pub fn set_read_only(&self, read_only: bool) {
-        self.shared.read_only.store(read_only, Ordering::Relaxed);
+    /// Takes over what may change while a registry is in use: whether deletion, redirects and
+    /// pushing schema 1 are on, the tags read at once, and the validation. What is under way goes
+    /// on under the options that it began with. The other options stay as they were.
+    pub fn set_options(&self, options: Options) {
+        self.shared.options.store(Arc::new(options));
     }
 
     /// Whether the store can be reached.

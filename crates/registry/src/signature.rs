@@ -72,8 +72,13 @@ impl Signatures {
     /// # Errors
     /// [`Error::ReadOnly`]; [`Error::ManifestRefused`] when the revision would have more than 256.
     pub async fn put(&self, revision: &Digest, signatures: &[Bytes]) -> Result<()> {
+        let _writing = self.repository.shared.writing()?;
+        self.add(revision, signatures).await
+    }
+
+    /// The same as a part of a write that is under way.
+    pub(crate) async fn add(&self, revision: &Digest, signatures: &[Bytes]) -> Result<()> {
         let shared = &self.repository.shared;
-        shared.check_writable()?;
         let links = self.links(revision);
         let mut all: HashSet<Digest> = links.digests().await?.into_iter().collect();
         let kept = all.len();

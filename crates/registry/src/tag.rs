@@ -74,7 +74,7 @@ impl Tags {
     /// # Errors
     /// [`Error::Unsupported`] where deletion is off; [`Error::ManifestUnknown`].
     pub async fn delete(&self, tag: &Tag) -> Result<()> {
-        self.repository.shared.check_deletable()?;
+        let _writing = self.repository.shared.deleting()?;
         let name = &self.repository.name;
         let _deleting = self.repository.shared.repositories.exclusive(name).await;
         match self
@@ -96,12 +96,13 @@ impl Tags {
             Err(Error::NameUnknown(_)) => return Ok(Vec::new()),
             page => page?.items,
         };
+        let at_once = self.repository.shared.options.load().tag_concurrency;
         let removals: Vec<_> = tags
             .into_iter()
             .map(|tag| self.remove_if_of(tag, digests))
             .collect();
         stream::iter(removals)
-            .buffered(self.repository.shared.options.tag_concurrency.max(1))
+            .buffered(at_once.max(1))
             .try_filter_map(|removed| std::future::ready(Ok(removed)))
             .try_collect()
             .await

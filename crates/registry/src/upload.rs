@@ -21,14 +21,16 @@ use crate::descriptor_cache::CachedDescriptor;
 use crate::link::{LinkedBlobs, ignore_absent};
 use crate::metrics::{OpenUpload, UploadCounts};
 use crate::publication::Publication;
+use crate::read_only::Writing;
 use crate::{Error, Result, layout};
 
 mod purge;
 mod sink;
 mod state;
 
-pub use purge::PurgeReport;
-use sink::{InMemory, Sink};
+pub(crate) use purge::LEFTOVER_AGE;
+pub use purge::{PurgeReport, PurgeSchedule};
+use sink::{Held, InMemory, Sink};
 
 /// How many bytes are collected before they are hashed and written.
 const BATCH: usize = 1 << 20;
@@ -112,16 +114,18 @@ pub struct Upload {
     /// `None` once a request's failure has taken it along.
     sink: Option<Sink>,
     _open: OpenUpload,
+    _writing: Writing,
 }
 
 impl Upload {
-    pub(crate) fn create(links: LinkedBlobs, algorithm: Algorithm) -> Self {
+    pub(crate) fn create(links: LinkedBlobs, algorithm: Algorithm, writing: Writing) -> Self {
         let id = UploadId::generate();
         let held = links
             .shared
             .uploads
             .try_exclusive(&id)
             .expect("a new name is held by nobody");
+        let held = Held::new(held, writing.clone());
         let data = layout::upload_data(&links.name, &id);
         let mut hashers = vec![Hasher::new(Algorithm::CANONICAL)];
         if algorithm != Algorithm::CANONICAL {
@@ -137,14 +141,20 @@ impl Upload {
             recorded: false,
             durable: 0,
             sink: Some(sink),
+            _writing: writing,
         }
     }
 
-    pub(crate) async fn resume(links: LinkedBlobs, id: &UploadId) -> Result<Self> {
+    pub(crate) async fn resume(
+        links: LinkedBlobs,
+        id: &UploadId,
+        writing: Writing,
+    ) -> Result<Self> {
         let waiting = tokio::time::timeout(PATIENCE, links.shared.uploads.exclusive(id)).await;
         let held = waiting.map_err(|_| {
             Error::UploadInvalid("another request is working on this upload".to_owned())
         })?;
+        let held = Held::new(held, writing.clone());
         let started_at = state::started_at(&links, id).await?;
         let (offset, hashers) = state::restore(&links, id).await?;
         let data = layout::upload_data(&links.name, id);
@@ -157,6 +167,7 @@ impl Upload {
             recorded: true,
             durable: offset,
             sink: Some(sink),
+            _writing: writing,
         })
     }
 
@@ -387,7 +398,7 @@ impl Upload {
     }
 
     /// Gives the bytes of a written file their place, unless the store has them already.
-    async fn publish(&self, sink: Sink, blob: CachedDescriptor) -> Result<sink::Held> {
+    async fn publish(&self, sink: Sink, blob: CachedDescriptor) -> Result<Held> {
         let shared = &self.links.shared;
         // The long part, syncing the bytes, is done before others are kept waiting.
         let known = shared.blobs.stat(&blob.canonical).await? == Some(blob.size);

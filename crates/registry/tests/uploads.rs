@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use support::{append, content, name, push, registry, with};
 use wharfinger_oci::{Algorithm, Digest};
-use wharfinger_registry::{Content, Error, Options, Registry, Repository, layout};
+use wharfinger_registry::{Content, Error, Options, PurgeSchedule, Registry, Repository, layout};
 use wharfinger_storage::{Driver, Durability};
 
 const LARGE: usize = 3_500_000;
@@ -292,6 +292,45 @@ async fn old_uploads_are_purged_and_others_stay() {
     drop(held);
 }
 
+/// How many uploads there are after some time of a schedule.
+async fn left_after(time: Duration, schedule: PurgeSchedule, read_only: bool) -> usize {
+    let (registry, driver) = registry();
+    let repository = registry.repository(&name("a"));
+    let upload = repository.blobs().create(Algorithm::Sha256).unwrap();
+    let begun = layout::upload_started_at(repository.name(), upload.id());
+    upload.pause().await.unwrap();
+    let long_ago = "2020-01-01T00:00:00Z".into();
+    driver
+        .put(&begun, long_ago, Durability::Machine)
+        .await
+        .unwrap();
+    if read_only {
+        registry.make_read_only().await;
+    }
+    let purging = tokio::spawn(registry.purge_regularly(schedule));
+    tokio::time::sleep(time).await;
+    purging.abort();
+    uploads_left(&*driver, &repository).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn purging_begins_within_the_interval_or_an_hour() {
+    let often = PurgeSchedule {
+        age: Duration::from_secs(60),
+        interval: Duration::from_secs(10),
+        dry_run: false,
+    };
+    let seconds = Duration::from_secs;
+    assert_eq!(left_after(seconds(11), often, false).await, 0);
+    assert_eq!(left_after(seconds(100), often, true).await, 1);
+    let dry_run = true;
+    let dry = PurgeSchedule { dry_run, ..often };
+    assert_eq!(left_after(seconds(100), dry, false).await, 1);
+    let interval = seconds(24 * 3600);
+    let daily = PurgeSchedule { interval, ..often };
+    assert_eq!(left_after(seconds(3601), daily, false).await, 0);
+}
+
 #[tokio::test]
 async fn a_read_only_registry_takes_nothing() {
     let (registry, _) = with(Options {
@@ -306,7 +345,7 @@ async fn a_read_only_registry_takes_nothing() {
     ));
     let delete = repository.blobs().delete(&Digest::canonical(b"")).await;
     assert!(matches!(delete, Err(Error::ReadOnly)));
-    registry.set_read_only(false);
+    registry.make_writable().await.unwrap();
     assert!(repository.blobs().create(Algorithm::Sha256).is_ok());
 }
 

@@ -5,6 +5,7 @@ use wharfinger_health::Health;
 use wharfinger_registry::Registry;
 
 use crate::Options;
+use crate::limits::Limiter;
 use crate::upload_state::Secret;
 
 /// What all requests share.
@@ -15,4 +16,5 @@ pub(crate) struct App {
     pub(crate) options: ArcSwap<Options>,
     pub(crate) secret: Secret,
     pub(crate) health: Health,
+    pub(crate) limiter: Limiter,
 }

@@ -20,11 +20,12 @@ use crate::app::App;
 use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::handler::handle;
+use crate::limits::{Limiter, Turn};
 use crate::listen::Listener;
 use crate::peer::Peer;
 use crate::route::Route;
 use crate::sending::Sending;
-use crate::serving::{self, Client, Limits, Service};
+use crate::serving::{self, Client, Service, Settings};
 use crate::upload_state::Secret;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -48,6 +49,7 @@ impl Server {
                 options: ArcSwap::from_pointee(options),
                 secret,
                 health: Health::default(),
+                limiter: Limiter::default(),
             }),
         }
     }
@@ -57,8 +59,17 @@ impl Server {
         self.app.health.clone()
     }
 
+    /// Answers the requests from now on, and speaks on connections from now on, as these options
+    /// say. [`Options::secret`] alone stays what it was: the uploads under way need it.
+    pub fn set_options(&self, options: Options) {
+        self.app.options.store(Arc::new(options));
+        self.app.limiter.options_changed();
+    }
+
     /// Accepts connections until `stop` is ready, then lets the requests under way finish, for as
-    /// long as [`Options::drain_timeout`] allows.
+    /// long as [`Options::drain_timeout`] allows. Those that do not are cut off. What has come of
+    /// uploads by then is still being made durable on return; it is over when
+    /// [`Registry::make_read_only`] is.
     pub async fn serve(self, listener: Listener, stop: impl Future<Output = ()>) {
         let health = self.health();
         let stop = async {
@@ -75,10 +86,19 @@ struct Answering(Arc<App>);
 
 impl Service for Answering {
     type Body = Sending;
+    type Place = Option<Turn>;
 
-    fn limits(&self) -> Limits {
+    async fn room(&self) {
+        self.0.limiter.room_for_connection(&self.0.options).await;
+    }
+
+    fn place(&self, peer: Peer) -> Option<Option<Turn>> {
+        self.0.limiter.connect(&self.0.options.load(), peer).ok()
+    }
+
+    fn settings(&self) -> Settings {
         let options = self.0.options.load();
-        Limits {
+        Settings {
             header_timeout: options.header_timeout,
             idle_timeout: options.idle_timeout,
             drain_timeout: options.drain_timeout,

@@ -13,8 +13,9 @@ use wharfinger_health::Health;
 use crate::answer::{empty, json_response};
 use crate::body::Body;
 use crate::listen::Listener;
+use crate::peer::Peer;
 use crate::probes;
-use crate::serving::{self, Client, Limits, Service};
+use crate::serving::{self, Client, Service, Settings};
 
 /// The format that every Prometheus reads, as CNCF Distribution writes it.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -32,7 +33,7 @@ pub struct DebugServer {
 }
 
 /// Few clients ask, and for little.
-const LIMITS: Limits = Limits {
+const SETTINGS: Settings = Settings {
     header_timeout: Duration::from_secs(30),
     idle_timeout: Duration::from_secs(180),
     drain_timeout: Duration::ZERO,
@@ -43,8 +44,16 @@ const LIMITS: Limits = Limits {
 impl Service for Arc<DebugServer> {
     type Body = Body;
 
-    fn limits(&self) -> Limits {
-        LIMITS
+    type Place = ();
+
+    async fn room(&self) {}
+
+    fn place(&self, _: Peer) -> Option<()> {
+        Some(())
+    }
+
+    fn settings(&self) -> Settings {
+        SETTINGS
     }
 
     async fn answer(&self, _: Client, request: Request<Incoming>) -> Response<Body> {

@@ -37,6 +37,7 @@ codes! {
     DENIED FORBIDDEN "the registry does not allow this"
     UNSUPPORTED METHOD_NOT_ALLOWED "the operation is not supported"
     UNAVAILABLE SERVICE_UNAVAILABLE "the registry cannot do this now"
+    TOOMANYREQUESTS TOO_MANY_REQUESTS "this is more than the client may do at once"
     DIGEST_INVALID BAD_REQUEST "the digest is not that of the content, or is none"
     SIZE_INVALID BAD_REQUEST "the length is not that of the content"
     RANGE_INVALID RANGE_NOT_SATISFIABLE "the range does not fit"
@@ -89,6 +90,20 @@ impl ApiError {
             items: vec![item],
             headers: Vec::new(),
         }
+    }
+
+    /// An error with a message of its own, for the person at the client: most clients show it, and
+    /// none the detail.
+    pub(crate) fn says(code: Code, message: impl Into<String>) -> Self {
+        let mut error = Self::new(code);
+        error.items[0].message = message.into();
+        error
+    }
+
+    /// An error about content of more than `most` bytes; `what` says of what.
+    pub(crate) fn too_large(code: Code, what: &str, most: u64) -> Self {
+        let message = format!("{what} may have at most {most} bytes in this registry");
+        Self::says(code, message).status(StatusCode::PAYLOAD_TOO_LARGE)
     }
 
     /// This error under another status than its code's.

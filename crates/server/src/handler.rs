@@ -3,8 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::{FutureExt, Stream};
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tracing::{Instrument as _, error};
@@ -14,7 +13,8 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
 use crate::exchange::Exchange;
-use crate::request_body::{BodyError, patient};
+use crate::limits::Turn;
+use crate::request_body::RequestBody;
 use crate::route::Route;
 use crate::{access, base, blob, catalog, manifest, probes, referrer, tag, upload};
 
@@ -29,14 +29,20 @@ pub(crate) async fn handle(
 ) -> Response<Body> {
     let is_head = call.request.method == Method::HEAD;
     let options = Arc::clone(&call.options);
+    let counted = exchange.receive(&body);
+    let (body, rest) = RequestBody::new(body, &call.request, options.body_timeout, counted);
     let (method, path) = (&call.request.method, call.request.uri.path());
     let outcome = match probes::answer(&call.app.health, method, path) {
         Some(response) => Ok(response),
         None => match admit(&mut call, route, exchange).await {
-            Ok(route) => perform(call, route, body, exchange).await,
-            Err(refused) => Err(refused),
+            Ok(route) => perform(call, route, body).await,
+            Err(refused) => {
+                drop(body);
+                Err(refused)
+            }
         },
     };
+    rest.come().await;
     let mut response = outcome.unwrap_or_else(ApiError::into_response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
@@ -75,7 +81,12 @@ async fn admit(
         let detail = "a health check fails; its operator sees which one at /debug/health";
         return Err(ApiError::with(Code::UNAVAILABLE, detail));
     }
-    call.grant = access::check(call, &route).await?;
+    if matches!(route, Route::Root) {
+        return Ok(route);
+    }
+    call.app.limiter.count(call).await?;
+    let checked = access::check(call, &route).await;
+    call.grant = call.app.limiter.count_checked(call, checked).await?;
     if !call.grant.user.is_empty() {
         call.span.record("auth.user.name", call.grant.user.as_str());
         exchange.sent_by(&call.grant.user);
@@ -83,28 +94,26 @@ async fn admit(
     Ok(route)
 }
 
-async fn perform(
-    call: Call,
-    route: Route,
-    body: Incoming,
-    exchange: &mut Exchange,
-) -> Result<Response<Body>> {
+async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response<Body>> {
+    let turn = match &route {
+        Route::Uploads(_) | Route::Upload(..) if !body.is_empty() => {
+            call.app.limiter.upload(&call).await?
+        }
+        _ => None,
+    };
     let writes = !matches!(
         call.request.method,
         Method::GET | Method::HEAD | Method::OPTIONS
     );
     let methods_left = route.methods_left(call.registry().is_read_only());
-    let counted = exchange.receive(&body);
-    let body = patient(body, call.options.body_timeout, counted);
-    let guarded = AssertUnwindSafe(dispatch(call, route, body)).catch_unwind();
     // What writes goes on to its end when the client leaves in the middle: a commit past its point
     // of no return must not be cut off, and what was received must be kept.
     let outcome = if writes {
-        tokio::spawn(guarded.in_current_span())
+        tokio::spawn(guarded(call, route, body, turn).in_current_span())
             .await
             .unwrap_or_else(|error| Err(Box::new(error)))
     } else {
-        guarded.await
+        guarded(call, route, body, turn).await
     };
     let outcome = outcome.unwrap_or_else(|_panic| {
         error!("a handler panicked");
@@ -113,10 +122,23 @@ async fn perform(
     outcome.map_err(|error| error.or_allow(methods_left))
 }
 
+/// The answer, or the panic that came in its way.
+fn guarded(
+    call: Call,
+    route: Route,
+    body: RequestBody,
+    turn: Option<Turn>,
+) -> impl Future<Output = std::thread::Result<Result<Response<Body>>>> {
+    AssertUnwindSafe(dispatch(call, route, body, turn)).catch_unwind()
+}
+
+/// Handlers that write are boxed, or every request would be moved about in as much memory as they
+/// need.
 async fn dispatch(
     call: Call,
     route: Route,
-    body: impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+    body: RequestBody,
+    _turn: Option<Turn>,
 ) -> Result<Response<Body>> {
     let call = &call;
     match (&route, call.request.method.as_str()) {
@@ -128,21 +150,21 @@ async fn dispatch(
             referrer::list(call, name, digest).await
         }
         (Route::Blob(name, digest), "GET" | "HEAD") => blob::get(call, name, digest).await,
-        (Route::Blob(name, digest), "DELETE") => blob::delete(call, name, digest).await,
+        (Route::Blob(name, digest), "DELETE") => Box::pin(blob::delete(call, name, digest)).await,
         (Route::Manifest(name, reference), "GET" | "HEAD") => {
             manifest::get(call, name, reference).await
         }
         (Route::Manifest(name, reference), "PUT") => {
-            manifest::put(call, name, reference, body).await
+            Box::pin(manifest::put(call, name, reference, body)).await
         }
         (Route::Manifest(name, reference), "DELETE") => {
-            manifest::delete(call, name, reference).await
+            Box::pin(manifest::delete(call, name, reference)).await
         }
-        (Route::Uploads(name), "POST") => upload::post(call, name, body).await,
+        (Route::Uploads(name), "POST") => Box::pin(upload::post(call, name, body)).await,
         (Route::Upload(name, id), "GET" | "HEAD") => upload::get(call, name, id).await,
-        (Route::Upload(name, id), "PATCH") => upload::patch(call, name, id, body).await,
-        (Route::Upload(name, id), "PUT") => upload::put(call, name, id, body).await,
-        (Route::Upload(name, id), "DELETE") => upload::delete(call, name, id).await,
+        (Route::Upload(name, id), "PATCH") => Box::pin(upload::patch(call, name, id, body)).await,
+        (Route::Upload(name, id), "PUT") => Box::pin(upload::put(call, name, id, body)).await,
+        (Route::Upload(name, id), "DELETE") => Box::pin(upload::delete(call, name, id)).await,
         (route, method) => {
             let allow = HeaderValue::from_static(route.methods());
             if method == "OPTIONS" {

@@ -21,6 +21,7 @@ mod event;
 mod exchange;
 mod file_body;
 mod handler;
+mod limits;
 mod listen;
 mod location;
 mod manifest;
@@ -45,18 +46,21 @@ mod upload_state;
 
 pub use connection::Server;
 pub use debug::DebugServer;
+pub use limits::{ForwardedHeader, Limits, Network, Rate, TrustedProxies};
 pub use listen::{Address, Listener};
 pub use metrics::{Metrics, register_build_info, register_process};
 pub use options::{Notifications, Options};
 pub use peer::Peer;
 pub use tls::{
-    AcmeOptions, CertificateFiles, Certificates, ClientAuth, Tls, TlsError, TlsOptions, TlsPart,
+    AcmeOptions, CertificateFiles, Certificates, ClientAuth, FreshTls, Tls, TlsError, TlsOptions,
+    TlsPart,
 };
 pub use trace::ContinueTrace;
 
 /// The pure parsers of what clients send, for fuzzing.
 #[doc(hidden)]
 pub mod parse {
+    pub use crate::limits::forwarded_for;
     pub use crate::query::Query;
     pub use crate::range::{ByteRange, content_range, range};
     pub use crate::route::Route;

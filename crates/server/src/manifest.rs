@@ -1,7 +1,7 @@
 //! `/v2/<name>/manifests/<reference>`.
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
 use wharfinger_oci::{Digest, Reference, RepositoryName, Tag, media_type};
@@ -12,6 +12,7 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::conditional::{not_modified, precondition_failed};
 use crate::error::{ApiError, Code, Result};
+use crate::request_body::RequestBody;
 use crate::{event, policy};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -121,16 +122,12 @@ async fn for_old_client(
     }
 }
 
-pub(crate) async fn put<S, E>(
+pub(crate) async fn put(
     call: &Call,
     name: &RepositoryName,
     reference: &Reference,
-    body: S,
-) -> Result<Response<Body>>
-where
-    S: Stream<Item = std::result::Result<Bytes, E>> + Unpin,
-    E: std::error::Error + Send + Sync + 'static,
-{
+    body: RequestBody,
+) -> Result<Response<Body>> {
     let content_type = match call.request.headers.get(header::CONTENT_TYPE) {
         None => None,
         Some(value) => Some(value.to_str().map_err(|_| {
@@ -185,15 +182,9 @@ fn tag_parameters(call: &Call) -> Result<Vec<Tag>> {
     Ok(tags)
 }
 
-async fn read<S, E>(call: &Call, mut body: S) -> Result<Bytes>
-where
-    S: Stream<Item = std::result::Result<Bytes, E>> + Unpin,
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let too_large = || {
-        ApiError::with(Code::MANIFEST_INVALID, "a manifest has at most 4 MiB")
-            .status(StatusCode::PAYLOAD_TOO_LARGE)
-    };
+async fn read(call: &Call, mut body: RequestBody) -> Result<Bytes> {
+    let most = call.options.limits.manifest_size.min(MAX_SIZE);
+    let too_large = || ApiError::too_large(Code::MANIFEST_INVALID, "a manifest", most as u64);
     let length = call
         .request
         .headers
@@ -201,14 +192,14 @@ where
         .and_then(|v| v.to_str().ok());
     if length
         .and_then(|text| text.parse().ok())
-        .is_some_and(|length: usize| length > MAX_SIZE)
+        .is_some_and(|length: usize| length > most)
     {
         return Err(too_large());
     }
     let mut manifest = BytesMut::new();
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|error| RegistryError::Body(Box::new(error)))?;
-        if manifest.len() + piece.len() > MAX_SIZE {
+        if manifest.len() + piece.len() > most {
             return Err(too_large());
         }
         manifest.extend_from_slice(&piece);

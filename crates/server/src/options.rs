@@ -10,6 +10,8 @@ use wharfinger_notify::EventSink;
 use crate::metrics::Metrics;
 use crate::trace::ContinueTrace;
 
+use crate::limits::{Limits, TrustedProxies};
+
 /// How the server behaves. The defaults are CNCF Distribution's, where it has such a setting.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -34,16 +36,21 @@ pub struct Options {
     /// How long requests under way may take to finish when the server stops
     /// (`http.draintimeout`).
     pub drain_timeout: Duration,
-    /// How long a client may take for a TLS handshake, and to send a request's headers.
+    /// How long a client may take for a TLS handshake, and for a request's headers from their first
+    /// byte.
     pub header_timeout: Duration,
-    /// How long a connection may be kept without a request. Proxies in front keep theirs for a
-    /// minute or so, and must be the first to close: a request that meets a closing connection
-    /// fails.
-    pub idle_timeout: Duration,
     /// How long a client may pause in the middle of a body.
     pub body_timeout: Duration,
+    /// How long a connection may be kept without a request, and without a client's reading what it
+    /// is sent. Proxies in front keep theirs for minutes, and must be the first to close: a request
+    /// that meets a closing connection fails.
+    pub idle_timeout: Duration,
     /// How large a request's line and headers may be together, in bytes.
     pub max_header_size: usize,
+    /// What clients may take (`http.limits`).
+    pub limits: Limits,
+    /// Proxies that are believed whose requests they pass on (`http.trustedproxies`).
+    pub trusted_proxies: TrustedProxies,
     /// The most repositories in one answer (`catalog.maxentries`).
     pub catalog_max: usize,
     /// The most tags in one answer to a request that says how many it wants (`tags.maxtags`); one
@@ -82,9 +89,11 @@ impl Default for Options {
             http2_cleartext: false,
             drain_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(180),
             body_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(15 * 60),
             max_header_size: 64 * 1024,
+            limits: Limits::default(),
+            trusted_proxies: TrustedProxies::default(),
             catalog_max: 1000,
             tags_max: 1000,
             access_log: true,

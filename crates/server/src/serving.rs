@@ -36,8 +36,20 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
     /// The bodies of its answers.
     type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 
+    /// A connection's place among the others, for as long as it is kept.
+    type Place: Send;
+
+    /// Ready when another connection may be accepted.
+    ///
+    /// # Cancel safety
+    /// Dropping this while it waits loses nothing.
+    fn room(&self) -> impl Future<Output = ()> + Send;
+
+    /// The place of a connection with `peer`; `None` closes it on the spot.
+    fn place(&self, peer: Peer) -> Option<Self::Place>;
+
     /// What holds for the connections that are accepted now.
-    fn limits(&self) -> Limits;
+    fn settings(&self) -> Settings;
 
     /// Answers one request.
     fn answer(
@@ -55,12 +67,13 @@ pub(crate) struct Client {
     pub(crate) secure: bool,
 }
 
-/// What clients may do, and for how long.
+/// What is spoken with clients, and how patiently.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Settings {
     /// How long a TLS handshake, and each request's line and headers, may take.
     pub(crate) header_timeout: Duration,
-    /// How long a connection may be open without a request.
+    /// How long a connection may be open without a request, and without a client's reading what it
+    /// is sent.
     pub(crate) idle_timeout: Duration,
     /// How long requests may take to finish at the end.
     pub(crate) drain_timeout: Duration,
@@ -70,43 +83,73 @@ pub(crate) struct Limits {
     pub(crate) http2_cleartext: bool,
 }
 
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No more requests; those under way finish.
+    Finishing,
+    /// Connections end on the spot.
+    Cut,
+}
+
 /// Accepts connections until `stop` is ready, then lets the requests under way finish, for as long
-/// as [`Limits::drain_timeout`] allows.
+/// as [`Settings::drain_timeout`] allows, and cuts off those that do not.
 pub(crate) async fn serve(
     listener: Listener,
     service: impl Service,
     stop: impl Future<Output = ()>,
 ) {
     // Connections hold receivers: they learn of the end, and show that they have not ended.
-    let (ending, end) = watch::channel(());
+    let (phase, phases) = watch::channel(Phase::Open);
     let tls = listener.tls().cloned();
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => break,
-            accepted = listener.accept() => match accepted {
+            accepted = accept(&listener, &service) => match accepted {
                 Ok((stream, peer)) => {
+                    let Some(place) = service.place(peer) else {
+                        continue;
+                    };
                     let connection = Connection {
-                        limits: service.limits(),
+                        settings: service.settings(),
                         service: service.clone(),
                         peer,
-                        end: end.clone(),
+                        phase: phases.clone(),
                     };
-                    tokio::spawn(connection.run(stream, tls.clone()));
+                    let tls = tls.clone();
+                    tokio::spawn(async move {
+                        let _place = place;
+                        connection.run(stream, tls).await;
+                    });
                 }
                 Err(error) => accept_failed(&error).await,
             },
         }
     }
-    drop((listener, end));
+    drop((listener, phases));
     info!("no more connections are accepted; requests under way finish");
-    // Without a connection there is nobody to tell.
-    let _ = ending.send(());
-    let drained = tokio::time::timeout(service.limits().drain_timeout, ending.closed());
-    if drained.await.is_err() {
-        warn!("some requests did not finish in time and are cut off");
+    phase.send_replace(Phase::Finishing);
+    let drain_timeout = service.settings().drain_timeout;
+    if tokio::time::timeout(drain_timeout, phase.closed())
+        .await
+        .is_err()
+    {
+        phase.send_replace(Phase::Cut);
+        phase.closed().await;
+        warn!("some requests did not finish in time and were cut off");
     }
+}
+
+/// The next connection, once there may be another one.
+///
+/// # Cancel safety
+/// Dropping this while it waits loses no connection.
+async fn accept(listener: &Listener, service: &impl Service) -> io::Result<(Stream, Peer)> {
+    service.room().await;
+    listener.accept().await
 }
 
 /// # Cancel safety
@@ -134,9 +177,9 @@ enum Versions {
 /// One connection.
 struct Connection<S> {
     service: S,
-    limits: Limits,
+    settings: Settings,
     peer: Peer,
-    end: watch::Receiver<()>,
+    phase: watch::Receiver<Phase>,
 }
 
 impl<S: Service> Connection<S> {
@@ -147,17 +190,17 @@ impl<S: Service> Connection<S> {
             return;
         }
         let Some(tls) = tls else {
-            let versions = match self.limits.http2_cleartext {
+            let versions = match self.settings.http2_cleartext {
                 true => Versions::Either,
                 false => Versions::One,
             };
             return self.speak_http(stream, versions, false).await;
         };
-        let timeout = self.limits.header_timeout;
+        let timeout = self.settings.header_timeout;
         let secured = tokio::select! {
             secured = tokio::time::timeout(timeout, tls.accept(stream)) => secured,
             // No request has begun: there is nothing to finish.
-            _ = self.end.changed() => return,
+            _ = self.phase.changed() => return,
         };
         match secured {
             Ok(Ok(Some(stream))) => {
@@ -175,12 +218,12 @@ impl<S: Service> Connection<S> {
     }
 
     async fn speak_http(mut self, stream: Stream, versions: Versions, secure: bool) {
-        let Limits {
+        let Settings {
             header_timeout,
             idle_timeout,
             max_header_size,
             ..
-        } = self.limits;
+        } = self.settings;
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -208,28 +251,35 @@ impl<S: Service> Connection<S> {
             let service = self.service.clone();
             async move {
                 let response = service.answer(client, request).await;
+                let under_way = under_way.answered();
                 Ok::<_, Infallible>(response.map(|body| Counted::new(body, under_way)))
             }
         });
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&pulse)));
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut lapse = pulse.lapse();
-        let mut ending = false;
+        let mut idle = false;
         let ended = loop {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => break ended,
-                _ = self.end.changed(), if !ending => {
-                    ending = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                lapse = &mut lapse, if !ending => match lapse {
+                changed = self.phase.changed() => match *self.phase.borrow_and_update() {
+                    Phase::Finishing => connection.as_mut().graceful_shutdown(),
+                    Phase::Open if changed.is_ok() => {}
+                    // Or the server is gone.
+                    Phase::Open | Phase::Cut => return,
+                },
+                lapse = &mut lapse, if !idle => match lapse {
                     Lapse::Idle => {
-                        ending = true;
+                        idle = true;
                         connection.as_mut().graceful_shutdown();
                     }
                     Lapse::Headers => {
                         debug!(peer = %self.peer, "a request's headers took too long");
+                        return;
+                    }
+                    Lapse::Stalled => {
+                        debug!(peer = %self.peer, "an answer is not read");
                         return;
                     }
                 },

@@ -95,16 +95,19 @@ pub struct Tls(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    options: TlsOptions,
-    provider: Arc<CryptoProvider>,
     current: ArcSwap<Current>,
     reloading: Mutex<()>,
     acme: Option<Arc<Acme>>,
 }
 
+/// Other options, whose files have been read: good for [`Tls::take_on`].
+#[derive(Debug)]
+pub struct FreshTls(Current);
+
 /// What new connections use.
 #[derive(Debug)]
 struct Current {
+    options: TlsOptions,
     config: Arc<ServerConfig>,
     /// What the files were like just before they were read.
     stamp: Stamp,
@@ -123,10 +126,8 @@ impl Tls {
             Certificates::Files(_) => None,
             Certificates::Acme(acme) => Some(Arc::new(Acme::new(acme, &provider)?)),
         };
-        let current = Current::read(&options, &provider, acme.as_ref())?;
+        let current = Current::read(options, &provider, acme.as_ref())?;
         Ok(Self(Arc::new(Shared {
-            options,
-            provider,
             current: ArcSwap::from_pointee(current),
             reloading: Mutex::new(()),
             acme,
@@ -143,8 +144,8 @@ impl Tls {
             .reloading
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        match Current::read(&shared.options, &shared.provider, shared.acme.as_ref()) {
-            Ok(current) => {
+        match self.read(shared.current.load().options.clone()) {
+            Ok(FreshTls(current)) => {
                 shared.current.store(Arc::new(current));
                 Ok(())
             }
@@ -159,6 +160,22 @@ impl Tls {
         }
     }
 
+    /// Reads the files of other options. Where certificates come from cannot be among what is other:
+    /// an authority stays the one that it was.
+    ///
+    /// # Errors
+    /// The first that cannot be used.
+    pub fn read(&self, options: TlsOptions) -> Result<FreshTls, TlsError> {
+        let provider = Arc::new(policy::provider(&options.cipher_suites));
+        Current::read(options, &provider, self.0.acme.as_ref()).map(FreshTls)
+    }
+
+    /// Uses other options for connections from now on.
+    pub fn take_on(&self, fresh: FreshTls) {
+        let _one_by_one = self.0.reloading.lock();
+        self.0.current.store(Arc::new(fresh.0));
+    }
+
     /// Watches the files, and gets certificates from the authority in time. It never ends.
     pub async fn maintain(self) {
         match &self.0.acme {
@@ -170,31 +187,24 @@ impl Tls {
     }
 
     async fn watch(&self) {
-        let files = self.0.options.files();
-        if files.is_empty() {
-            return;
-        }
-        let mut used = self.0.current.load().stamp.clone();
+        let mut refused = None;
         let mut changed = None;
         let mut warned = None;
         loop {
             self.warn_of_the_end(&mut warned);
             sleep(LOOK_EVERY).await;
-            let Ok(now) = spawn_blocking({
-                let files = files.clone();
-                move || Stamp::of(&files)
-            })
-            .await
-            else {
+            let current = self.0.current.load_full();
+            let files = current.options.files();
+            let Ok(now) = spawn_blocking(move || Stamp::of(&files)).await else {
                 continue;
             };
-            if now == used {
+            if now == current.stamp || refused.as_ref() == Some(&now) {
                 changed = None;
             } else if changed.as_ref() == Some(&now) {
-                used = now;
                 let tls = self.clone();
-                // What went wrong has been logged.
-                let _ = spawn_blocking(move || tls.reload()).await;
+                let reloaded = spawn_blocking(move || tls.reload()).await;
+                // What went wrong has been logged, and once is enough.
+                refused = matches!(reloaded, Ok(Err(_))).then_some(now);
                 warned = None;
             } else {
                 changed = Some(now);
@@ -253,7 +263,7 @@ impl Tls {
 
 impl Current {
     fn read(
-        options: &TlsOptions,
+        options: TlsOptions,
         provider: &Arc<CryptoProvider>,
         acme: Option<&Arc<Acme>>,
     ) -> Result<Self, TlsError> {
@@ -276,7 +286,7 @@ impl Current {
             }
             (Certificates::Acme(_), None) => unreachable!("it was made with the options"),
         };
-        let clients = clients::verifier(options, provider)?;
+        let clients = clients::verifier(&options, provider)?;
         let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(policy::versions(options.tls13_only, provider))
             .expect("the provider has suites for these versions")
@@ -294,6 +304,7 @@ impl Current {
             config.send_tls13_tickets = 0;
         }
         Ok(Self {
+            options,
             config: Arc::new(config),
             stamp,
             expires,

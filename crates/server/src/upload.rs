@@ -1,8 +1,6 @@
 //! `/v2/<name>/blobs/uploads/`: pushing and mounting blobs (OCI distribution specification,
 //! "Pushing blobs").
 
-use bytes::Bytes;
-use futures_util::Stream;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tracing::debug;
 use wharfinger_auth::{Access, Action};
@@ -14,22 +12,20 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
 use crate::event;
+use crate::limits::Room;
 use crate::range::content_range;
+use crate::request_body::{BodyError, RequestBody};
 use crate::route::parse_digest;
 use crate::upload_state::UploadState;
 
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// Mounts a blob, or stores one that comes with the request, or opens an upload.
-pub(crate) async fn post<S, E>(
+pub(crate) async fn post(
     call: &Call,
     name: &RepositoryName,
-    body: S,
-) -> Result<Response<Body>>
-where
-    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
-    E: std::error::Error + Send + Sync + 'static,
-{
+    body: RequestBody,
+) -> Result<Response<Body>> {
     let query = call.query();
     let blobs = call.repository(name).blobs();
     if let Some(mount) = query.get("mount") {
@@ -86,32 +82,24 @@ pub(crate) async fn get(
 }
 
 /// Takes a chunk.
-pub(crate) async fn patch<S, E>(
+pub(crate) async fn patch(
     call: &Call,
     name: &RepositoryName,
     id: &UploadId,
-    body: S,
-) -> Result<Response<Body>>
-where
-    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
-    E: std::error::Error + Send + Sync + 'static,
-{
+    body: RequestBody,
+) -> Result<Response<Body>> {
     let (upload, end) = resume(call, name, id).await?;
     let upload = take(upload, end, call, body).await?;
     paused(call, name, upload, StatusCode::ACCEPTED).await
 }
 
 /// Takes the last chunk, if there is one, and ends the upload in a blob.
-pub(crate) async fn put<S, E>(
+pub(crate) async fn put(
     call: &Call,
     name: &RepositoryName,
     id: &UploadId,
-    body: S,
-) -> Result<Response<Body>>
-where
-    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
-    E: std::error::Error + Send + Sync + 'static,
-{
+    body: RequestBody,
+) -> Result<Response<Body>> {
     let query = call.query();
     let digest = query
         .get("digest")
@@ -207,11 +195,12 @@ async fn resume(
 }
 
 /// Appends a chunk, which must get the upload to `end` if there is one.
-async fn take<S, E>(mut upload: Upload, end: Option<u64>, call: &Call, body: S) -> Result<Upload>
-where
-    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
-    E: std::error::Error + Send + Sync + 'static,
-{
+async fn take(
+    mut upload: Upload,
+    end: Option<u64>,
+    call: &Call,
+    body: RequestBody,
+) -> Result<Upload> {
     match append(&mut upload, call, body).await {
         Ok(()) if end.is_none_or(|end| end == upload.offset()) => Ok(upload),
         Ok(()) => {
@@ -223,6 +212,15 @@ where
             // The client is gone, or sent less than it announced: it may come back for the rest.
             upload.pause().await?;
             Err(error)
+        }
+        // Of a blob that is too large nothing is of use; a chunk can come again in smaller ones.
+        Err(Failure::TooLarge(room)) => {
+            if room.of_blob {
+                upload.cancel().await?;
+            } else {
+                upload.discard().await?;
+            }
+            Err(room.error())
         }
         Err(Failure::Final(error)) => Err(error),
     }
@@ -242,6 +240,8 @@ fn content_length(call: &Call) -> Option<u64> {
 enum Failure {
     /// It broke off; what came before is there.
     Broken(ApiError),
+    /// It has more bytes than are let come; those are there.
+    TooLarge(Room),
     /// Nothing more can be done in this request.
     Final(ApiError),
 }
@@ -250,22 +250,33 @@ impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Broken(error) | Failure::Final(error) => error,
+            Failure::TooLarge(room) => room.error(),
         }
     }
 }
 
-async fn append<S, E>(upload: &mut Upload, call: &Call, body: S) -> std::result::Result<(), Failure>
-where
-    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
-    E: std::error::Error + Send + Sync + 'static,
-{
-    if content_length(call) == Some(0) {
+async fn append(
+    upload: &mut Upload,
+    call: &Call,
+    body: RequestBody,
+) -> std::result::Result<(), Failure> {
+    if body.is_empty() {
         return Ok(());
     }
-    upload.append(body).await.map_err(|error| match error {
+    let room = call.options.limits.room(upload.offset());
+    if content_length(call).is_some_and(|length| length > room.bytes) {
+        return Err(Failure::TooLarge(room));
+    }
+    let appended = upload.append(body.at_most(room.bytes)).await;
+    appended.map_err(|error| match error {
+        RegistryError::Body(source) if is_too_large(&*source) => Failure::TooLarge(room),
         error @ RegistryError::Body(_) => Failure::Broken(error.into()),
         error => Failure::Final(error.into()),
     })
+}
+
+fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(BodyError::TooLarge(_)))
 }
 
 /// Makes what was received durable, and says how far the upload has got.

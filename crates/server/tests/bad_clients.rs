@@ -6,21 +6,10 @@ use std::time::Duration;
 
 use support::{Options, Request, Running, Store, deleting, quiet, random, server};
 use wharfinger_oci::Digest;
-use wharfinger_registry::layout;
 
 /// Whether the server answers an ordinary request.
 async fn is_well(server: &Running) {
     assert_eq!(server.get("/v2/").await.status, 200);
-}
-
-/// What lies in the folder of a repository's uploads.
-async fn uploads_left(server: &Running, name: &str) -> usize {
-    let folder = layout::uploads(&name.parse().unwrap());
-    match server.driver.list(&folder, None, None).await {
-        Ok(entries) => entries.len(),
-        Err(error) if error.is_not_found() => 0,
-        Err(error) => panic!("{error}"),
-    }
 }
 
 /// Waits until an upload stands at `range`.
@@ -273,7 +262,7 @@ async fn a_vanished_upload_is_resumed() {
                 .send(Request::put(&close).body(&content[200_000..]))
                 .await;
             assert_eq!(reply.status, 201, "{reply:?}");
-            assert_eq!(uploads_left(&server, "gone").await, 0);
+            assert_eq!(server.uploads_left("gone").await, 0);
         }
     }
 }
@@ -302,7 +291,7 @@ async fn a_vanished_single_post_leaves_nothing() {
         }
         let mut left = usize::MAX;
         for _ in 0..200 {
-            left = uploads_left(&server, "single").await;
+            left = server.uploads_left("single").await;
             if left == 0 {
                 break;
             }

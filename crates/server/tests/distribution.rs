@@ -242,7 +242,7 @@ async fn a_read_only_registry_takes_nothing() {
     let image = server.push_image("a", "t", 1).await;
     let layer = server.push_blob("a", b"layer").await;
     let upload = server.open_upload("a").await;
-    server.registry.set_read_only(true);
+    server.registry.make_read_only().await;
     let digest = Digest::canonical(b"content");
     let writes = [
         Request::post("/v2/a/blobs/uploads/"),
@@ -278,7 +278,7 @@ async fn a_read_only_registry_takes_nothing() {
         server.head(&format!("/v2/a/blobs/{layer}")).await.status,
         200
     );
-    server.registry.set_read_only(false);
+    server.registry.make_writable().await.unwrap();
     let put = Request::put(&format!("{upload}&digest={digest}")).body("content");
     assert_eq!(server.send(put).await.status, 201);
 }

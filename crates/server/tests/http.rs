@@ -411,6 +411,29 @@ async fn stopping_lets_an_upload_finish() {
     }
 }
 
+/// Nor does it wait for a client that keeps an HTTP/2 connection without a request on it.
+#[tokio::test]
+async fn stopping_ends_idle_http_2() {
+    let options = Options {
+        http2_cleartext: true,
+        drain_timeout: Duration::from_secs(3600),
+        ..quiet()
+    };
+    let mut server = with(options).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let driving = tokio::spawn(connection);
+    let get = http::Request::get(format!("http://{}/v2/", server.address));
+    let answer = sender.send_request(with_body(&get, Bytes::new())).await;
+    assert_eq!(answer.unwrap().status(), 200);
+    let stopped = tokio::time::timeout(Duration::from_secs(30), server.stop());
+    stopped.await.expect("the server stops in time").unwrap();
+    driving.await.unwrap().unwrap();
+}
+
 /// `http.draintimeout` bounds the wait.
 #[tokio::test]
 async fn stopping_does_not_wait_forever() {

@@ -3,13 +3,13 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::pin::Pin;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::{Result, StoragePath};
+use crate::{Claim, ClaimError, Claimed, Result, StoragePath};
 
 /// A file's content from some offset on, in pieces of bounded size.
 pub type Reader = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -191,6 +191,30 @@ pub trait Driver: Debug + Send + Sync + 'static {
     async fn discard(&self, path: &StoragePath) -> Result<()> {
         self.delete(path).await
     }
+
+    /// Says how this process works on the store, as long as what is returned is kept. It binds
+    /// only those that say so too. `None` where no other process can work on the store.
+    ///
+    /// # Errors
+    /// [`ClaimError::Taken`] when others' claims are in the way.
+    fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError>;
+
+    /// Writes something and removes it again, to tell whether the store can be written to.
+    ///
+    /// # Errors
+    /// What keeps it from being written to.
+    async fn check(&self) -> Result<()>;
+
+    /// Ready when all operations that were begun before have ended, those too whose futures have
+    /// been dropped: nothing of them reaches the store afterwards.
+    async fn settled(&self);
+
+    /// Removes what writes cut short by a crash have left behind and no listing shows, where it is
+    /// older than `older_than`; gives how much that was. It may read every folder of the store.
+    ///
+    /// # Errors
+    /// When something cannot be looked at or removed.
+    async fn remove_leftovers(&self, older_than: Duration) -> Result<u64>;
 
     /// Where the store itself serves this request, or `None` where it cannot.
     ///

@@ -68,6 +68,8 @@ impl FilesystemOptions {
 pub struct FilesystemDriver {
     store: Arc<Store>,
     threads: Arc<Semaphore>,
+    /// How many of them there are.
+    max_threads: u32,
     writers: Arc<WriterSlots>,
 }
 
@@ -79,20 +81,20 @@ impl FilesystemDriver {
     /// Blocks for as long as the filesystem takes.
     ///
     /// A folder that cannot be written to is accepted, for a registry may serve from it; see
-    /// [`check`](Self::check).
+    /// [`check`](Driver::check).
     ///
     /// # Errors
     /// [`Error::Root`] when the root cannot be made or read, or is not a folder.
     pub fn new(options: FilesystemOptions) -> Result<Self> {
         let store = Arc::new(Store::open(options.root)?);
         trash::empty_at_start(&store);
+        let max_threads = options.max_threads.max(FilesystemOptions::MIN_MAX_THREADS);
+        // No machine has more.
+        let max_threads = u32::try_from(max_threads).unwrap_or(u32::MAX);
         Ok(Self {
             store,
-            threads: Arc::new(Semaphore::new(
-                options
-                    .max_threads
-                    .clamp(FilesystemOptions::MIN_MAX_THREADS, Semaphore::MAX_PERMITS),
-            )),
+            threads: Arc::new(Semaphore::new(max_threads as usize)),
+            max_threads,
             writers: Arc::default(),
         })
     }
@@ -100,36 +102,6 @@ impl FilesystemDriver {
     /// The root folder, absolute.
     pub fn root(&self) -> &Path {
         self.store.root()
-    }
-
-    /// Writes and removes a file in the root, to tell whether the store can be written to.
-    ///
-    /// # Errors
-    /// [`Error::Root`] with the reason when it cannot.
-    pub async fn check(&self) -> Result<()> {
-        self.hop(&StoragePath::root(), Store::check).await
-    }
-
-    /// Says how this process works on the folder, as long as what is returned is kept. It binds
-    /// only those that say so too.
-    ///
-    /// # Errors
-    /// [`ClaimError::Taken`] when others' claims are in the way.
-    pub fn claim(&self, claim: Claim) -> Result<Claimed, ClaimError> {
-        claim::claim(self.root(), claim)
-    }
-
-    /// Removes the files that writes cut short by a crash have left beside their targets, where
-    /// they are older than `older_than`; gives their number. It reads every folder of the store,
-    /// so it belongs where all of them are walked anyway, such as a collection.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when a folder cannot be read or a leftover not removed.
-    pub async fn remove_leftovers(&self, older_than: Duration) -> Result<u64> {
-        self.hop(&StoragePath::root(), move |store| {
-            trash::remove_leftovers(store, older_than)
-        })
-        .await
     }
 
     /// Runs `work` on the blocking pool when a thread may be used.
@@ -262,6 +234,27 @@ impl Driver for FilesystemDriver {
         let wanted = path.clone();
         self.hop(path, move |store| {
             store.delete(&wanted, Durability::Process)
+        })
+        .await
+    }
+
+    fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+        claim::claim(self.root(), claim).map(Some)
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.hop(&StoragePath::root(), Store::check).await
+    }
+
+    async fn settled(&self) {
+        // Each operation has a thread until it ends, and threads are had in the order of asking.
+        let all = self.threads.acquire_many(self.max_threads).await;
+        drop(all.expect("the semaphore is never closed"));
+    }
+
+    async fn remove_leftovers(&self, older_than: Duration) -> Result<u64> {
+        self.hop(&StoragePath::root(), move |store| {
+            trash::remove_leftovers(store, older_than)
         })
         .await
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,8 +13,8 @@ use prometheus_client::registry::Registry;
 use tracing::{Instrument as _, Span};
 
 use crate::{
-    Driver, Durability, Entry, Reader, RedirectRequest, Result, Stat, Steps, StoragePath,
-    WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Reader, RedirectRequest, Result, Stat,
+    Steps, StoragePath, WriteMode, Writer,
 };
 
 /// The upper ends of the histogram's buckets, in seconds: CNCF Distribution's, and smaller ones
@@ -281,6 +281,24 @@ impl Driver for MeasuredDriver {
         let span = span!(RedirectURL, self.name(), request.path);
         let call = self.driver.redirect_url(request);
         self.timings.time(Action::RedirectURL, span, call).await
+    }
+
+    // What follows keeps the house, and is no part of any request.
+
+    fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+        self.driver.claim(claim)
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.driver.check().await
+    }
+
+    async fn settled(&self) {
+        self.driver.settled().await;
+    }
+
+    async fn remove_leftovers(&self, older_than: Duration) -> Result<u64> {
+        self.driver.remove_leftovers(older_than).await
     }
 }
 

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 
 use crate::{
-    Driver, Durability, Entry, Error, Reader, Result, Stat, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Reader, Result, Stat,
+    StoragePath, WriteMode, Writer,
 };
 
 /// Buffers up to this size in bytes are copied together, so that a file written in small parts
@@ -368,6 +369,21 @@ impl Driver for MemoryDriver {
         // Freed when the lock is, for it may be much.
         let taken = lock(&self.0).take(path);
         taken.map(drop)
+    }
+
+    fn claim(&self, _claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+        Ok(None)
+    }
+
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Every operation ends before its future gives way.
+    async fn settled(&self) {}
+
+    async fn remove_leftovers(&self, _older_than: Duration) -> Result<u64> {
+        Ok(0)
     }
 }
 

@@ -3,16 +3,21 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
 use wharfinger_config::{Config, Loaded};
 use wharfinger_registry::{CollectOptions, CollectReport, CollectStep, Registry};
-use wharfinger_storage::{Claim, ClaimError};
+use wharfinger_storage::{Claim, ClaimError, Claimed, Driver};
 use wharfinger_telemetry::Telemetry;
 
-use crate::background::LEFTOVER_AGE;
 use crate::serve::{refuse, warn_of};
 use crate::wiring::{self, Store, Unusable, log_options};
+
+/// How often it is looked whether the store is free.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Why nothing, or not everything, was collected.
 #[derive(Debug, Error)]
@@ -25,10 +30,10 @@ enum CollectError {
     NoFolder(String),
     #[error(
         "another process may write to the store, and what it relies on could be removed; stop the \
-         registry or make it read-only (storage.maintenance.readonly.enabled), or look at what \
-         would be removed with --dry-run"
+         registry or make it read-only (storage.maintenance.readonly.enabled), give it time for \
+         that with --wait, or look at what would be removed with --dry-run"
     )]
-    Claimed(#[from] ClaimError),
+    Claimed,
     #[error("{0}")]
     Storage(#[from] wharfinger_storage::Error),
     #[error("{0}")]
@@ -42,6 +47,7 @@ pub(crate) fn run(
     loaded: Result<Loaded, wharfinger_config::Error>,
     options: CollectOptions,
     quiet: bool,
+    wait: Duration,
 ) -> ExitCode {
     let loaded = match loaded {
         Ok(loaded) => loaded,
@@ -56,7 +62,7 @@ pub(crate) fn run(
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(collect(&loaded.config, options, quiet)),
+        Ok(runtime) => runtime.block_on(collect(&loaded.config, options, quiet, wait)),
         Err(error) => Err(CollectError::Runtime(error)),
     };
     match outcome {
@@ -69,6 +75,7 @@ async fn collect(
     config: &Config,
     options: CollectOptions,
     quiet: bool,
+    wait: Duration,
 ) -> Result<(), CollectError> {
     let Some(filesystem) = &config.storage.filesystem else {
         return Err(CollectError::Memory);
@@ -78,12 +85,9 @@ async fn collect(
         return Err(CollectError::NoFolder(filesystem.rootdirectory.clone()));
     }
     let store = Store::open(config)?;
-    let Store::Filesystem(folder) = &store else {
-        return Err(CollectError::Memory);
-    };
     let _alone = match options.dry_run {
         true => None,
-        false => store.claim(Claim::Alone)?,
+        false => claim(&*store.driver(), wait).await?,
     };
     let registry = Registry::new(store.driver(), wiring::registry_options(config)?)?;
     let mut out = BufWriter::new(io::stdout());
@@ -99,10 +103,23 @@ async fn collect(
         let _ = summarize(&mut out, &report, options.dry_run);
     }
     let _ = out.flush();
-    if !options.dry_run {
-        folder.remove_leftovers(LEFTOVER_AGE).await?;
-    }
     Ok(())
+}
+
+/// Has the store for itself, as soon as nobody writes to it.
+async fn claim(driver: &dyn Driver, wait: Duration) -> Result<Option<Claimed>, CollectError> {
+    let deadline = Instant::now() + wait;
+    loop {
+        match driver.claim(Claim::Alone) {
+            Err(ClaimError::Taken) if Instant::now() < deadline => sleep(RETRY).await,
+            Err(ClaimError::Taken) => return Err(CollectError::Claimed),
+            Err(error @ ClaimError::Unlockable(_)) => {
+                warn!(%error, "other processes are not told that this one works on the store");
+                return Ok(None);
+            }
+            Ok(claimed) => return Ok(claimed),
+        }
+    }
 }
 
 fn print(out: &mut impl Write, step: CollectStep<'_>) -> io::Result<()> {

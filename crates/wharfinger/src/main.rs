@@ -1,11 +1,13 @@
 //! The command line of Wharfinger, a container registry. It wires the crates together and holds
 //! no logic of its own.
 
-mod background;
 mod check;
 mod collect;
 mod manual;
+mod reload;
+mod running;
 mod serve;
+mod signals;
 mod systemd;
 mod wiring;
 
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use wharfinger_config::{Error, Loaded};
+use wharfinger_config::{Error, GoDuration, Loaded};
 use wharfinger_registry::CollectOptions;
 
 /// A container registry: stores and serves container images and every other OCI artifact.
@@ -47,6 +49,9 @@ enum Command {
         /// Print nothing.
         #[arg(long, short)]
         quiet: bool,
+        /// Wait for at most this long, like 30s or 5m, until nobody writes to the store.
+        #[arg(long, value_name = "TIME", default_value = "0s")]
+        wait: GoDuration,
     },
     /// Look at the configuration.
     Config {
@@ -130,18 +135,19 @@ impl Source {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(start) => serve::run(start.load()),
+        Command::Serve(start) => serve::run(|| start.load()),
         Command::GarbageCollect {
             source,
             dry_run,
             delete_untagged,
             quiet,
+            wait,
         } => {
             let options = CollectOptions {
                 dry_run,
                 delete_untagged,
             };
-            collect::run(source.load(), options, quiet)
+            collect::run(source.load(), options, quiet, wait.get())
         }
         Command::Config {
             command: ConfigCommand::Check { source },

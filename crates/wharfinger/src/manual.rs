@@ -46,11 +46,22 @@ const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
     ),
     (
         "SIGNALS",
-        &[(
-            "SIGTERM, SIGINT",
-            "Accept no more connections, let the requests under way finish for at most \
-             http.draintimeout, and end.",
-        )],
+        &[
+            (
+                "SIGTERM, SIGINT",
+                "Accept no more connections, let the requests under way finish for at most \
+                 http.draintimeout, and end. A second one ends at once.",
+            ),
+            (
+                "SIGHUP",
+                "Read the configuration again, and tell in the log what was taken on and what needs \
+                 a restart.",
+            ),
+            (
+                "SIGUSR1, SIGUSR2",
+                "Be read-only whatever the configuration says, and no longer.",
+            ),
+        ],
     ),
 ];
 

@@ -3,20 +3,21 @@
 use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tokio::sync::oneshot;
+use tokio::task::JoinError;
+use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded, Problem};
 use wharfinger_registry::Registry;
-use wharfinger_server::{Address, DebugServer, Server};
-use wharfinger_storage::Claim;
+use wharfinger_server::Address;
 use wharfinger_telemetry::{Telemetry, TraceError};
 
-use crate::wiring::{self, Measured, Store, Unusable, unusable};
-use crate::{background, systemd};
+use crate::running::Running;
+use crate::signals::{Signals, Told};
+use crate::systemd;
+use crate::wiring::{self, Unusable};
 
 /// Why the registry did not start.
 #[derive(Debug, Error)]
@@ -32,13 +33,13 @@ pub(crate) enum StartError {
 /// How long what is still to be sent at the end may take at least, mails and traces.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A folder that this process may not write to now.
-const COLLECTED: &str = "garbage-collect works on this folder; start when it has ended, or \
-                         read-only (storage.maintenance.readonly.enabled)";
+/// How long threads that are at work in the store may keep the process from ending.
+const LAST_THREADS: Duration = Duration::from_secs(1);
 
-/// Runs the registry until a signal ends it.
-pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>) -> ExitCode {
-    let loaded = match loaded {
+/// Runs the registry with the configuration that `load` gives until a signal ends it. Another one
+/// has `load` called again.
+pub(crate) fn run(load: impl Fn() -> Result<Loaded, wharfinger_config::Error>) -> ExitCode {
+    let loaded = match load() {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&[error]),
     };
@@ -49,11 +50,20 @@ pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>) -> ExitCode 
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(start(&loaded)),
+        Ok(runtime) => {
+            let served = runtime.block_on(start(&loaded, load));
+            runtime.shutdown_timeout(LAST_THREADS);
+            served
+        }
         Err(error) => Err(StartError::Runtime(error)),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(registry) => {
+            // Should a thread still write, the claim on the store must not end before it does: it
+            // ends with the process.
+            std::mem::forget(registry);
+            ExitCode::SUCCESS
+        }
         Err(StartError::Config(Unusable { key, reason })) => {
             refuse(&[loaded.problem(&key, reason)])
         }
@@ -73,6 +83,18 @@ pub(crate) fn warn_of(warnings: &[Problem]) {
     }
 }
 
+/// Logs what is wrong with a configuration.
+pub(crate) fn log_problems(problems: &[Problem]) {
+    for problem in problems {
+        error!(
+            origin = %problem.origin,
+            key = problem.key,
+            "in the configuration: {}",
+            problem.message
+        );
+    }
+}
+
 /// Tells what stands in the way.
 pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
     for error in errors {
@@ -83,115 +105,110 @@ pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Begins to log, and serves until a signal comes.
-async fn start(loaded: &Loaded) -> Result<(), StartError> {
-    let config = &loaded.config;
-    let telemetry = wiring::telemetry(config)?;
+/// Begins to log, serves until a signal ends it, and gives the registry, which is at rest then.
+async fn start(
+    loaded: &Loaded,
+    load: impl Fn() -> Result<Loaded, wharfinger_config::Error>,
+) -> Result<Registry, StartError> {
+    let telemetry = wiring::telemetry(&loaded.config)?;
     warn_of(&loaded.warnings);
-    // Signals from here on end the registry in order, however early they come.
-    let stopping = OnceLock::new();
-    let signal = stop_signal();
-    let stop = async {
-        signal.await;
-        let _ = stopping.set(Instant::now());
-    };
-    let left = || {
-        let drained = stopping.get().map_or(Duration::ZERO, Instant::elapsed);
-        config.http.draintimeout.get().saturating_sub(drained)
-    };
-    let outcome = serve(config, &telemetry, stop, left).await;
-    telemetry.flush(left().max(LAST_WORDS)).await;
+    let mut end = End::default();
+    let outcome = serve(&loaded.config, load, &telemetry, &mut end).await;
+    telemetry.flush(end.left().max(LAST_WORDS)).await;
     Ok(outcome?)
+}
+
+/// How much time there is for the end.
+#[derive(Debug, Default)]
+struct End(Option<Instant>);
+
+impl End {
+    fn begins(&mut self, draintimeout: Duration) {
+        self.0 = Some(Instant::now() + draintimeout);
+    }
+
+    fn left(&self) -> Duration {
+        let end = self
+            .0
+            .map(|end| end.saturating_duration_since(Instant::now()));
+        end.unwrap_or_default()
+    }
 }
 
 async fn serve(
     config: &Config,
+    load: impl Fn() -> Result<Loaded, wharfinger_config::Error>,
     telemetry: &Telemetry,
-    stop: impl Future<Output = ()>,
-    left: impl Fn() -> Duration,
-) -> Result<(), Unusable> {
-    let mut measured = Measured::new(config);
-    let registry_options = wiring::registry_options(config)?;
-    let mut server_options = wiring::server_options(config)?;
-    let tls = wiring::tls(config)?;
-    server_options.metrics = measured.requests();
-    server_options.continue_trace = telemetry.continue_trace();
-    let traced = server_options.continue_trace.is_some();
-    let read_only = registry_options.read_only;
-    let in_folder = unusable("storage.filesystem.rootdirectory");
-    let store = Store::open(config).map_err(|error| in_folder(&error))?;
-    let _claimed = match read_only {
-        true => None,
-        false => store
-            .claim(Claim::Write)
-            .map_err(|_| in_folder(&COLLECTED))?,
-    };
-    let folder = match &store {
-        Store::Filesystem(driver) => Some(driver.clone()),
-        Store::Memory(_) => None,
-    };
-    if let (Some(driver), false) = (&folder, read_only) {
-        match driver.check().await {
-            // What is there can still be served, and room can come back.
-            Err(error) if error.is_no_space() => warn!(%error, "the store is full"),
-            checked => checked.map_err(|error| in_folder(&error))?,
-        }
-    }
-    let driver = measured.driver(store.driver(), traced);
-    let registry = Registry::new(driver, registry_options)
-        .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
-    let mut listener = wiring::listener(config).await?;
+    end: &mut End,
+) -> Result<Registry, Unusable> {
+    // Signals from here on are obeyed in order, however early they come.
+    let mut signals = Signals::new();
+    let mut running = Running::start(config, telemetry).await?;
+    let listener = running.listener().await?;
     let address = listener.address().clone();
-    if let Some(tls) = &tls {
-        tokio::spawn(tls.clone().maintain());
-        listener = listener.with_tls(tls.clone());
+    if let Some((debug, listener)) = running.debug().await? {
+        info!(address = %listener.address(), "metrics and health can be looked at");
+        // It answers until the process ends, so that the end can be watched.
+        tokio::spawn(debug.serve(listener));
     }
-    let notifier = wiring::notifier(config).await?;
-    server_options.notifications = Some(wiring::server_notifications(config, &notifier));
     if config.http.secret.is_empty() {
         info!(
             "http.secret is not set: one was made up, so uploads under way cannot go on after a \
              restart or on another node"
         );
     }
-    let server = Server::new(registry.clone(), server_options);
-    let purging = &config.storage.maintenance.uploadpurging;
-    if purging.enabled && !read_only {
-        let purging = purging.clone();
-        tokio::spawn(background::purge_uploads(registry.clone(), folder, purging));
-    }
-    for check in wiring::health_checks(config, &registry, store.driver().name())? {
-        tokio::spawn(check.watch(server.health()));
-    }
-    let debug = &config.http.debug;
-    if !debug.addr.is_empty() {
-        let listener = wiring::debug_listener(config).await?;
-        info!(address = %listener.address(), "metrics and health can be looked at");
-        let debug = DebugServer {
-            health: server.health(),
-            metrics: measured.served(&registry, &notifier, config),
-        };
-        // It answers until the process ends, so that the end can be watched.
-        tokio::spawn(debug.serve(listener));
-    }
-    if config.http.tls.letsencrypt.is_used()
-        && !matches!(address, Address::Tcp(local) if local.port() == 443)
-    {
-        info!(%address, "the authority connects to port 443 of each name, which must lead here");
-    }
-    announce(config, &address, &store.place());
-    info!(%address, storage = store.place(), "listening on {address}");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut serving = tokio::spawn(running.server().serve(listener, async {
+        let _ = stopped.await;
+    }));
+    announce(config, &address, &running.place());
+    info!(%address, storage = running.place(), "listening on {address}");
     systemd::ready();
     tokio::spawn(systemd::watchdog());
-    let drain_timeout = config.http.draintimeout.get();
-    let stop = async {
-        stop.await;
-        systemd::stopping(drain_timeout);
+    let signal = loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop(signal, _) => break signal,
+                Told::Reload => {
+                    systemd::reloading();
+                    running.reload(load(), telemetry).await;
+                    systemd::ready();
+                }
+                Told::ReadOnly(hold) => running.hold_read_only(hold),
+            },
+            ended = &mut serving => end_badly(ended),
+        }
     };
-    server.serve(listener, stop).await;
-    notifier.shut_down(left()).await;
+    info!(signal, "stopping");
+    let draintimeout = running.draintimeout();
+    end.begins(draintimeout);
+    systemd::stopping(draintimeout);
+    tokio::spawn(end_at_once(signals));
+    drop(stop);
+    if let ended @ Err(_) = serving.await {
+        end_badly(ended);
+    }
+    let registry = running.stop(end.left()).await;
     info!("stopped");
-    Ok(())
+    Ok(registry)
+}
+
+/// What answers requests ends by itself only when it panics, which must end the process.
+fn end_badly(ended: Result<(), JoinError>) -> ! {
+    match ended {
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        _ => panic!("the answering of requests has ended"),
+    }
+}
+
+/// Ends the process when it is told to stop once more: what was acknowledged is safe anyway.
+async fn end_at_once(mut signals: Signals) {
+    loop {
+        if let Told::Stop(signal, number) = signals.next().await {
+            warn!(signal, "ending at once");
+            std::process::exit(128 + i32::from(number));
+        }
+    }
 }
 
 /// Tells the person at the terminal where things are and what to try.
@@ -233,20 +250,4 @@ fn announce(config: &Config, address: &Address, place: &str) {
         env!("CARGO_PKG_VERSION"),
     );
     let _ = out.flush();
-}
-
-/// Ready when the process is told to stop, by SIGTERM or SIGINT.
-fn stop_signal() -> impl Future<Output = ()> {
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    async move {
-        let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
-            warn!("signals cannot be received; the process ends without finishing requests");
-            return std::future::pending().await;
-        };
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        info!(signal = name, "stopping");
-    }
 }

@@ -21,7 +21,6 @@ pub(crate) fn ready() {
 }
 
 /// The configuration is read again, until [`ready`] is said.
-#[expect(dead_code, reason = "the signal that reads it again is yet to come")]
 pub(crate) fn reloading() {
     let now = clock_gettime(ClockId::Monotonic);
     let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;

@@ -20,12 +20,12 @@ pub(crate) use access::access_controller;
 pub(crate) use health::health_checks;
 pub(crate) use listener::{debug_listener, listener};
 pub(crate) use metrics::Measured;
-pub(crate) use notifications::{notifier, server_notifications};
+pub(crate) use notifications::{notifier, server_notifications, use_endpoints};
 pub(crate) use registry::registry_options;
 pub(crate) use server::server_options;
 pub(crate) use store::Store;
 pub(crate) use telemetry::{log_options, telemetry};
-pub(crate) use tls::tls;
+pub(crate) use tls::{fresh_tls, tls};
 
 /// A value that passed the configuration's own checks, but not those of its user.
 #[derive(Debug, Error)]

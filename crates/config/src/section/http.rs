@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Headers;
+use super::{Headers, Limits, Timeouts, TrustedProxies};
 use crate::duration::GoDuration;
 use crate::secret::Secret;
 
@@ -38,6 +38,12 @@ pub struct Http {
     pub http2: Http2,
     /// HTTP/2 without TLS.
     pub h2c: H2c,
+    /// What clients may take.
+    pub limits: Limits,
+    /// How long they may take.
+    pub timeouts: Timeouts,
+    /// Proxies that are believed whose requests they pass on.
+    pub trustedproxies: TrustedProxies,
 }
 
 impl Http {
@@ -62,6 +68,9 @@ impl Default for Http {
             debug: Debug::default(),
             http2: Http2::default(),
             h2c: H2c::default(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            trustedproxies: TrustedProxies::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use wharfinger_oci::{Digest, Tag};
 
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::options::Validation;
-use crate::{Error, Repository, Result};
+use crate::{Error, Options, Repository, Result};
 
 /// How many references are looked up at once.
 const CONCURRENCY: usize = 16;
@@ -22,8 +22,9 @@ pub(super) async fn check(
     manifest: &Manifest,
     tags: &[Tag],
 ) -> Result<()> {
-    check_schema1(repository, manifest, tags)?;
-    let rules = &repository.shared.options.validation;
+    let options = repository.shared.options.load_full();
+    check_schema1(&options, repository, manifest, tags)?;
+    let rules = &options.validation;
     let references = manifest.references();
     for reference in &references {
         check_urls(rules, reference)?;
@@ -61,11 +62,16 @@ pub(super) async fn check(
 
 /// A schema 1 manifest tells where it belongs: what one signed for one repository and tag must not
 /// be had under another.
-fn check_schema1(repository: &Repository, manifest: &Manifest, tags: &[Tag]) -> Result<()> {
+fn check_schema1(
+    options: &Options,
+    repository: &Repository,
+    manifest: &Manifest,
+    tags: &[Tag],
+) -> Result<()> {
     let Some((name, tag)) = manifest.name_and_tag() else {
         return Ok(());
     };
-    if !repository.shared.options.schema1_push {
+    if !options.schema1_push {
         return Err(Error::ManifestRefused(
             "schema 1 manifests are not accepted; compatibility.schema1.enabled allows them"
                 .to_owned(),

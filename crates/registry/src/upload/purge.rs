@@ -4,13 +4,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::{info, warn};
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
 use wharfinger_oci::RepositoryName;
 
 use super::{UploadId, state};
 use crate::catalog::CatalogWalk;
 use crate::link::{LinkSet, LinkedBlobs, ignore_absent};
 use crate::{Error, Registry, Result, layout};
+
+/// The first purge of a schedule comes within this time.
+const FIRST_WITHIN: Duration = Duration::from_secs(3600);
+
+/// How old what lies beside its target must be to be a crash's leftover and no write under way.
+pub(crate) const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// When old uploads are removed (`storage.maintenance.uploadpurging`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurgeSchedule {
+    /// How long ago an upload must have been begun.
+    pub age: Duration,
+    /// The time between two purges.
+    pub interval: Duration,
+    /// Whether the uploads are only told in the log.
+    pub dry_run: bool,
+}
 
 /// What a purge did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,12 +43,46 @@ pub struct PurgeReport {
 }
 
 impl Registry {
+    /// Purges again and again: removes old uploads, and what crashes have left of files. The first
+    /// purge comes at random within an hour, or the interval when that is shorter, so that nodes on
+    /// one store take turns. In read-only mode nothing is removed.
+    pub async fn purge_regularly(self, schedule: PurgeSchedule) {
+        let mut wait = schedule.interval.min(FIRST_WITHIN).mul_f64(random());
+        loop {
+            debug!(in_seconds = wait.as_secs(), "the next purge of old uploads");
+            sleep(wait).await;
+            wait = schedule.interval;
+            match self.purge_uploads(schedule.age, schedule.dry_run).await {
+                Ok(_) => {}
+                Err(Error::ReadOnly) => info!("old uploads stay in read-only mode"),
+                Err(error) => warn!(%error, "old uploads cannot be purged"),
+            }
+            if schedule.dry_run {
+                continue;
+            }
+            match self.remove_leftovers().await {
+                Ok(0) | Err(Error::ReadOnly) => {}
+                Ok(removed) => info!(removed, "leftovers of writes cut short were removed"),
+                Err(error) => warn!(%error, "leftovers of writes cut short cannot be removed"),
+            }
+        }
+    }
+
+    async fn remove_leftovers(&self) -> Result<u64> {
+        let _writing = self.shared.writing()?;
+        Ok(self.shared.driver.remove_leftovers(LEFTOVER_AGE).await?)
+    }
+
     /// Removes the uploads that were begun longer ago than `age`. One that a request is working on
     /// stays.
     ///
     /// # Errors
-    /// When the repositories cannot be listed; a single upload's failure is in the report.
+    /// When the repositories cannot be listed; [`Error::ReadOnly`], which ends it wherever it has
+    /// got to. A single upload's failure is in the report.
     pub async fn purge_uploads(&self, age: Duration, dry_run: bool) -> Result<PurgeReport> {
+        if self.is_read_only() && !dry_run {
+            return Err(Error::ReadOnly);
+        }
         let mut report = PurgeReport::default();
         let mut walk = CatalogWalk::every_folder(self);
         while let Some(name) = walk.next().await? {
@@ -41,7 +94,7 @@ impl Registry {
             for entry in entries {
                 if let Ok(id) = entry.name.parse() {
                     self.purge_upload(&name, id, age, dry_run, &mut report)
-                        .await;
+                        .await?;
                 }
             }
         }
@@ -62,10 +115,14 @@ impl Registry {
         age: Duration,
         dry_run: bool,
         report: &mut PurgeReport,
-    ) {
+    ) -> Result<()> {
+        let _writing = match dry_run {
+            true => None,
+            false => Some(self.shared.writing()?),
+        };
         let Some(_held) = self.shared.uploads.try_exclusive(&id) else {
             report.kept += 1;
-            return;
+            return Ok(());
         };
         let removed = async {
             let old = self.begun(name, &id).await?.is_some_and(|begun| {
@@ -79,13 +136,18 @@ impl Registry {
             Ok::<_, Error>(old)
         };
         match removed.await {
-            Ok(true) => report.purged.push((name.clone(), id)),
+            Ok(true) => {
+                let what = if dry_run { "would be" } else { "was" };
+                info!(repository = %name, upload = %id, "an old upload {what} purged");
+                report.purged.push((name.clone(), id));
+            }
             Ok(false) => report.kept += 1,
             Err(error) => {
                 warn!(repository = %name, upload = %id, %error, "an upload cannot be purged");
                 report.failed.push((name.clone(), id, error.to_string()));
             }
         }
+        Ok(())
     }
 
     /// When an upload was begun: by its record, or, where that is missing or damaged, when its
@@ -102,4 +164,11 @@ impl Registry {
             .modified
             .and_then(|modified| Timestamp::try_from(modified).ok()))
     }
+}
+
+/// A number from 0 to 1.
+fn random() -> f64 {
+    let (bits, _) = Uuid::new_v4().as_u64_pair();
+    // 32 bits are a fraction that f64 holds exactly.
+    f64::from((bits >> 32) as u32) / f64::from(u32::MAX)
 }

@@ -9,10 +9,25 @@ use tokio::task::spawn_blocking;
 use wharfinger_oci::{Algorithm, Digest, Hasher};
 use wharfinger_storage::{Driver, StoragePath, WriteMode, Writer};
 
+use crate::read_only::Writing;
 use crate::{Error, Result};
 
-/// What keeps other requests away from the upload.
-pub(super) type Held = OwnedRwLockWriteGuard<()>;
+/// What keeps other requests away from the upload, and read-only mode waiting for it. It goes
+/// wherever bytes of the upload are still being written.
+#[derive(Debug)]
+pub(super) struct Held {
+    _upload: OwnedRwLockWriteGuard<()>,
+    _writing: Writing,
+}
+
+impl Held {
+    pub(super) fn new(upload: OwnedRwLockWriteGuard<()>, writing: Writing) -> Self {
+        Self {
+            _upload: upload,
+            _writing: writing,
+        }
+    }
+}
 
 /// Content up to this size is kept in memory and stored whole.
 const IN_MEMORY: usize = 64 * 1024;

@@ -1,5 +1,5 @@
-//! Whether a connection is used: since when nothing goes on over it, and since when a request's
-//! headers are on their way.
+//! Whether a connection is used: since when nothing goes on over it, since when a request's headers
+//! are on their way, and since when an answer is not read.
 //!
 //! The clock is looked at between requests only, and there is one timer for the whole connection:
 //! when it goes off, it finds out whether it must wait longer.
@@ -29,6 +29,10 @@ pub(super) struct Pulse {
     idle_timeout: Duration,
     /// Requests that are not answered to their last byte.
     under_way: AtomicU32,
+    /// Those of them whose answers are being made, and not sent yet.
+    at_work: AtomicU32,
+    /// How often bytes have been sent.
+    sent: AtomicU64,
     /// When the present wait ends, in milliseconds since the connection began.
     deadline: AtomicU64,
     /// Whether that wait is for the rest of a request's headers.
@@ -44,22 +48,26 @@ pub(super) enum Lapse {
     Idle,
     /// A request's headers did not come to their end in time.
     Headers,
+    /// Nothing of an answer was taken for too long.
+    Stalled,
 }
 
 impl Pulse {
-    /// The pulse of a connection that begins now; its first request must come within
-    /// `header_timeout`.
+    /// The pulse of a connection that begins now; its first request must come within the shorter of
+    /// both times.
     pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
         let pulse = Self {
             began: Instant::now(),
             header_timeout,
             idle_timeout,
             under_way: AtomicU32::new(0),
+            at_work: AtomicU32::new(0),
+            sent: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
             headers: AtomicBool::new(true),
             multiplexed: AtomicBool::new(false),
         };
-        pulse.wait(header_timeout);
+        pulse.wait(header_timeout.min(idle_timeout));
         pulse
     }
 
@@ -68,14 +76,16 @@ impl Pulse {
         self.deadline.store(deadline, Ordering::Relaxed);
     }
 
-    /// Notes that a request has come; it is under way until what is returned is dropped.
-    pub(super) fn begin(self: &Arc<Self>, version: Version) -> UnderWay {
+    /// Notes that a request has come; it is under way until what is returned, or what becomes of
+    /// that, is dropped.
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> AtWork {
         if version == Version::HTTP_2 {
             self.multiplexed.store(true, Ordering::Relaxed);
         }
         self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.at_work.fetch_add(1, Ordering::Relaxed);
         self.headers.store(false, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
+        AtWork(Some(UnderWay(Arc::clone(self))))
     }
 
     /// Notes that bytes have come.
@@ -95,6 +105,8 @@ impl Pulse {
             pulse: Arc::clone(self),
             armed: u64::MAX,
             timer: Box::pin(sleep_until(self.began)),
+            sent: 0,
+            quiet_since: 0,
         }
     }
 
@@ -110,9 +122,21 @@ pub(super) struct Lapsing {
     /// When the timer goes off, in milliseconds since the connection began.
     armed: u64,
     timer: Pin<Box<Sleep>>,
+    /// How often bytes had been sent at the last look, and since when that is so.
+    sent: u64,
+    quiet_since: u64,
 }
 
 impl Lapsing {
+    /// Whether answers are being sent and none has got any further for too long.
+    fn is_stalled(&mut self, now: u64) -> bool {
+        let sent = self.pulse.sent.load(Ordering::Relaxed);
+        if sent != self.sent || self.pulse.at_work.load(Ordering::Relaxed) > 0 {
+            (self.sent, self.quiet_since) = (sent, now);
+        }
+        now.saturating_sub(self.quiet_since) >= milliseconds(self.pulse.idle_timeout).max(1)
+    }
+
     fn arm(&mut self, deadline: u64) {
         self.armed = deadline;
         let instant = self.pulse.began + Duration::from_millis(deadline);
@@ -134,6 +158,9 @@ impl Future for Lapsing {
             ready!(self.timer.as_mut().poll(context));
             let now = pulse.now();
             if used {
+                if self.is_stalled(now) {
+                    return Poll::Ready(Lapse::Stalled);
+                }
                 // No wait that can follow ends earlier.
                 let shortest = pulse.header_timeout.min(pulse.idle_timeout);
                 self.arm(now + milliseconds(shortest).max(1));
@@ -153,6 +180,27 @@ fn milliseconds(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).map_or(YEAR, |length| length.min(YEAR))
 }
 
+/// A request whose answer is being made.
+#[derive(Debug)]
+pub(super) struct AtWork(Option<UnderWay>);
+
+impl AtWork {
+    /// Goes on with the sending of the answer.
+    pub(super) fn answered(mut self) -> UnderWay {
+        let under_way = self.0.take().expect("only this takes it");
+        under_way.0.at_work.fetch_sub(1, Ordering::Relaxed);
+        under_way
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        if let Some(under_way) = &self.0 {
+            under_way.0.at_work.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A request under way.
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Pulse>);
@@ -165,7 +213,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// A connection whose bytes are noted as they come.
+/// A connection whose bytes are noted as they come and go.
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: Stream,
@@ -175,6 +223,15 @@ pub(super) struct Watched {
 impl Watched {
     pub(super) fn new(stream: Stream, pulse: Arc<Pulse>) -> Self {
         Self { stream, pulse }
+    }
+}
+
+impl Watched {
+    fn sent(&self, sent: io::Result<usize>) -> Poll<io::Result<usize>> {
+        if matches!(sent, Ok(1..)) {
+            self.pulse.sent.fetch_add(1, Ordering::Relaxed);
+        }
+        Poll::Ready(sent)
     }
 }
 
@@ -199,7 +256,8 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let sent = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
+        self.sent(sent)
     }
 
     fn poll_write_vectored(
@@ -207,7 +265,8 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices));
+        self.sent(sent)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -299,6 +358,22 @@ mod tests {
         pass(lapsing, 1000).await;
         drop(second);
         assert_eq!(end(lapsing).await, (Lapse::Idle, 180));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_may_take_as_long_as_it_is_read() {
+        let pulse = pulse();
+        let lapsing = &mut pulse.lapse();
+        let at_work = pulse.begin(Version::HTTP_11);
+        pass(lapsing, 1000).await;
+        let _under_way = at_work.answered();
+        for _ in 0..10 {
+            pulse.sent.fetch_add(1, Ordering::Relaxed);
+            pass(lapsing, 140).await;
+        }
+        let (lapse, seconds) = end(lapsing).await;
+        assert_eq!(lapse, Lapse::Stalled);
+        assert!((40..=80).contains(&seconds), "{seconds}");
     }
 
     #[tokio::test(start_paused = true)]

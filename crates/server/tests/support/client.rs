@@ -219,6 +219,14 @@ impl Connection {
         self.stream.shutdown().await.unwrap();
     }
 
+    /// How many more bytes come before the connection ends, in whatever way.
+    pub async fn read_to_end(&mut self) -> usize {
+        tokio::time::timeout(PATIENCE, async { while self.more().await {} })
+            .await
+            .expect("the connection ends in time");
+        self.unread.len()
+    }
+
     /// Ends the connection with a reset, as a crashed client does.
     pub fn reset(self) {
         let _ = self.stream.set_zero_linger();

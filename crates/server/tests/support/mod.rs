@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wharfinger_oci::{Algorithm, Digest, media_type};
-use wharfinger_registry::{Options as RegistryOptions, Registry};
+use wharfinger_registry::{Options as RegistryOptions, Registry, layout};
 pub use wharfinger_server::Options;
 use wharfinger_server::{Listener, Server};
 use wharfinger_storage::{Driver, FilesystemDriver, FilesystemOptions, MemoryDriver};
@@ -36,6 +36,7 @@ impl Store {
 pub struct Running {
     pub address: SocketAddr,
     pub registry: Registry,
+    pub server: Server,
     pub driver: Arc<dyn Driver>,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
@@ -90,12 +91,13 @@ impl Running {
         let listener = Listener::try_from(listener).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let server = Server::new(registry.clone(), options);
-        let serving = tokio::spawn(server.serve(listener, async {
+        let serving = tokio::spawn(server.clone().serve(listener, async {
             let _ = stopped.await;
         }));
         Self {
             address,
             registry,
+            server,
             driver,
             stop: Some(stop),
             serving: Some(serving),
@@ -128,6 +130,16 @@ impl Running {
 
     pub async fn delete(&self, path: &str) -> Reply {
         self.send(Request::new("DELETE", path)).await
+    }
+
+    /// How many uploads of a repository have left something behind.
+    pub async fn uploads_left(&self, name: &str) -> usize {
+        let folder = layout::uploads(&name.parse().unwrap());
+        match self.driver.list(&folder, None, None).await {
+            Ok(entries) => entries.len(),
+            Err(error) if error.is_not_found() => 0,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Opens an upload and gives its location.

@@ -294,6 +294,31 @@ fn nothing_temporary_stays_behind() {
     });
 }
 
+/// What a dropped future has begun goes on, and is waited for.
+#[test]
+fn settling_waits_for_operations_that_nobody_waits_for() {
+    block_on(async {
+        let (driver, _folder) = driver();
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (end, may_end) = std::sync::mpsc::channel::<()>();
+        let root = StoragePath::root();
+        let operation = driver.hop(&root, move |_| {
+            begun.send(()).unwrap();
+            Ok(may_end.recv().is_ok())
+        });
+        let abandoned = tokio::time::timeout(Duration::from_millis(10), operation).await;
+        assert!(abandoned.is_err());
+        has_begun.recv().unwrap();
+        let settled = driver.settled();
+        let mut settled = std::pin::pin!(settled);
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut settled).await;
+        assert!(early.is_err(), "it is still at work");
+        end.send(()).unwrap();
+        settled.await;
+        put(&driver, "/a", "the threads are free again").await;
+    });
+}
+
 #[test]
 fn what_a_crash_left_is_hidden_and_removed() {
     block_on(async {

@@ -34,7 +34,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,7 +42,8 @@ use futures_util::stream;
 
 use super::Random;
 use crate::{
-    Driver, Durability, Entry, Error, Reader, Result, Stat, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Reader, Result, Stat,
+    StoragePath, WriteMode, Writer,
 };
 
 /// What is written at once: a torn file is old, new or zero in whole blocks of this many bytes.
@@ -509,6 +510,20 @@ impl Driver for CrashDisk {
         state.step(path)?;
         state.sync_name(path);
         state.step(path)
+    }
+
+    fn claim(&self, _claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+        Ok(None)
+    }
+
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn settled(&self) {}
+
+    async fn remove_leftovers(&self, _older_than: Duration) -> Result<u64> {
+        Ok(0)
     }
 }
 

@@ -28,8 +28,8 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Random;
 use crate::{
-    Driver, Durability, Entry, Error, Reader, RedirectRequest, Result, Stat, StoragePath,
-    WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Reader, RedirectRequest, Result,
+    Stat, StoragePath, WriteMode, Writer,
 };
 
 /// What a driver, a writer or a reader is asked to do.
@@ -417,6 +417,22 @@ impl Driver for FaultDriver {
     async fn delete(&self, path: &StoragePath) -> Result<()> {
         self.meet(Operation::Delete, &[path], self.inner.delete(path))
             .await
+    }
+
+    fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+        self.inner.claim(claim)
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
+    async fn settled(&self) {
+        self.inner.settled().await;
+    }
+
+    async fn remove_leftovers(&self, older_than: Duration) -> Result<u64> {
+        self.inner.remove_leftovers(older_than).await
     }
 
     async fn redirect_url(&self, request: RedirectRequest<'_>) -> Result<Option<String>> {

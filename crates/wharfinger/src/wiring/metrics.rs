@@ -11,7 +11,9 @@ use wharfinger_storage::{Driver, MeasuredDriver};
 /// What is counted, and where; nothing is unless it can be looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
+    /// All of them, until they are served.
     metrics: Option<Metrics>,
+    requests: Option<Arc<wharfinger_server::Metrics>>,
     driver: Option<MeasuredDriver>,
 }
 
@@ -19,15 +21,20 @@ impl Measured {
     pub(crate) fn new(config: &Config) -> Self {
         let debug = &config.http.debug;
         let counted = !debug.addr.is_empty() && debug.prometheus.enabled;
+        let mut metrics = counted.then(Metrics::default);
+        let requests = metrics
+            .as_mut()
+            .map(|metrics| wharfinger_server::Metrics::new(registry_prefix(metrics)));
         Self {
-            metrics: counted.then(Metrics::default),
+            metrics,
+            requests: requests.map(Arc::new),
             driver: None,
         }
     }
 
     /// The driver, measured where that is of use: for metrics, or for traces.
     pub(crate) fn driver(&mut self, driver: Arc<dyn Driver>, traced: bool) -> Arc<dyn Driver> {
-        if self.metrics.is_none() && !traced {
+        if self.requests.is_none() && !traced {
             return driver;
         }
         let measured = MeasuredDriver::new(driver);
@@ -36,20 +43,18 @@ impl Measured {
     }
 
     /// Where the server counts requests.
-    pub(crate) fn requests(&mut self) -> Option<Arc<wharfinger_server::Metrics>> {
-        let metrics = self.metrics.as_mut()?;
-        let requests = wharfinger_server::Metrics::new(registry_prefix(metrics));
-        Some(Arc::new(requests))
+    pub(crate) fn requests(&self) -> Option<Arc<wharfinger_server::Metrics>> {
+        self.requests.clone()
     }
 
-    /// All that is counted, under the path it is served at.
+    /// All that is counted, under the path it is served at; only once.
     pub(crate) fn served(
-        self,
+        &mut self,
         registry: &Registry,
         notifier: &Notifier,
         config: &Config,
     ) -> Option<(String, Metrics)> {
-        let mut metrics = self.metrics?;
+        let mut metrics = self.metrics.take()?;
         let ours = registry_prefix(&mut metrics);
         registry.register(ours);
         notifier.metrics().register(ours);

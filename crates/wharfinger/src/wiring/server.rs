@@ -1,7 +1,8 @@
 //! The server's options.
 
 use http::{HeaderName, HeaderValue};
-use wharfinger_config::{Config, Http};
+use wharfinger_config::{ClientIdentity, Config, Http};
+use wharfinger_server::{ForwardedHeader, Limits, Network, Rate, TrustedProxies};
 
 use super::{Unusable, access_controller, count, unusable};
 
@@ -14,6 +15,12 @@ pub(crate) fn server_options(config: &Config) -> Result<wharfinger_server::Optio
         headers: headers(http)?,
         http2_cleartext: http.h2c.enabled,
         drain_timeout: http.draintimeout.get(),
+        header_timeout: http.timeouts.header.get(),
+        body_timeout: http.timeouts.body.get(),
+        idle_timeout: http.timeouts.idle.get(),
+        max_header_size: count(http.limits.headersize.get()),
+        limits: limits(&http.limits),
+        trusted_proxies: trusted_proxies(&http.trustedproxies),
         catalog_max: count(config.catalog.maxentries),
         tags_max: count(config.tags.maxtags),
         access_log: !config.log.accesslog.disabled,
@@ -46,4 +53,38 @@ fn headers(http: &Http) -> Result<Vec<(HeaderName, HeaderValue)>, Unusable> {
         }
     }
     Ok(headers)
+}
+
+/// Nought is no limit.
+fn limits(limits: &wharfinger_config::Limits) -> Limits {
+    let number = |limit: u32| (limit > 0).then(|| count(limit));
+    let bytes = |limit: wharfinger_config::ByteSize| (!limit.is_zero()).then(|| limit.get());
+    let client = &limits.client;
+    Limits {
+        manifest_size: count(limits.manifestsize.get()),
+        body_size: bytes(limits.bodysize),
+        blob_size: bytes(limits.blobsize),
+        connections: number(limits.connections),
+        client_connections: number(client.connections),
+        uploads: number(limits.uploads),
+        client_uploads: number(client.uploads),
+        upload_wait: limits.uploadwait.get(),
+        client_rate: (client.requests > 0)
+            .then(|| Rate::new(client.requests, client.per.get(), client.burst)),
+        client_delay: client.delay.get(),
+        by_user: client.by == ClientIdentity::User,
+    }
+}
+
+fn trusted_proxies(proxies: &wharfinger_config::TrustedProxies) -> TrustedProxies {
+    let networks = proxies.addresses.iter();
+    TrustedProxies {
+        networks: networks
+            .map(|network| Network::new(network.address(), network.prefix()))
+            .collect(),
+        header: match proxies.header {
+            wharfinger_config::ForwardedHeader::XForwardedFor => ForwardedHeader::XForwardedFor,
+            wharfinger_config::ForwardedHeader::Forwarded => ForwardedHeader::Forwarded,
+        },
+    }
 }

@@ -3,15 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tracing::warn;
 use wharfinger_config::Config;
-use wharfinger_storage::{
-    Claim, ClaimError, Claimed, Driver, FilesystemDriver, FilesystemOptions, MemoryDriver,
-};
+use wharfinger_storage::{Driver, FilesystemDriver, FilesystemOptions, MemoryDriver};
 
 use super::count;
 
 /// The store.
+#[derive(Debug)]
 pub(crate) enum Store {
     /// In a folder.
     Filesystem(FilesystemDriver),
@@ -35,24 +33,6 @@ impl Store {
         match self {
             Self::Filesystem(driver) => Arc::new(driver.clone()),
             Self::Memory(driver) => Arc::new(driver.clone()),
-        }
-    }
-
-    /// Says how this process works on the store, as long as what is returned is kept; `None` where
-    /// no other process can work on it, or where that cannot be said.
-    ///
-    /// # Errors
-    /// When others' claims are in the way.
-    pub(crate) fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError> {
-        let Self::Filesystem(driver) = self else {
-            return Ok(None);
-        };
-        match driver.claim(claim) {
-            Err(error @ ClaimError::Unlockable(_)) => {
-                warn!(%error, "other processes are not told that this one works on the store");
-                Ok(None)
-            }
-            claimed => claimed.map(Some),
         }
     }
 

@@ -4,17 +4,27 @@ use std::path::PathBuf;
 
 use wharfinger_config::{ClientAuth as Asked, Config};
 use wharfinger_server::{
-    AcmeOptions, CertificateFiles, Certificates, ClientAuth, Tls, TlsError, TlsOptions, TlsPart,
+    AcmeOptions, CertificateFiles, Certificates, ClientAuth, FreshTls, Tls, TlsError, TlsOptions,
+    TlsPart,
 };
 
 use super::{Unusable, unusable};
 
 /// TLS, where it is configured.
 pub(crate) fn tls(config: &Config) -> Result<Option<Tls>, Unusable> {
-    let http = &config.http;
-    if !http.is_secure() {
-        return Ok(None);
+    match config.http.is_secure() {
+        true => Tls::new(options(config)).map(Some).map_err(at_its_key),
+        false => Ok(None),
     }
+}
+
+/// What `tls` can take on of a configuration that is read again: its files, if nothing else.
+pub(crate) fn fresh_tls(tls: &Tls, config: &Config) -> Result<FreshTls, Unusable> {
+    tls.read(options(config)).map_err(at_its_key)
+}
+
+fn options(config: &Config) -> TlsOptions {
+    let http = &config.http;
     let lets_encrypt = &http.tls.letsencrypt;
     let certificates = if lets_encrypt.is_used() {
         Certificates::Acme(AcmeOptions {
@@ -33,7 +43,7 @@ pub(crate) fn tls(config: &Config) -> Result<Option<Tls>, Unusable> {
             key: PathBuf::from(&http.tls.key),
         })
     };
-    let options = TlsOptions {
+    TlsOptions {
         certificates,
         client_authorities: http.tls.clientcas.iter().map(PathBuf::from).collect(),
         client_auth: match http.tls.clientauth {
@@ -45,8 +55,7 @@ pub(crate) fn tls(config: &Config) -> Result<Option<Tls>, Unusable> {
         tls13_only: http.tls.minimumtls == "tls1.3",
         cipher_suites: http.tls.ciphersuites.clone(),
         http2: !http.http2.disabled,
-    };
-    Tls::new(options).map(Some).map_err(at_its_key)
+    }
 }
 
 fn at_its_key(error: TlsError) -> Unusable {
