@@ -473,9 +473,13 @@ fn challenges_are_distributions() {
                 .collect();
             let told = |http: Http| {
                 let answer = http.send(method, &path, &headers, b"");
-                // Distribution tells the actions in any order.
+                // Distribution tells resources and actions in any order.
                 let challenge = answer.header("www-authenticate");
-                let challenge = challenge.map(|told| told.replace("push,pull", "pull,push"));
+                let challenge = challenge.map(|told| {
+                    let mut words: Vec<_> = told.split([' ', ',', '"']).collect();
+                    words.sort_unstable();
+                    words.join(" ")
+                });
                 let detail = serde_json::from_slice::<Value>(&answer.body);
                 let detail = detail.map(|body| body["errors"][0]["detail"].clone());
                 (answer.status, challenge, detail.unwrap_or_default())

@@ -113,7 +113,7 @@ fn what_can_be_is_taken_on_and_the_rest_is_named() {
     assert_eq!(refused.outcome(), (401, "UNAUTHORIZED".to_owned()));
     assert_eq!(refused.header("x-moved"), Some("after"));
     // The file was missing and has been made.
-    let (_, password) = log.split_once(" password=").unwrap();
+    let (_, password) = log.split_once(", password ").unwrap();
     let password = password.split_whitespace().next().unwrap();
     let credentials = STANDARD.encode(format!("docker:{password}"));
     let credentials = format!("Basic {credentials}");
