@@ -440,6 +440,24 @@ fn tokens_that_are_not_good_are_refused_with_the_right_challenge() {
 }
 
 /// What Distribution's users have asked of both: the same challenge in both.
+/// A challenge whose scopes, and their actions, stand in alphabetical order: Distribution tells
+/// them in any.
+fn in_order(challenge: &str) -> String {
+    let Some((before, rest)) = challenge.split_once("scope=\"") else {
+        return challenge.to_owned();
+    };
+    let (scopes, after) = rest.split_once('"').expect("the scope ends");
+    let scope = |scope: &str| {
+        let (resource, actions) = scope.rsplit_once(':').expect("a scope has actions");
+        let mut actions: Vec<_> = actions.split(',').collect();
+        actions.sort_unstable();
+        format!("{resource}:{}", actions.join(","))
+    };
+    let mut scopes: Vec<_> = scopes.split(' ').map(scope).collect();
+    scopes.sort_unstable();
+    format!("{before}scope=\"{}\"{after}", scopes.join(" "))
+}
+
 #[test]
 fn challenges_are_distributions() {
     let home = folder();
@@ -473,13 +491,7 @@ fn challenges_are_distributions() {
                 .collect();
             let told = |http: Http| {
                 let answer = http.send(method, &path, &headers, b"");
-                // Distribution tells resources and actions in any order.
-                let challenge = answer.header("www-authenticate");
-                let challenge = challenge.map(|told| {
-                    let mut words: Vec<_> = told.split([' ', ',', '"']).collect();
-                    words.sort_unstable();
-                    words.join(" ")
-                });
+                let challenge = answer.header("www-authenticate").map(in_order);
                 let detail = serde_json::from_slice::<Value>(&answer.body);
                 let detail = detail.map(|body| body["errors"][0]["detail"].clone());
                 (answer.status, challenge, detail.unwrap_or_default())
