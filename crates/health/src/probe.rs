@@ -51,12 +51,9 @@ impl Probe {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(ProbeError::Url);
         }
-        // It fails where one is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
+        let client = wharfinger_client::builder(wharfinger_client::authorities())
             // A connection that is kept would only tell that it was kept.
             .pool_max_idle_per_host(0)
-            .user_agent(concat!("wharfinger/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(ProbeError::Client)?;
         Ok(Self::Http {

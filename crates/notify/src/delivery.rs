@@ -10,7 +10,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use reqwest::{Response, Url, redirect};
-use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -149,24 +148,13 @@ pub(crate) struct Client {
 impl Client {
     /// A client that trusts the certificate authorities of the machine.
     pub(crate) fn new() -> Result<Self, ClientError> {
-        let failed = |error: &dyn Error| ClientError(told(error));
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let trusts_any = !roots.is_empty();
-        let provider = rustls::crypto::ring::default_provider();
-        let tls = ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| failed(&error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let builder = || {
-            reqwest::Client::builder()
-                .tls_backend_preconfigured(tls.clone())
-                .redirect(redirect::Policy::none())
-                .user_agent(concat!("wharfinger/", env!("CARGO_PKG_VERSION")))
+        let authorities = wharfinger_client::authorities();
+        let trusts_any = !authorities.is_empty();
+        let builder =
+            || wharfinger_client::builder(authorities.clone()).redirect(redirect::Policy::none());
+        let build = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|error| ClientError(told(&error)))
         };
-        let build =
-            |builder: reqwest::ClientBuilder| builder.build().map_err(|error| failed(&error));
         Ok(Self {
             http: build(builder())?,
             direct: build(builder().no_proxy())?,

@@ -258,17 +258,15 @@ struct Client {
 
 impl Client {
     fn new(settings: &Settings) -> Result<Self, TraceError> {
-        // It fails where one is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder().timeout(settings.timeout);
-        if let Some((variable, file)) = &settings.certificate {
-            let pem = std::fs::read(file);
-            let pem = pem.map_err(|error| wrong(variable, format!("{file}: {error}")))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| wrong(variable, format!("{file}: {error}")))?;
-            builder = builder.tls_certs_only(certificates);
-        }
-        let client = builder
+        let authorities = match &settings.certificate {
+            Some((variable, file)) => std::fs::read(file)
+                .map_err(|error| error.to_string())
+                .and_then(|pem| wharfinger_client::authorities_in(&pem))
+                .map_err(|error| wrong(variable, format!("{file}: {error}")))?,
+            None => wharfinger_client::authorities(),
+        };
+        let client = wharfinger_client::builder(authorities)
+            .timeout(settings.timeout)
             .build()
             .map_err(|error| wrong("OTEL_EXPORTER_OTLP_ENDPOINT", error))?;
         Ok(Self {
@@ -300,7 +298,7 @@ impl HttpClient for Client {
         let failure = match &answer {
             Ok(response) if response.status().is_success() => None,
             Ok(response) => Some(format!("the collector answers {}", response.status())),
-            Err(error) => Some(cause(&**error)),
+            Err(error) => Some(wharfinger_client::cause(&**error)),
         };
         match failure {
             Some(error) => {
@@ -316,15 +314,6 @@ impl HttpClient for Client {
         }
         answer
     }
-}
-
-/// What is behind an error, which may tell of more than it should.
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

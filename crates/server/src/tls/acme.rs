@@ -67,7 +67,6 @@ pub(super) struct Acme {
     options: AcmeOptions,
     provider: Arc<CryptoProvider>,
     cache: Cache,
-    http: account::Http,
     certificates: ArcSwap<HashMap<String, Arc<Certificate>>>,
     /// What the authority is shown, by name, while it checks.
     challenges: Mutex<HashMap<String, Arc<ServerConfig>>>,
@@ -82,7 +81,6 @@ impl Acme {
             options: options.clone(),
             provider: Arc::clone(provider),
             cache: Cache::open(&options.cache)?,
-            http: account::Http::new(provider),
             certificates: ArcSwap::default(),
             challenges: Mutex::default(),
         })

@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +11,8 @@ use instant_acme::{Account, BodyWrapper, BytesResponse, Error, HttpClient, Key};
 use p256::SecretKey;
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use rcgen::KeyPair;
-use rustls::ClientConfig;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls_platform_verifier::BuilderVerifierExt as _;
 use tracing::{info, warn};
 
 use super::Acme;
@@ -41,7 +37,7 @@ pub(super) async fn account(acme: &Acme) -> Result<Account, OrderError> {
         let der = PrivateKeyDer::Pkcs8(key.clone_key());
         Ok((Key::from_pkcs8_der(key.clone_key())?, der))
     };
-    let builder = || Ok::<_, OrderError>(Account::builder_with_http(Box::new(acme.http.client()?)));
+    let builder = || Ok::<_, OrderError>(Account::builder_with_http(Box::new(Client::new()?)));
     match builder()?.from_key(key()?, directory.to_owned()).await {
         // The authority does not know this key.
         Err(Error::Api(_)) => {}
@@ -86,38 +82,23 @@ fn key(acme: &Acme) -> Result<PrivatePkcs8KeyDer<'static>, OrderError> {
 }
 
 /// What connects to the authority.
-#[derive(Debug)]
-pub(super) struct Http {
-    provider: Arc<CryptoProvider>,
-}
+struct Client(reqwest::Client);
 
-impl Http {
-    pub(super) fn new(provider: &Arc<CryptoProvider>) -> Self {
-        Self {
-            provider: Arc::clone(provider),
+impl Client {
+    /// One that trusts whom this machine trusts, as it does now: it is used for one order only, and
+    /// those are rare.
+    fn new() -> Result<Self, OrderError> {
+        let authorities = wharfinger_client::authorities();
+        if authorities.is_empty() {
+            return Err(OrderError::NoTrust);
         }
-    }
-
-    /// A client that trusts whom this machine trusts, as it does now: it is used for one order
-    /// only, and those are rare.
-    fn client(&self) -> Result<Client, OrderError> {
-        let tls = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_platform_verifier())
-            .map_err(OrderError::Trust)?
-            .with_no_client_auth();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+        let client = wharfinger_client::builder(authorities)
             .https_only(true)
             .timeout(TIMEOUT)
             .build();
-        client
-            .map(Client)
-            .map_err(|error| Error::Other(Box::new(error)).into())
+        Ok(Self(client.map_err(other)?))
     }
 }
-
-struct Client(reqwest::Client);
 
 impl HttpClient for Client {
     fn request(

@@ -37,8 +37,8 @@ pub(super) enum OrderError {
     TooOld,
     #[error("the account's key {} cannot be used: it must be one over P-256 as PEM", .0.display())]
     AccountKey(PathBuf),
-    #[error("there is nobody this machine trusts (are ca-certificates installed?): {0}")]
-    Trust(rustls::Error),
+    #[error("there is nobody this machine trusts; install ca-certificates")]
+    NoTrust,
     #[error("the folder http.tls.letsencrypt.cachefile: {0}")]
     Cache(#[from] io::Error),
     #[error(transparent)]
