@@ -7,7 +7,7 @@ use std::io::Read;
 use serde_json::{Value, json};
 use wharfinger_e2e::http::OCTETS;
 use wharfinger_e2e::mail::MailServer;
-use wharfinger_e2e::{Config, Wharfinger, eventually, folder, noise};
+use wharfinger_e2e::{Config, Wharfinger, digest, eventually, folder, noise};
 
 /// The lines of JSON in a log that say `message`.
 fn lines(server: &Wharfinger, message: &str) -> Vec<Value> {
@@ -216,6 +216,11 @@ fn secrets_are_never_logged() {
                 "uri": format!("http://u:{PASSWORD}@{nobody}/"), "interval": "20ms",
                 "threshold": 1_000_000, "headers": {"Authorization": ["Bearer s-e-cret-header"]},
             });
+            let endpoint = json!({
+                "name": "nobody", "url": format!("http://u:{PASSWORD}@{nobody}/?key=s-e-cret"),
+                "timeout": "1s", "threshold": 1, "backoff": "20ms",
+                "headers": {"Authorization": ["Bearer s-e-cret-header"]},
+            });
             let mut server = Config::new(home.path())
                 .watched()
                 .set(
@@ -226,6 +231,7 @@ fn secrets_are_never_logged() {
                 .set("http.draintimeout", "5s")
                 .set("auth", auth)
                 .set("health.http", json!([probe]))
+                .set("notifications.endpoints", json!([endpoint]))
                 .set("redis", json!({"addr": "x:1", "password": PASSWORD}))
                 .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{nobody}"))
                 .env(
@@ -263,6 +269,12 @@ fn secrets_are_never_logged() {
                 assert_eq!(opened.status, 202, "{opened:?}");
                 let chunk = http.send("PATCH", &opened.location(), &headers, b"content");
                 assert_eq!(chunk.status, 202, "{chunk:?}");
+                let path = format!("/v2/a/blobs/uploads/?digest={}", digest(b"content"));
+                let pushed = http.send("POST", &path, &headers, b"content");
+                assert_eq!(pushed.status, 201, "{pushed:?}");
+                eventually("the endpoint was looked for", || {
+                    server.log().contains("endpoint=nobody") || server.log().contains("\"nobody\"")
+                });
             }
             eventually("the check has failed", || {
                 server.log().contains("a health check fails")

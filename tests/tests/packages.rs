@@ -70,6 +70,11 @@ fn the_debian_package_is_a_service_of_its_own() {
     // Everything an image needs works in spite of it.
     let pushed = format!("{REGISTRY}/team/app:1");
     run(&mut machine.beside(&copy(&small_image(home.path(), 1), &pushed)));
+    machine.run("systemctl reload wharfinger");
+    machine.run(
+        "timeout 30 sh -c \"until journalctl -u wharfinger | grep -q 'configuration was read again'; \
+         do sleep 0.1; done\"",
+    );
     machine.run("systemctl restart wharfinger");
     let kept = format!("dir:{}", home.path().join("kept").display());
     run(&mut machine.beside(&copy(&pushed, &kept)));
@@ -217,6 +222,12 @@ fn the_container_image_is_served_by_wharfinger_and_runs() {
     ] {
         assert!(config.contains(told), "{told}: {config}");
     }
+    let files = PathBuf::from(buildah(&["mount", &container]));
+    let authorities = fs::read(files.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
+    let trusted = fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap();
+    assert!(!trusted.is_empty() && authorities == trusted);
+    buildah(&["umount", &container]);
+
     // By Distribution's names, and nobody else's privileges.
     let inside = |environment: &[&str], command: &[&str]| {
         let mut run = storage.command();

@@ -13,9 +13,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
+use serde_json::{Value, json};
+use wharfinger_e2e::certificates::{Authority, Pair};
 use wharfinger_e2e::clients::copy;
 use wharfinger_e2e::http::{OCTETS, read_answer, with_digest};
 use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
+use wharfinger_e2e::receiver::Receiver;
 use wharfinger_e2e::wharfinger::binary;
 use wharfinger_e2e::{Config, Http, Wharfinger, digest, eventually, folder, noise, output, run};
 
@@ -131,6 +134,86 @@ fn what_can_be_is_taken_on_and_the_rest_is_named() {
     assert_eq!(http.get("/v2/").header("x-moved"), Some("before"));
     assert_eq!(http.send("DELETE", &path, &[], b"").status, 202);
     assert!(server.stop().success());
+}
+
+#[test]
+fn what_works_beside_requests_is_taken_on_too() {
+    let home = folder();
+    let home = home.path();
+    let authority = Authority::new(home, "authority");
+    let [first, second] = ["first", "second"].map(|name| authority.server(home, name));
+    let [before, after] = [(); 2].map(|()| Receiver::start());
+    let down = home.join("down");
+    let endpoint = |name: &str, receiver: &Receiver| {
+        let url = format!("http://{}/", receiver.addr);
+        json!([{"name": name, "url": url, "timeout": "2s", "threshold": 1, "backoff": "50ms"}])
+    };
+    let config = Config::new(home)
+        .secured(&first)
+        .set("notifications.endpoints", endpoint("before", &before));
+    let mut server = config.start();
+    let addr = server.addr;
+    // What curl says of a request: version of HTTP, status, and whether it went through.
+    let ask = |arguments: &[&str], pair: &Pair| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--output", "/dev/null", "--cacert"]);
+        curl.arg(&pair.certificate);
+        curl.args(["--write-out", "%{http_version} %{http_code} %{exitcode}"]);
+        curl.args(arguments).arg(format!("https://{addr}/v2/"));
+        String::from_utf8(output(&mut curl).stdout).unwrap()
+    };
+    let push = |blob: &str| {
+        let mut post = Command::new("curl");
+        post.args(["--silent", "--show-error", "--fail", "--cacert"]);
+        post.arg(&authority.certificate)
+            .args(["--data-binary", blob]);
+        let place = format!("/v2/a/blobs/uploads/?digest={}", digest(blob.as_bytes()));
+        run(post.arg(format!("https://{addr}{place}")));
+    };
+    assert_eq!(ask(&["--tls-max", "1.2"], &first), "2 200 0");
+    push("one");
+    before.wait_for(1);
+
+    let changed = config
+        .clone()
+        .secured(&second)
+        .set("http.tls.minimumtls", "tls1.3")
+        .set("http.http2.disabled", true)
+        .set("notifications.endpoints", endpoint("after", &after))
+        .set("log", json!({"formatter": "json", "level": "debug"}))
+        .set(
+            "health.file",
+            json!([{"file": down, "interval": "20ms", "threshold": 1}]),
+        );
+    reload(&mut server, &changed, READ_AGAIN);
+    assert_eq!(ask(&[], &second), "1.1 200 0");
+    // curl's 35: the handshake came to nothing.
+    assert!(ask(&["--tls-max", "1.2"], &second).ends_with(" 000 35"));
+    push("two");
+    assert_eq!(after.wait_for(1)[0]["target"]["digest"], digest(b"two"));
+    assert_eq!(before.events().len(), 1);
+    let lines = || {
+        let log = server.log();
+        let lines = log.lines().map(|line| serde_json::from_str(line).ok());
+        lines.flatten().collect::<Vec<Value>>()
+    };
+    eventually("a line of the new kind", || {
+        lines()
+            .iter()
+            .any(|line| line["level"] == "debug" && line["msg"] == "response completed")
+    });
+    std::fs::write(&down, "").unwrap();
+    eventually("the new check's verdict", || {
+        ask(&[], &second) == "1.1 503 0"
+    });
+
+    // And back: without the check there is no verdict.
+    reload(&mut server, &config, READ_AGAIN);
+    assert_eq!(ask(&["--tls-max", "1.2"], &first), "2 200 0");
+    push("three");
+    before.wait_for(2);
+    assert!(server.stop().success());
+    assert_eq!((before.events().len(), after.events().len()), (2, 1));
 }
 
 #[test]

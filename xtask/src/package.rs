@@ -104,6 +104,11 @@ pub(crate) fn image(destination: &str, insecure: bool) -> Result<(), String> {
         copy(&file, &files.join(at.trim_start_matches('/')))?;
     }
     copy(&binary, &files.join("usr/bin/wharfinger"))?;
+    // For what the registry asks: receivers of events, health checks, a certificate authority.
+    copy(
+        Path::new(AUTHORITIES),
+        &files.join(AUTHORITIES.trim_start_matches('/')),
+    )?;
     let configuration = root().join("packaging/container/config.yml");
     copy(&configuration, &files.join("etc/wharfinger/config.yml"))?;
     write(
@@ -121,6 +126,9 @@ pub(crate) fn image(destination: &str, insecure: bool) -> Result<(), String> {
     }
     build_image(&files, destination, insecure)
 }
+
+/// The certificate authorities that Debian trusts, of its package `ca-certificates`.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The user whom the image runs as: one that no other image has.
 const USER: u32 = 65532;
