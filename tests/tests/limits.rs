@@ -196,5 +196,9 @@ fn who_sends_far_too_much_is_refused() {
     for client in ["192.0.2.1", "2001:db8::1"] {
         let statuses = [(); 4].map(|()| get_for(behind.http(), client));
         assert_eq!(statuses, [200, 200, 200, 429], "{client}");
+        // The logs name the client, and only there where the proxy may be believed.
+        let line = format!("\n{client} - - [");
+        eventually("its line", || behind.log().contains(&line));
+        assert!(!alone.log().contains(&line), "{}", alone.log());
     }
 }

@@ -86,7 +86,7 @@ fn lines_about_requests_carry_what_distributions_carry() {
 fn lines_of_what_goes_on_in_tasks_name_their_request() {
     let home = folder();
     let server = Config::new(home.path())
-        .set("log", json!({"formatter": "json"}))
+        .set("log", json!({"formatter": "json", "level": "warn"}))
         .start();
     let http = server.http();
     let path = http.open_upload("a");

@@ -13,7 +13,7 @@ use crate::peer::Peer;
 /// What is known of a request before its answer is sent.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    peer: Peer,
+    client: Peer,
     line: String,
     referer: String,
     user_agent: String,
@@ -32,7 +32,7 @@ impl Entry {
             request.version
         );
         Self {
-            peer: call.peer,
+            client: call.client,
             line,
             referer: text(&request.headers, header::REFERER),
             user_agent: text(&request.headers, header::USER_AGENT),
@@ -48,7 +48,7 @@ impl Entry {
         info!(
             target: "access",
             "{} - {} [{time}] \"{}\" {} {bytes} \"{}\" \"{}\" {}us",
-            self.peer.name(),
+            self.client.name(),
             user.map_or_else(|| "-".to_owned(), one_word),
             self.line,
             status,

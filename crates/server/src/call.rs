@@ -23,8 +23,8 @@ pub(crate) struct Call {
     pub(crate) options: Arc<Options>,
     /// Line and headers.
     pub(crate) request: Parts,
-    /// The other end of the connection.
-    pub(crate) peer: Peer,
+    /// Who asks: the connection's other end, or whom it passes a request on for.
+    pub(crate) client: Peer,
     /// Whether the connection is one of TLS.
     pub(crate) secure: bool,
     /// The request's name in logs.

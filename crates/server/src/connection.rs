@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
-use tracing::{Span, field, info_span};
+use tracing::{Span, error_span, field};
 use uuid::Uuid;
 use wharfinger_auth::Grant;
 use wharfinger_health::Health;
@@ -118,13 +118,15 @@ async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> 
     let id = request_id(&request.headers);
     let route = Route::of(&options.prefix, request.uri.path());
     let known = route.as_ref().ok().and_then(Option::as_ref);
-    let span = log_span(&request, &id, client.peer, known);
+    let proxies = &options.trusted_proxies;
+    let asker = proxies.client(client.peer, &request.headers);
+    let span = log_span(&request, &id, asker, known);
     let call = Call {
         app: Arc::clone(app),
         options,
         id: id.clone(),
         request,
-        peer: client.peer,
+        client: asker,
         secure: client.secure,
         span: span.clone(),
         grant: Grant::default(),
@@ -146,20 +148,21 @@ async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> 
 
 /// What all lines in the log about a request say of it, under the names that CNCF Distribution's
 /// have.
-fn log_span(request: &Parts, id: &HeaderValue, peer: Peer, route: Option<&Route>) -> Span {
+fn log_span(request: &Parts, id: &HeaderValue, client: Peer, route: Option<&Route>) -> Span {
     let text = |name| {
         request
             .headers
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
-    info_span!(
+    // Of an error's level: whatever is logged of a request names it.
+    error_span!(
         "request",
         http.request.id = id.to_str().unwrap_or_default(),
         http.request.method = request.method.as_str(),
         http.request.host = request.uri.host().or_else(|| text(header::HOST)),
         http.request.uri = asked_for(&request.uri),
-        http.request.remoteaddr = %peer,
+        http.request.remoteaddr = %client,
         http.request.useragent = text(header::USER_AGENT),
         auth.user.name = field::Empty,
         vars.name = route.and_then(Route::repository).map(|name| name.as_str()),

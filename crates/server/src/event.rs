@@ -160,7 +160,7 @@ fn client(call: &Call) -> String {
             return told.to_owned();
         }
     }
-    call.peer.to_string()
+    call.client.to_string()
 }
 
 /// The user who was let in. Where the registry asks nobody who they are, a proxy in front may have:

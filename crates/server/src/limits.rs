@@ -8,7 +8,6 @@ mod client;
 mod rate;
 mod turns;
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use tokio::time::timeout;
 use tracing::info;
 use wharfinger_auth::Grant;
 
-use client::{Client, group, origin};
+use client::{Client, of_peer, origin};
 pub use client::{ForwardedHeader, Network, TrustedProxies, forwarded_for};
 pub use rate::Rate;
 use rate::Rates;
@@ -165,7 +164,7 @@ impl Limiter {
             true => None,
             false => limits.client_connections,
         };
-        let client = Client::Address(group(peer.ip().unwrap_or(Ipv4Addr::LOCALHOST.into())));
+        let client = Client::Address(of_peer(peer));
         let turn = self.connections.try_take(client.id(), None, each);
         if turn.is_none() && self.connections.may_tell() {
             info!(%client, "a client has as many connections as it may, and gets no more");

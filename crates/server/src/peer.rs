@@ -1,15 +1,17 @@
-//! The other end of a connection.
+//! Who asks: the other end of a connection, or somebody behind it.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// The other end of a connection.
+/// The other end of a connection, or whom that speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// By address and port.
     Tcp(SocketAddr),
     /// On this machine, over a Unix socket: such a peer has no address.
     Unix,
+    /// Behind a proxy that tells the address.
+    Behind(IpAddr),
 }
 
 impl Peer {
@@ -18,6 +20,7 @@ impl Peer {
         match self {
             Self::Tcp(address) => Some(address.ip()),
             Self::Unix => None,
+            Self::Behind(address) => Some(*address),
         }
     }
 
@@ -45,6 +48,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix => f.write_str("unix"),
+            Self::Behind(address) => address.fmt(f),
         }
     }
 }

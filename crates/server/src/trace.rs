@@ -40,7 +40,7 @@ pub(crate) fn span(call: &Call, route: Option<&Route>, continue_trace: ContinueT
         http.response.body.size = field::Empty,
         url.path = request.uri.path(),
         server.address = request.uri.host().or_else(|| text(http::header::HOST)),
-        client.address = %call.peer.name(),
+        client.address = %call.client.name(),
         network.protocol.version = version(request.version),
         user_agent.original = text(http::header::USER_AGENT),
         enduser.id = field::Empty,

@@ -47,8 +47,12 @@ impl LogOptions {
         match EnvFilter::try_from_default_env() {
             Ok(filter) => filter,
             Err(_) => {
+                // What libraries say below a warning is about themselves, not the registry.
+                let libraries = self.level.min(LevelFilter::WARN);
                 let mut filter = EnvFilter::default()
-                    .add_directive(self.level.into())
+                    .add_directive(libraries.into())
+                    .add_directive(directive(&format!("wharfinger={}", self.level)))
+                    .add_directive(directive(&format!("response={}", self.level)))
                     // Requests are logged whatever the level, as in Distribution.
                     .add_directive(directive("access=info"));
                 for (module, level) in &self.levels {
@@ -310,6 +314,8 @@ mod tests {
             "access=info",
             "error",
             "hyper=off",
+            "response=error",
+            "wharfinger=error",
             "wharfinger_storage=debug",
         ];
         assert_eq!(directives, wanted);
@@ -329,6 +335,9 @@ mod tests {
                 &[("hyper", LevelFilter::ERROR)],
             ));
             assert!(enabled!(Level::DEBUG));
+            assert!(enabled!(target: "response", Level::DEBUG));
+            assert!(enabled!(target: "h2", Level::WARN));
+            assert!(!enabled!(target: "h2", Level::INFO));
             assert!(!enabled!(target: "hyper", Level::WARN));
             handle.reload(options(LevelFilter::ERROR, &[]));
             assert!(!enabled!(Level::WARN));

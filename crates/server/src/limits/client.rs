@@ -80,15 +80,11 @@ impl TrustedProxies {
         self.networks.iter().any(|one| one.contains(address))
     }
 
-    /// The address that a request comes from: the last one that is not a trusted proxy's. What
-    /// comes over a Unix socket and tells none comes from this machine.
-    fn client(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
-        let mut client = peer
-            .ip()
-            .unwrap_or(Ipv4Addr::LOCALHOST.into())
-            .to_canonical();
+    /// Who sent a request: the last one that is not a trusted proxy, as far as these tell; else the
+    /// connection's other end.
+    pub(crate) fn client(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         if !self.contain(peer) {
-            return client;
+            return peer;
         }
         let name = match self.header {
             ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,
@@ -99,6 +95,7 @@ impl TrustedProxies {
             .iter()
             .map(|value| value.to_str().unwrap_or_default())
             .collect();
+        let mut client = peer;
         // Each proxy adds the one before it at the end.
         for element in values.iter().rev().flat_map(|value| value.rsplit(',')) {
             let told = match self.header {
@@ -107,8 +104,8 @@ impl TrustedProxies {
             };
             // What cannot be read was not written by one that is trusted.
             let Some(told) = told else { break };
-            client = told.to_canonical();
-            if !self.contain_address(client) {
+            client = Peer::Behind(told.to_canonical());
+            if !self.contain_address(told) {
                 break;
             }
         }
@@ -165,10 +162,15 @@ impl Client {
     }
 }
 
+/// The addresses that are one client's with that of `peer`. Over a Unix socket comes who is on this
+/// machine.
+pub(super) fn of_peer(peer: Peer) -> IpAddr {
+    group(peer.ip().unwrap_or(Ipv4Addr::LOCALHOST.into()))
+}
+
 /// The addresses that a request comes from, as far as they are one client's.
 pub(crate) fn origin(call: &Call) -> IpAddr {
-    let proxies = &call.options.trusted_proxies;
-    group(proxies.client(call.peer, &call.request.headers))
+    of_peer(call.client)
 }
 
 impl fmt::Display for Client {
@@ -221,7 +223,11 @@ mod tests {
             "unix" => Peer::Unix,
             peer => Peer::Tcp(SocketAddr::new(ip(peer), 4711)),
         };
-        proxies(header).client(peer, &headers)
+        let client = proxies(header).client(peer, &headers);
+        client
+            .ip()
+            .unwrap_or(Ipv4Addr::LOCALHOST.into())
+            .to_canonical()
     }
 
     #[test]
