@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::debian::bootstrap;
 use crate::process::{Service, output, run};
@@ -124,6 +125,11 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        // Without its first process nothing goes on in it; without systemd-nspawn alone, all does.
+        if self.service.ended().is_none() {
+            let leader = i32::try_from(self.leader).ok().and_then(Pid::from_raw);
+            let _ = kill_process(leader.expect("it has a process"), Signal::KILL);
+        }
         self.service.kill();
         // What it was running may take a moment to end.
         while unmount(&self.root, UnmountFlags::empty()) == Err(rustix::io::Errno::BUSY) {
