@@ -45,7 +45,7 @@ async fn authorize(
         }) => {
             // Clients try without credentials first, every time.
             if suspicious {
-                warn!(client = %call.client, reason, "access is refused");
+                warn!(reason, "access is refused");
             } else {
                 info!(reason, "credentials are asked for");
             }
