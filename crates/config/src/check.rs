@@ -15,7 +15,7 @@ mod tls;
 
 use crate::node::{Node, Value};
 use crate::problem::Problem;
-use crate::section::{Config, Headers};
+use crate::section::{Config, Headers, SecretHeaders};
 
 /// The only version of the format there is.
 const VERSION: &str = "0.1";
@@ -126,6 +126,14 @@ impl Checker<'_> {
         }
     }
 
+    /// Looks at headers whose values are never told.
+    fn secret_headers(&mut self, key: &str, headers: &SecretHeaders) {
+        for (name, values) in headers {
+            let key = format!("{key}.{name}");
+            self.header(&key, name, values.iter().map(|value| value.expose()));
+        }
+    }
+
     fn not_built(&mut self, key: &str, what: &str) {
         let message = format!("{what} not built yet; without this key the registry starts");
         self.wrong(key, message);
@@ -141,7 +149,8 @@ fn is_address(text: &str) -> bool {
     })
 }
 
-/// Whether this is an absolute URL with a host, as far as can be told without resolving it.
+/// Whether this is an absolute URL with a host, as far as can be told without resolving it. A
+/// message about one that is not must not repeat it: there may be a password in it.
 fn is_url(text: &str) -> bool {
     let rest = ["http://", "https://"]
         .iter()

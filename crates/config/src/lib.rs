@@ -27,7 +27,7 @@ pub use duration::{GoDuration, InvalidDuration};
 pub use network::{InvalidNetwork, Network};
 use node::{Node, Value};
 pub use problem::{Error, Origin, Problem};
-pub use secret::{Secret, without_password};
+pub use secret::{Secret, SecretUrl, without_secrets};
 pub use section::*;
 pub use size::{ByteSize, InvalidSize};
 

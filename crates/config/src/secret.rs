@@ -79,7 +79,7 @@ fn is_secret(name: &str) -> bool {
     sounds_secret && !tells_where
 }
 
-/// Hides what is secret below a value: passwords in URLs, and, where the parameters are free-form,
+/// Hides what is secret below a value: what may be in URLs, and, where the parameters are free-form,
 /// what sounds like a secret.
 pub(crate) fn hide(value: &mut Value, free_form: bool) {
     match value {
@@ -94,21 +94,74 @@ pub(crate) fn hide(value: &mut Value, free_form: bool) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| hide(item, free_form)),
-        Value::String(text) => *text = without_password(text),
+        Value::String(text) => *text = without_secrets(text),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-/// A URL without the password in front of its host.
-pub fn without_password(text: &str) -> String {
-    let hidden = || {
-        let (scheme, rest) = text.split_once("://")?;
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let at = rest[..end].rfind('@')?;
-        let (user, _) = rest[..at].split_once(':')?;
-        Some(format!("{scheme}://{user}:{HIDDEN}{}", &rest[at..]))
+/// A URL without what may let its user in: user and password, and the query.
+pub fn without_secrets(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
     };
-    hidden().unwrap_or_else(|| text.to_owned())
+    let (rest, query) = match rest.find(['?', '#']) {
+        Some(at) => (&rest[..at], "?(hidden)"),
+        None => (rest, ""),
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{HIDDEN}{}{query}", &rest[at..]),
+        None => format!("{scheme}://{rest}{query}"),
+    }
+}
+
+/// A URL of which neither `Debug` nor serialization show more than scheme, host and port: whoever
+/// knows the rest may be let in.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct SecretUrl(String);
+
+impl SecretUrl {
+    /// The URL itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn shown(&self) -> String {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return if self.is_empty() { "" } else { HIDDEN }.to_owned();
+        };
+        let (authority, path) = match rest.find(['/', '?', '#']) {
+            Some(at) if &rest[at..] == "/" => (&rest[..at], "/"),
+            Some(at) => (&rest[..at], "/(hidden)"),
+            None => (rest, ""),
+        };
+        match authority.rfind('@') {
+            Some(at) => format!("{scheme}://{HIDDEN}{}{path}", &authority[at..]),
+            None => format!("{scheme}://{authority}{path}"),
+        }
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+impl Serialize for SecretUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if EXPOSED.get() {
+            serializer.serialize_str(&self.0)
+        } else {
+            serializer.serialize_str(&self.shown())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -133,10 +186,46 @@ mod tests {
                 "encrypt": true,
                 "credentials": {"private_key": HIDDEN, "client_email": "f"},
                 "headers": [{"Authorization": HIDDEN}],
-                "url": "https://user:(hidden)@host/path@x",
+                "url": "https://(hidden)@host/path@x",
                 "v4auth": true, "bucket": "b", "skipverify": false, "token": {"realm": "r"},
             })
         );
         assert_eq!(format!("{:?}", Secret("x".to_owned())), HIDDEN);
+    }
+
+    #[test]
+    fn of_urls_only_what_lets_nobody_in_is_shown() {
+        for (url, less, least) in [
+            ("", "", ""),
+            ("https://h", "https://h", "https://h"),
+            ("https://h:1/", "https://h:1/", "https://h:1/"),
+            ("https://h/hook/x", "https://h/hook/x", "https://h/(hidden)"),
+            (
+                "https://h/a?token=x",
+                "https://h/a?(hidden)",
+                "https://h/(hidden)",
+            ),
+            (
+                "https://h?token=x@y",
+                "https://h?(hidden)",
+                "https://h/(hidden)",
+            ),
+            (
+                "https://token@h/",
+                "https://(hidden)@h/",
+                "https://(hidden)@h/",
+            ),
+            (
+                "https://u:p@q@h/a@b",
+                "https://(hidden)@h/a@b",
+                "https://(hidden)@h/(hidden)",
+            ),
+            ("secret", "secret", HIDDEN),
+        ] {
+            assert_eq!(without_secrets(url), less);
+            let shown = SecretUrl(url.to_owned()).shown();
+            assert_eq!(shown, least);
+            assert_eq!(SecretUrl(shown.clone()).shown(), shown);
+        }
     }
 }

@@ -15,6 +15,7 @@ mod storage;
 
 use std::collections::BTreeMap;
 
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
@@ -42,6 +43,9 @@ pub type Parameters = BTreeMap<String, serde_json::Value>;
 
 /// HTTP headers: each name with its values.
 pub type Headers = BTreeMap<String, Vec<String>>;
+
+/// HTTP headers whose values may let their sender in.
+pub type SecretHeaders = BTreeMap<String, Vec<Secret>>;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -245,7 +245,7 @@ fn errors_say_where_and_what_would_be_right() {
         ),
         (
             "version: 0.1\nstorage: inmemory\nhttp: {host: registry}",
-            "config.yml:3:14: http.host: \"registry\" is no URL like https://registry.example.org",
+            "config.yml:3:14: http.host: this is no URL like https://registry.example.org",
         ),
         (
             "version: 0.1\nstorage: inmemory\nhttp: {net: udp}",
@@ -309,11 +309,11 @@ fn what_watches_the_registry_is_looked_at() {
         ),
         (
             "health: {file: [{file: /x}, {file: /x}]}".to_owned(),
-            "health.file[1]: /x is looked at by health.file[0] already",
+            "health.file[1]: health.file[0] looks at the same already",
         ),
         (
             "health: {http: [{uri: 'localhost:80'}]}".to_owned(),
-            "health.http[0].uri: \"localhost:80\" is no URL like http://10.0.0.1:8080/up",
+            "health.http[0].uri: this is no URL like http://10.0.0.1:8080/up",
         ),
         (
             "health: {http: [{uri: 'http://x', statuscode: 20}]}".to_owned(),
@@ -562,8 +562,9 @@ fn what_is_printed_is_read_as_the_same_and_holds_no_secret() {
     let text = "version: 0.1\nstorage:\n  s3: {bucket: b, secretkey: s-e-cret}\nhttp:\n  secret: \
                 s-e-cret\n  headers: {X-A: ['yes', '- b', \"c\\n\"]}\nproxy: {remoteurl: \
                 'https://u:s-e-cret@h', password: s-e-cret}\nredis: {password: s-e-cret}\n\
-                notifications: {endpoints: [{name: n, url: 'https://u:s-e-cret@h/', \
-                headers: {Authorization: [s-e-cret], X-Any: s-e-cret}}]}\n";
+                notifications: {endpoints: [{name: n, url: 'https://s-e-cret@h/s-e-cret?s-e-cret', \
+                headers: {Authorization: [s-e-cret], X-Any: s-e-cret}}]}\nhealth: {http: [{uri: 'https://s-e-cret@h/up?s-e-cret', \
+                headers: {X-Any: s-e-cret}}]}\n";
     let config = read(text, &[]).unwrap().config;
     let printed = config.to_yaml();
     assert!(!printed.contains("s-e-cret"), "{printed}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Checker, is_address, is_url};
 use crate::duration::GoDuration;
-use crate::{Config, Health};
+use crate::{Config, Health, without_secrets};
 
 /// Less than this is meant to be more: `10` is ten nanoseconds.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -29,9 +29,9 @@ impl Checker<'_> {
             let key = format!("health.http[{index}]");
             self.length(&format!("{key}.interval"), check.interval);
             self.length(&format!("{key}.timeout"), check.timeout);
-            self.headers(&format!("{key}.headers"), &check.headers);
+            self.secret_headers(&format!("{key}.headers"), &check.headers);
             if !is_url(&check.uri) {
-                let message = format!("{:?} is no URL like http://10.0.0.1:8080/up", check.uri);
+                let message = "this is no URL like http://10.0.0.1:8080/up";
                 self.wrong(&format!("{key}.uri"), message);
             }
             if !matches!(check.statuscode, 100..=599) {
@@ -58,11 +58,11 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks are told apart by what they look at.
+    /// Checks are told apart by what they look at, as far as that is shown.
     fn twice(&mut self, health: &Health) {
-        let files = health.file.iter().map(|check| &check.file);
-        let urls = health.http.iter().map(|check| &check.uri);
-        let addresses = health.tcp.iter().map(|check| &check.addr);
+        let files = health.file.iter().map(|check| check.file.clone());
+        let urls = health.http.iter().map(|check| without_secrets(&check.uri));
+        let addresses = health.tcp.iter().map(|check| check.addr.clone());
         let keys = files
             .enumerate()
             .map(|(index, name)| (format!("health.file[{index}]"), name))
@@ -77,9 +77,9 @@ impl Checker<'_> {
             );
         let mut seen = BTreeMap::new();
         for (key, name) in keys.filter(|(_, name)| !name.is_empty()) {
-            match seen.get(name) {
+            match seen.get(&name) {
                 Some(first) => {
-                    let message = format!("{name} is looked at by {first} already");
+                    let message = format!("{first} looks at the same already");
                     self.wrong(&key, message);
                 }
                 None => {

@@ -32,10 +32,7 @@ impl Checker<'_> {
         if !http.host.is_empty() && !is_url(&http.host) {
             self.wrong(
                 "http.host",
-                format!(
-                    "{:?} is no URL like https://registry.example.org",
-                    http.host
-                ),
+                "this is no URL like https://registry.example.org",
             );
         }
         self.headers("http.headers", &http.headers);

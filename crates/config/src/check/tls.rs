@@ -138,7 +138,7 @@ impl Checker<'_> {
         }
         let url = &lets_encrypt.directoryurl;
         if !url.is_empty() && (!is_url(url) || !url.starts_with("https://")) {
-            let message = format!("{url:?} is no URL with https://");
+            let message = "this is no URL with https://";
             self.wrong("http.tls.letsencrypt.directoryurl", message);
         }
         let email = &lets_encrypt.email;

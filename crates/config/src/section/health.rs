@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Headers;
+use super::SecretHeaders;
 use crate::duration::GoDuration;
 
 /// Checks. While one of them fails, requests are answered with 503.
@@ -98,7 +98,7 @@ pub struct HttpCheck {
     pub uri: String,
     /// Headers of the request.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: Headers,
+    pub headers: SecretHeaders,
     /// The status that is wanted; 0 is 200.
     pub statuscode: u32,
     /// How long an answer may take.

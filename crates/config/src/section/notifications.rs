@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::SecretHeaders;
 use crate::duration::GoDuration;
-use crate::secret::Secret;
+use crate::secret::SecretUrl;
 use crate::size::ByteSize;
 
 /// Whom events are sent to.
@@ -35,10 +36,10 @@ pub struct Endpoint {
     /// Whether it is left out.
     pub disabled: bool,
     /// Where events are sent.
-    pub url: String,
-    /// Headers of the requests. What they say may let its sender in.
+    pub url: SecretUrl,
+    /// Headers of the requests.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, Vec<Secret>>,
+    pub headers: SecretHeaders,
     /// How long an answer may take.
     pub timeout: GoDuration,
     /// How many failures in a row make it wait.

@@ -1,7 +1,7 @@
 //! Health checks.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use wharfinger_config::{Config, HttpCheck, without_password};
+use wharfinger_config::{Config, HttpCheck, without_secrets};
 use wharfinger_health::{Check, Probe};
 use wharfinger_registry::Registry;
 
@@ -36,7 +36,7 @@ pub(crate) fn health_checks(
     }
     for (index, of) in health.http.iter().enumerate() {
         checks.push(Check {
-            name: without_password(&of.uri),
+            name: without_secrets(&of.uri),
             probe: http_probe(&format!("health.http[{index}]"), of)?,
             interval: of.interval.get(),
             timeout: of.timeout.get(),
@@ -61,7 +61,8 @@ fn http_probe(key: &str, check: &HttpCheck) -> Result<Probe, Unusable> {
     for (name, values) in &check.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| wrong(&error))?;
         for value in values {
-            let value = HeaderValue::from_str(value).map_err(|error| wrong(&error))?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|error| wrong(&error))?;
+            value.set_sensitive(true);
             headers.append(name.clone(), value);
         }
     }

@@ -61,7 +61,7 @@ fn options(key: &str, endpoint: &Endpoint) -> Result<EndpointOptions, Unusable> 
             .iter()
             .map(move |value| (name.as_str(), value.expose()))
     });
-    let receiver = Receiver::new(&endpoint.url, headers).map_err(|error| {
+    let receiver = Receiver::new(endpoint.url.expose(), headers).map_err(|error| {
         let key = match &error {
             InvalidReceiver::Url(_) => format!("{key}.url"),
             InvalidReceiver::Header(name, _) => format!("{key}.headers.{name}"),
