@@ -346,6 +346,25 @@ fn the_end_waits_for_receivers_that_are_slow() {
 }
 
 #[test]
+fn the_end_waits_for_no_long_pause() {
+    let home = folder();
+    let receiver = Receiver::start();
+    receiver.answer(&[Reply::Status(503)], Reply::Status(200));
+    let mut endpoint = endpoint("e", &receiver);
+    endpoint["threshold"] = json!(1);
+    endpoint["backoff"] = json!("1h");
+    let config = with_endpoints(home.path(), &[endpoint]);
+    let mut server = config.set("http.draintimeout", "60s").start();
+    push_image(server.http(), "a", "1");
+    // It is up again, but is not asked for an hour.
+    receiver.wait_for(1);
+    eventually("it is known", || server.log().contains("takes no events"));
+    assert!(server.stop().success());
+    assert!(receiver.events().len() > 2);
+    assert!(!server.log().contains("lost"), "{}", server.log());
+}
+
+#[test]
 fn events_on_disk_survive_a_kill_at_any_time() {
     let home = folder();
     let receiver = Receiver::start();

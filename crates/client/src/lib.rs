@@ -12,7 +12,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use reqwest::ClientBuilder;
+use reqwest::{ClientBuilder, NoProxy, Proxy};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -44,7 +44,7 @@ pub fn authorities_in(pem: &[u8]) -> Result<RootCertStore, String> {
 }
 
 /// A client that trusts these certificate authorities, says who it is, and obeys `HTTP_PROXY` and
-/// its like.
+/// its like, but for `localhost` and its addresses.
 pub fn builder(authorities: RootCertStore) -> ClientBuilder {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)
@@ -52,9 +52,51 @@ pub fn builder(authorities: RootCertStore) -> ClientBuilder {
         .expect("the provider has suites for every version")
         .with_root_certificates(authorities)
         .with_no_client_auth();
-    reqwest::Client::builder()
+    proxied(reqwest::Client::builder(), |name| std::env::var(name).ok())
         .tls_backend_preconfigured(tls)
         .user_agent(concat!("wharfinger/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Sends requests through the proxies that these variables name. No proxy leads to this machine
+/// itself: so it is with Distribution, and what leads there would mean another one.
+fn proxied(mut builder: ClientBuilder, variable: impl Fn(&str) -> Option<String>) -> ClientBuilder {
+    let either = |names: [&str; 4]| names.into_iter().find_map(&variable);
+    let none = ["NO_PROXY", "no_proxy"].into_iter().find_map(&variable);
+    let none = format!("localhost,127.0.0.0/8,::1,{}", none.unwrap_or_default());
+    let proxies = [
+        (
+            Proxy::http as fn(String) -> reqwest::Result<Proxy>,
+            ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
+        ),
+        (
+            Proxy::https,
+            ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
+        ),
+    ];
+    // Those of the environment would have no such exception.
+    builder = builder.no_proxy();
+    for (proxy, names) in proxies {
+        if let Some(Ok(proxy)) = either(names).map(proxy) {
+            builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&none)));
+        }
+    }
+    builder
+}
+
+/// An error with all its causes: what a client of HTTP says of itself alone is no help. Take care
+/// that no URL is in it that holds secrets.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        // Some repeat their cause.
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// What is behind an error: its last cause. Those before it may tell addresses with secrets in
@@ -65,4 +107,53 @@ pub fn cause(error: &dyn Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// A server that answers everything with its name.
+    async fn server(name: &'static str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let length = name.len();
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{name}");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn proxies_are_for_others_than_this_machine() {
+        let (proxy, itself) = (server("proxy").await, server("itself").await);
+        let variables = [
+            ("HTTP_PROXY", format!("http://127.0.0.1:{proxy}")),
+            ("NO_PROXY", "direct.invalid".to_owned()),
+        ];
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| value.clone())
+        };
+        let client = proxied(builder(RootCertStore::empty()), variable)
+            .build()
+            .unwrap();
+        let ask = async |host: &str| {
+            let answer = client.get(format!("http://{host}:{itself}/")).send().await;
+            answer.ok()?.text().await.ok()
+        };
+        assert_eq!(ask("registry.invalid").await.as_deref(), Some("proxy"));
+        for host in ["127.0.0.1", "localhost"] {
+            assert_eq!(ask(host).await.as_deref(), Some("itself"), "{host}");
+        }
+        assert_eq!(ask("direct.invalid").await, None);
+        // Nobody listens there, and the proxy is not asked.
+        assert_ne!(ask("[::1]").await.as_deref(), Some("proxy"));
+    }
 }

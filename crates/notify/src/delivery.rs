@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine;
@@ -139,8 +138,6 @@ pub(crate) struct ClientError(String);
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    /// For this machine itself, which no proxy leads to.
-    direct: reqwest::Client,
     /// Whether any certificate can be trusted.
     pub(crate) trusts_any: bool,
 }
@@ -150,29 +147,11 @@ impl Client {
     pub(crate) fn new() -> Result<Self, ClientError> {
         let authorities = wharfinger_client::authorities();
         let trusts_any = !authorities.is_empty();
-        let builder =
-            || wharfinger_client::builder(authorities.clone()).redirect(redirect::Policy::none());
-        let build = |builder: reqwest::ClientBuilder| {
-            builder.build().map_err(|error| ClientError(told(&error)))
-        };
-        Ok(Self {
-            http: build(builder())?,
-            direct: build(builder().no_proxy())?,
-            trusts_any,
-        })
-    }
-
-    /// What a URL is asked by: as in Distribution, no proxy for `localhost` and its addresses.
-    fn for_url(&self, url: &Url) -> &reqwest::Client {
-        let local = match url.host_str() {
-            Some("localhost") => true,
-            Some(host) => {
-                let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-                address.is_ok_and(|address| address.is_loopback())
-            }
-            None => false,
-        };
-        if local { &self.direct } else { &self.http }
+        let http = wharfinger_client::builder(authorities)
+            .redirect(redirect::Policy::none())
+            .build()
+            .map_err(|error| ClientError(wharfinger_client::chain(&error)))?;
+        Ok(Self { http, trusts_any })
     }
 
     /// Hands an event over. Takes at most a bit longer than `within`.
@@ -236,15 +215,13 @@ impl Client {
                     }
                 }
             }
-            let mut request = self
-                .for_url(&url)
-                .request(method, url.clone())
-                .headers(headers);
+            let mut request = self.http.request(method, url.clone()).headers(headers);
             if let Some(body) = &body {
                 request = request.body(body.clone());
             }
             let response = request.send().await;
-            let response = response.map_err(|error| told(&error.without_url()))?;
+            let response =
+                response.map_err(|error| wharfinger_client::chain(&error.without_url()))?;
             let Some(next) = location(&response) else {
                 return Ok((response, body.is_none()));
             };
@@ -265,20 +242,6 @@ fn location(response: &Response) -> Option<Url> {
     let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
     let next = response.url().join(location).ok()?;
     matches!(next.scheme(), "http" | "https").then_some(next)
-}
-
-/// An error with its causes, without addresses that may hold secrets.
-fn told(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let reason = error.to_string();
-        if !text.contains(&reason) {
-            text = format!("{text}: {reason}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

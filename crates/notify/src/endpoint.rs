@@ -33,6 +33,9 @@ const WRITE_WITHIN: Duration = Duration::from_secs(2);
 /// How long to wait when the disk fails.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
+/// The longest pause after a failure when the registry is to end.
+const LAST_BACKOFF: Duration = Duration::from_millis(500);
+
 /// What an operator decides about an endpoint.
 #[derive(Clone, Debug)]
 pub struct EndpointOptions {
@@ -411,18 +414,21 @@ impl<'a> Attempts<'a> {
     }
 
     /// Waits where too many attempts have failed, but no longer than it takes for the settings to
-    /// change.
+    /// change. The registry's end leaves time for short pauses only.
     async fn pause(&mut self) {
         let settings = Arc::clone(&self.changes.borrow());
         let options = &settings.options;
         if self.failures < options.threshold {
             return;
         }
-        let on_disk = options.queue_folder.is_some();
+        let last_pause = async |finishing: &mut watch::Receiver<bool>| {
+            finish(finishing).await;
+            sleep_until(self.failed_at + options.backoff.min(LAST_BACKOFF)).await;
+        };
         tokio::select! {
             () = sleep_until(self.failed_at + options.backoff) => {}
             Ok(()) = self.changes.changed() => self.failures = 0,
-            () = finish(&mut self.finishing), if on_disk => {}
+            () = last_pause(&mut self.finishing) => {}
         }
     }
 

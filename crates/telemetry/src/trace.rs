@@ -48,6 +48,8 @@ fn wrong(variable: &'static str, reason: impl Display) -> TraceError {
 /// What the variables ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Settings {
+    /// The variable that says where the collector is.
+    endpoint: &'static str,
     timeout: Duration,
     certificate: Option<(&'static str, String)>,
     /// Whether the traces of clients are continued.
@@ -142,6 +144,7 @@ impl Settings {
         let attributes = text("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
         let named = text("OTEL_SERVICE_NAME").is_some() || attributes.contains("service.name=");
         Ok(Some(Self {
+            endpoint: endpoint.map_or("OTEL_EXPORTER_OTLP_ENDPOINT", |(name, _)| name),
             timeout: Duration::from_millis(timeout),
             certificate: either(
                 "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
@@ -177,7 +180,8 @@ impl Traces {
             .with_http()
             .with_http_client(Client::new(&settings)?)
             .build()
-            .map_err(|error| wrong("OTEL_EXPORTER_OTLP_ENDPOINT", error))?;
+            // The error repeats the URL, which may have a password in it.
+            .map_err(|_| wrong(settings.endpoint, "it is no URL like http://10.0.0.1:4318"))?;
         let mut resource =
             Resource::builder().with_attribute(KeyValue::new("service.version", version));
         if let Some(name) = settings.name {
@@ -368,6 +372,7 @@ mod tests {
         ]);
         let certificate = ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem".to_owned());
         let wanted = Settings {
+            endpoint: "OTEL_EXPORTER_OTLP_ENDPOINT",
             timeout: Duration::from_millis(1500),
             certificate: Some(certificate),
             propagate: false,

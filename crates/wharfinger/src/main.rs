@@ -15,7 +15,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use wharfinger_config::{Error, GoDuration, Loaded};
 use wharfinger_registry::CollectOptions;
@@ -37,6 +38,8 @@ enum Command {
     /// Start the registry.
     Serve(Serve),
     /// Remove blobs that no manifest needs. The registry must be stopped or read-only.
+    #[command(mut_arg("dry_run", switch), mut_arg("delete_untagged", switch))]
+    #[command(mut_arg("quiet", switch))]
     GarbageCollect {
         #[command(flatten)]
         source: Source,
@@ -69,6 +72,18 @@ enum Command {
         /// The folder. It must be there.
         folder: PathBuf,
     },
+}
+
+/// Lets a flag be switched on and off by its value too, as Distribution's can: `--quiet=false`.
+fn switch(flag: Arg) -> Arg {
+    flag.action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .value_parser(BoolishValueParser::new())
+        .default_value("false")
+        .default_missing_value("true")
+        .hide_default_value(true)
+        .value_name("BOOL")
 }
 
 #[derive(Debug, Subcommand)]
@@ -161,5 +176,48 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => serve::refuse(&[format!("{}: {error}", folder.display())]),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the flags of `garbage-collect` are: nothing removed, untagged ones too, quiet.
+    fn flags(arguments: &str) -> Option<[bool; 3]> {
+        let words = ["wharfinger", "garbage-collect"].into_iter();
+        let parsed = Cli::try_parse_from(words.chain(arguments.split_whitespace()));
+        match parsed.ok()?.command {
+            Command::GarbageCollect {
+                dry_run,
+                delete_untagged,
+                quiet,
+                ..
+            } => Some([dry_run, delete_untagged, quiet]),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn flags_are_written_in_every_way_that_distribution_takes() {
+        for (arguments, wanted) in [
+            ("config.yml", Some([false, false, false])),
+            ("-d -m -q config.yml", Some([true, true, true])),
+            ("-dm config.yml", Some([true, true, false])),
+            (
+                "config.yml --dry-run --delete-untagged",
+                Some([true, true, false]),
+            ),
+            ("--dry-run=true config.yml", Some([true, false, false])),
+            (
+                "--delete-untagged=false -q=1 config.yml",
+                Some([false, false, true]),
+            ),
+            ("-m=true config.yml", Some([false, true, false])),
+            ("--quiet=T config.yml", Some([false, false, true])),
+            ("--quiet=maybe config.yml", None),
+        ] {
+            assert_eq!(flags(arguments), wanted, "{arguments}");
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Certificate {
         let key = key.map_err(|_| {
             Unusable::Key(
                 "a key of this kind cannot be used; RSA of 2048 bits or more, ECDSA \
-                           over P-256, P-384 or P-521, and Ed25519 can"
+                           over P-256 or P-384, and Ed25519 can"
                     .to_owned(),
             )
         })?;

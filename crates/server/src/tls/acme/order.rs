@@ -1,7 +1,5 @@
 //! Obtaining one certificate.
 
-use std::error::Error as StdError;
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +23,7 @@ const PATIENCE: RetryPolicy = RetryPolicy::new()
 /// Why there is no certificate.
 #[derive(Debug, Error)]
 pub(super) enum OrderError {
-    #[error("{}", Chain(.0))]
+    #[error("{}", wharfinger_client::chain(.0))]
     Authority(#[from] instant_acme::Error),
     #[error("the authority does not accept that this is {name}: {reason}")]
     NotProven { name: String, reason: String },
@@ -48,27 +46,6 @@ pub(super) enum OrderError {
 impl From<String> for OrderError {
     fn from(reason: String) -> Self {
         Self::Certificate(reason)
-    }
-}
-
-/// An error with all its causes: what a client of HTTP says of itself alone is no help.
-struct Chain<'a>(&'a dyn StdError);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut error = self.0;
-        let mut said = error.to_string();
-        f.write_str(&said)?;
-        while let Some(source) = error.source() {
-            error = source;
-            // Some repeat their cause.
-            let text = error.to_string();
-            if !said.contains(&text) {
-                write!(f, ": {text}")?;
-            }
-            said = text;
-        }
-        Ok(())
     }
 }
 
