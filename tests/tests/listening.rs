@@ -148,5 +148,5 @@ fn systemd_is_told_of_start_life_and_stop() {
             note => break note,
         }
     };
-    assert_eq!(last, "STOPPING=1\nEXTEND_TIMEOUT_USEC=80000000");
+    assert_eq!(last, "STOPPING=1\nEXTEND_TIMEOUT_USEC=90000000");
 }

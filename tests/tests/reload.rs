@@ -250,6 +250,22 @@ fn a_configuration_with_something_wrong_is_refused_whole() {
     assert_eq!(server.http().get("/v2/").header("x-moved"), Some("after"));
 }
 
+#[test]
+fn files_that_never_come_keep_nobody_waiting() {
+    let home = folder();
+    let mut server = Config::new(home.path()).start();
+    let file = home.path().join("wharfinger.yml");
+    std::fs::remove_file(&file).unwrap();
+    // Whoever opens it waits for somebody who writes to it.
+    run(Command::new("mkfifo").arg(&file));
+    server.signal(Signal::HUP);
+    server.signal(Signal::HUP);
+    tell(&mut server, Signal::USR1, AT_REST);
+    assert!(!takes_pushes(server.http()));
+    assert!(!server.log().contains(READ_AGAIN), "{}", server.log());
+    assert!(server.stop().success());
+}
+
 /// What a push was told is there: the image's tag, with its manifest and the blobs of that.
 type Acknowledged = BTreeMap<String, Vec<String>>;
 

@@ -126,8 +126,11 @@ fn what_clients_must_show_is_what_clientauth_says() {
     let authority = Authority::new(home, "authority");
     let of_server = authority.server(home, "server");
     let foreign = Authority::new(home, "foreign").client(home, "stranger");
+    let own = openssl_pair(home, "own", &["genpkey", "-algorithm", "ED25519"]);
     let shown = [
         None,
+        // One that stands in the list itself.
+        Some(own.clone()),
         Some(authority.client(home, "client")),
         Some(foreign),
         Some(authority.expired_client(home, "late")),
@@ -135,23 +138,27 @@ fn what_clients_must_show_is_what_clientauth_says() {
         Some(of_server.clone()),
     ];
     for (mode, lets_in) in [
-        ("request-client-cert", [true, true, true, true, true]),
-        ("require-any-client-cert", [false, true, true, true, true]),
+        ("request-client-cert", [true, true, true, true, true, true]),
+        (
+            "require-any-client-cert",
+            [false, true, true, true, true, true],
+        ),
         (
             "verify-client-cert-if-given",
-            [true, true, false, false, false],
+            [true, true, true, false, false, false],
         ),
         (
             "require-and-verify-client-cert",
-            [false, true, false, false, false],
+            [false, true, true, false, false, false],
         ),
-        ("", [false, true, false, false, false]),
+        ("", [false, true, true, false, false, false]),
     ] {
         let home = home.join(format!("mode-{mode}"));
         fs::create_dir(&home).unwrap();
-        let mut config = Config::new(&home)
-            .secured(&of_server)
-            .set("http.tls.clientcas", json!([authority.certificate]));
+        let mut config = Config::new(&home).secured(&of_server).set(
+            "http.tls.clientcas",
+            json!([authority.certificate, own.certificate]),
+        );
         if !mode.is_empty() {
             config = config.set("http.tls.clientauth", mode);
         }
@@ -166,6 +173,8 @@ fn what_clients_must_show_is_what_clientauth_says() {
                 assert_eq!(said(&got).contains("{}"), expected, "{context}");
             }
         }
+        let told = server.log().contains("a client's certificate is refused");
+        assert_eq!(told, lets_in.contains(&false), "{mode}: {}", server.log());
     }
 }
 

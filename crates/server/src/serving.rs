@@ -212,6 +212,10 @@ impl<S: Service> Connection<S> {
                 self.speak_http(stream, versions, true).await;
             }
             Ok(Ok(None)) => {}
+            // Somebody is kept out and wonders why; other failures are mostly those of scanners.
+            Ok(Err(error)) if is_about_certificate(&error) => {
+                info!(%peer, %error, "a client's certificate is refused");
+            }
             Ok(Err(error)) => debug!(%peer, %error, "a TLS handshake failed"),
             Err(_) => debug!(%peer, "a TLS handshake took too long"),
         }
@@ -289,4 +293,11 @@ impl<S: Service> Connection<S> {
             debug!(peer = %self.peer, error, "a connection ended badly");
         }
     }
+}
+
+/// Whether a handshake failed because of what the client showed, or did not.
+fn is_about_certificate(error: &io::Error) -> bool {
+    use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(error, Some(InvalidCertificate(_) | NoCertificatesPresented))
 }

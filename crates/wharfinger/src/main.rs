@@ -150,7 +150,7 @@ impl Source {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(start) => serve::run(|| start.load()),
+        Command::Serve(start) => serve::run(move || start.load()),
         Command::GarbageCollect {
             source,
             dry_run,

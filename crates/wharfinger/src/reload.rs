@@ -1,6 +1,11 @@
 //! Which changes of the configuration a running registry takes on, and which need a restart.
 
-use wharfinger_config::Config;
+use wharfinger_config::{Config, Loaded, Problem};
+use wharfinger_health::Check;
+use wharfinger_registry::Registry;
+use wharfinger_server::{FreshTls, Tls};
+
+use crate::wiring::{self, Unusable};
 
 /// A part of the running registry that takes on changed keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +101,7 @@ impl Changes {
 
 /// Whether a registry that was started with one configuration can go on to the TLS of another:
 /// connections speak it or not, and certificates come from where they came from before.
-pub(crate) fn tls_stays(started: &Config, fresh: &Config) -> bool {
+fn tls_stays(started: &Config, fresh: &Config) -> bool {
     let [started, fresh] = [started, fresh].map(|config| &config.http);
     let from_authority = |http: &wharfinger_config::Http| http.tls.letsencrypt.is_used();
     started.is_secure() && fresh.is_secure() && from_authority(started) == from_authority(fresh)
@@ -108,6 +113,76 @@ fn part_of(key: &str) -> Option<Part> {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })?;
     Some(*part)
+}
+
+/// Reads a configuration and the files that it names. It may wait for them as long as they like.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) started: Config,
+    pub(crate) registry: Registry,
+    /// What the store is called in the configuration.
+    pub(crate) store: &'static str,
+    pub(crate) tls: Option<Tls>,
+}
+
+/// A configuration that can be taken on, and what was made of it.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) loaded: Loaded,
+    pub(crate) parts: Parts,
+}
+
+/// What was made of a configuration.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) registry: wharfinger_registry::Options,
+    pub(crate) server: wharfinger_server::Options,
+    pub(crate) checks: Vec<Check>,
+    /// `None` where TLS does not stay what it is.
+    pub(crate) tls: Option<FreshTls>,
+}
+
+/// Why a configuration cannot be taken on.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There is no reading it.
+    Unread(wharfinger_config::Error),
+    /// These values are wrong.
+    Wrong(Vec<Problem>),
+}
+
+impl Reader {
+    /// # Errors
+    /// [`Refused`], when anything is wrong.
+    pub(crate) fn read(
+        &self,
+        loaded: Result<Loaded, wharfinger_config::Error>,
+    ) -> Result<Fresh, Refused> {
+        let loaded = loaded.map_err(Refused::Unread)?;
+        if !loaded.problems.is_empty() {
+            return Err(Refused::Wrong(loaded.problems));
+        }
+        match self.parts(&loaded.config) {
+            Ok(parts) => Ok(Fresh { loaded, parts }),
+            Err(Unusable { key, reason }) => {
+                Err(Refused::Wrong(vec![loaded.problem(&key, reason)]))
+            }
+        }
+    }
+
+    fn parts(&self, config: &Config) -> Result<Parts, Unusable> {
+        Ok(Parts {
+            registry: wiring::registry_options(config)?,
+            server: wiring::server_options(config)?,
+            checks: wiring::health_checks(config, &self.registry, self.store)?,
+            tls: match &self.tls {
+                Some(tls) if tls_stays(&self.started, config) => {
+                    Some(wiring::fresh_tls(tls, config)?)
+                }
+                _ => None,
+            },
+        })
+    }
 }
 
 #[cfg(test)]

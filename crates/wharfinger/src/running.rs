@@ -14,7 +14,7 @@ use wharfinger_registry::{NotWritable, PurgeSchedule, Registry};
 use wharfinger_server::{Address, DebugServer, Listener, Options, Server, Tls};
 use wharfinger_telemetry::Telemetry;
 
-use crate::reload::{Changes, Part, tls_stays};
+use crate::reload::{Changes, Fresh, Part, Parts, Reader, Refused};
 use crate::serve::{log_problems, warn_of};
 use crate::wiring::{self, Measured, Store, Unusable, unusable};
 
@@ -182,58 +182,61 @@ impl Running {
         self.config.http.draintimeout.get()
     }
 
+    /// What reads the files of another configuration.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader {
+            started: self.started.clone(),
+            registry: self.registry.clone(),
+            store: self.store.driver().name(),
+            tls: self.tls.clone(),
+        }
+    }
+
     /// Takes on what it can of a configuration that was read again, and says in the log what it did
     /// and what it could not. One that has something wrong is refused whole.
-    pub(crate) async fn reload(
-        &mut self,
-        loaded: Result<Loaded, wharfinger_config::Error>,
-        telemetry: &Telemetry,
-    ) {
-        match loaded {
-            Err(error) => error!("{error}"),
-            Ok(fresh) if !fresh.problems.is_empty() => log_problems(&fresh.problems),
-            Ok(fresh) => match self.take_on(&fresh, telemetry).await {
+    pub(crate) async fn reload(&mut self, fresh: Result<Fresh, Refused>, telemetry: &Telemetry) {
+        match fresh {
+            Err(Refused::Unread(error)) => error!("{error}"),
+            Err(Refused::Wrong(problems)) => log_problems(&problems),
+            Ok(Fresh { loaded, parts }) => match self.take_on(&loaded, parts, telemetry).await {
                 Ok(()) => return,
-                Err(Unusable { key, reason }) => log_problems(&[fresh.problem(&key, reason)]),
+                Err(Unusable { key, reason }) => log_problems(&[loaded.problem(&key, reason)]),
             },
         }
         error!("the configuration is refused; the registry goes on with the one that it has");
     }
 
-    async fn take_on(&mut self, fresh: &Loaded, telemetry: &Telemetry) -> Result<(), Unusable> {
+    async fn take_on(
+        &mut self,
+        fresh: &Loaded,
+        parts: Parts,
+        telemetry: &Telemetry,
+    ) -> Result<(), Unusable> {
         let config = &fresh.config;
         let changes = Changes::between(&self.started, &self.config, config);
         // All that can fail comes before the first change.
-        let registry_options = wiring::registry_options(config)?;
-        let server_options = wiring::server_options(config)?;
-        let store = self.store.driver().name();
-        let checks = wiring::health_checks(config, &self.registry, store)?;
-        let tls = match &self.tls {
-            Some(tls) if tls_stays(&self.started, config) => Some(wiring::fresh_tls(tls, config)?),
-            _ => None,
-        };
         if changes.concern(Part::Notifications) {
             wiring::use_endpoints(&self.notifier, config).await?;
         }
         warn_of(&fresh.warnings);
         self.config = config.clone();
-        if let (Some(tls), Some(fresh)) = (&self.tls, tls) {
+        if let (Some(tls), Some(fresh)) = (&self.tls, parts.tls) {
             tls.take_on(fresh);
         }
         // Whether their keys have changed or not: the files that these name may have.
-        self.registry.set_options(registry_options);
+        self.registry.set_options(parts.registry);
         self.server.set_options(Options {
             notifications: Some(wiring::server_notifications(config, &self.notifier)),
             metrics: self.measured.requests(),
             continue_trace: telemetry.continue_trace(),
-            ..server_options
+            ..parts.server
         });
         self.tell_read_only();
         if changes.concern(Part::Purging) {
             self.start_purging();
         }
         if changes.concern(Part::Health) {
-            self.start_health(checks).await;
+            self.start_health(parts.checks).await;
         }
         if changes.concern(Part::Log) {
             telemetry.reload(wiring::log_options(&config.log));

@@ -1,13 +1,15 @@
 //! `wharfinger serve`: from the configuration to a registry that answers, and to its end.
 
 use std::fmt::Display;
+use std::future::pending;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded, Problem};
 use wharfinger_registry::Registry;
@@ -36,9 +38,14 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long threads that are at work in the store may keep the process from ending.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
+/// Gives the configuration, again and again.
+type Load = Arc<dyn Fn() -> Result<Loaded, wharfinger_config::Error> + Send + Sync>;
+
 /// Runs the registry with the configuration that `load` gives until a signal ends it. Another one
 /// has `load` called again.
-pub(crate) fn run(load: impl Fn() -> Result<Loaded, wharfinger_config::Error>) -> ExitCode {
+pub(crate) fn run(
+    load: impl Fn() -> Result<Loaded, wharfinger_config::Error> + Send + Sync + 'static,
+) -> ExitCode {
     let loaded = match load() {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&[error]),
@@ -51,7 +58,7 @@ pub(crate) fn run(load: impl Fn() -> Result<Loaded, wharfinger_config::Error>) -
         .build();
     let outcome = match runtime {
         Ok(runtime) => {
-            let served = runtime.block_on(start(&loaded, load));
+            let served = runtime.block_on(start(&loaded, Arc::new(load)));
             runtime.shutdown_timeout(LAST_THREADS);
             served
         }
@@ -106,10 +113,7 @@ pub(crate) fn refuse<E: Display>(errors: &[E]) -> ExitCode {
 }
 
 /// Begins to log, serves until a signal ends it, and gives the registry, which is at rest then.
-async fn start(
-    loaded: &Loaded,
-    load: impl Fn() -> Result<Loaded, wharfinger_config::Error>,
-) -> Result<Registry, StartError> {
+async fn start(loaded: &Loaded, load: Load) -> Result<Registry, StartError> {
     let telemetry = wiring::telemetry(&loaded.config)?;
     warn_of(&loaded.warnings);
     let mut end = End::default();
@@ -137,7 +141,7 @@ impl End {
 
 async fn serve(
     config: &Config,
-    load: impl Fn() -> Result<Loaded, wharfinger_config::Error>,
+    load: Load,
     telemetry: &Telemetry,
     end: &mut End,
 ) -> Result<Registry, Unusable> {
@@ -165,17 +169,39 @@ async fn serve(
     info!(%address, storage = running.place(), "listening on {address}");
     systemd::ready();
     tokio::spawn(systemd::watchdog());
+    // Files may be slow, or on a server that is gone: signals are obeyed meanwhile.
+    let read = |running: &Running| {
+        systemd::reloading();
+        let (reader, load) = (running.reader(), Arc::clone(&load));
+        tokio::task::spawn_blocking(move || reader.read(load()))
+    };
+    let mut reading: Option<JoinHandle<_>> = None;
+    let mut once_more = false;
     let signal = loop {
+        let is_read = async {
+            match &mut reading {
+                Some(reading) => reading.await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             told = signals.next() => match told {
                 Told::Stop(signal, _) => break signal,
-                Told::Reload => {
-                    systemd::reloading();
-                    running.reload(load(), telemetry).await;
-                    systemd::ready();
-                }
+                Told::Reload if reading.is_some() => once_more = true,
+                Told::Reload => reading = Some(read(&running)),
                 Told::ReadOnly(hold) => running.hold_read_only(hold),
             },
+            fresh = is_read => {
+                reading = None;
+                match fresh {
+                    Ok(fresh) => running.reload(fresh, telemetry).await,
+                    Err(error) => error!(%error, "the configuration could not be read again"),
+                }
+                systemd::ready();
+                if std::mem::take(&mut once_more) {
+                    reading = Some(read(&running));
+                }
+            }
             ended = &mut serving => end_badly(ended),
         }
     };

@@ -12,8 +12,8 @@ use tracing::warn;
 /// Where notes go.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// How much longer than the requests under way a stop may take.
-const MARGIN: Duration = Duration::from_secs(10);
+/// How much longer than the requests under way a stop may take: for the last writes, mails and traces.
+const MARGIN: Duration = Duration::from_secs(20);
 
 /// The registry answers.
 pub(crate) fn ready() {

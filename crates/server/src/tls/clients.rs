@@ -1,7 +1,9 @@
 //! What clients must show: `clientauth`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
@@ -11,6 +13,10 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+
+use x509_cert::der::Decode as _;
+use x509_cert::der::oid::db::rfc5280::{ANY_EXTENDED_KEY_USAGE, ID_KP_CLIENT_AUTH};
+use x509_cert::ext::pkix::ExtendedKeyUsage;
 
 use super::TlsOptions;
 use super::certificate::chain_of;
@@ -38,7 +44,15 @@ pub(super) fn verifier(
     if options.client_authorities.is_empty() {
         return Ok(WebPkiClientVerifier::no_client_auth());
     }
-    let authorities = authorities(options)?;
+    let listed = listed(options)?;
+    let mut authorities = RootCertStore::empty();
+    for (index, certificate) in &listed {
+        authorities.add(certificate.clone()).map_err(|error| {
+            let file = &options.client_authorities[*index];
+            let reason = format!("a certificate in it cannot be used: {error}");
+            TlsPart::ClientAuthority(*index).unusable(file, reason)
+        })?;
+    }
     let unchecked = |mandatory| -> Arc<dyn ClientCertVerifier> {
         Arc::new(Unchecked {
             mandatory,
@@ -50,29 +64,109 @@ pub(super) fn verifier(
         let authorities = Arc::new(authorities.clone());
         WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(provider))
     };
-    let verifier = match options.client_auth {
-        ClientAuth::Request => Ok(unchecked(false)),
-        ClientAuth::RequireAny => Ok(unchecked(true)),
-        ClientAuth::VerifyIfGiven => checked().allow_unauthenticated().build(),
-        ClientAuth::RequireAndVerify => checked().build(),
+    let or_listed = |built: Result<Arc<dyn ClientCertVerifier>, _>| {
+        let signed = built.expect("there are authorities and no revocation lists");
+        Arc::new(SignedOrListed {
+            signed,
+            listed: listed.iter().map(|(_, one)| one.clone()).collect(),
+        })
     };
-    Ok(verifier.expect("there are authorities and no revocation lists"))
+    Ok(match options.client_auth {
+        ClientAuth::Request => unchecked(false),
+        ClientAuth::RequireAny => unchecked(true),
+        ClientAuth::VerifyIfGiven => or_listed(checked().allow_unauthenticated().build()),
+        ClientAuth::RequireAndVerify => or_listed(checked().build()),
+    })
 }
 
-fn authorities(options: &TlsOptions) -> Result<RootCertStore, TlsError> {
-    let mut authorities = RootCertStore::empty();
+/// The certificates of all files, each with its file's place in the list.
+fn listed(options: &TlsOptions) -> Result<Vec<(usize, CertificateDer<'static>)>, TlsError> {
+    let mut listed = Vec::new();
     for (index, file) in options.client_authorities.iter().enumerate() {
         let wrong = |reason: String| TlsPart::ClientAuthority(index).unusable(file, reason);
         let text = fs::read(file).map_err(|error| wrong(error.to_string()))?;
-        for (number, certificate) in (1..).zip(chain_of(&text).map_err(wrong)?) {
-            authorities.add(certificate).map_err(|error| {
-                wrong(format!(
-                    "certificate {number} in it cannot be used: {error}"
-                ))
-            })?;
-        }
+        let certificates = chain_of(&text).map_err(wrong)?;
+        listed.extend(certificates.into_iter().map(|one| (index, one)));
     }
-    Ok(authorities)
+    Ok(listed)
+}
+
+/// Takes certificates that an authority has signed, and, as Go's servers do, those that stand in the
+/// list themselves: people who made one certificate for one client have it there.
+#[derive(Debug)]
+struct SignedOrListed {
+    signed: Arc<dyn ClientCertVerifier>,
+    listed: HashSet<CertificateDer<'static>>,
+}
+
+impl ClientCertVerifier for SignedOrListed {
+    fn client_auth_mandatory(&self) -> bool {
+        self.signed.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.signed.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let signed = self
+            .signed
+            .verify_client_cert(end_entity, intermediates, now);
+        if signed.is_err() && self.listed.contains(end_entity) && suits_client(end_entity, now) {
+            return Ok(ClientCertVerified::assertion());
+        }
+        signed
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate holds now, and lets a client show it, as far as it says who may.
+fn suits_client(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
+    let Ok(certificate) = x509_cert::Certificate::from_der(certificate) else {
+        return false;
+    };
+    let certificate = certificate.tbs_certificate();
+    let validity = certificate.validity();
+    let now = Duration::from_secs(now.as_secs());
+    let holds = (validity.not_before.to_unix_duration()..=validity.not_after.to_unix_duration())
+        .contains(&now);
+    let purposes = certificate.get_extension::<ExtendedKeyUsage>();
+    holds
+        && match purposes {
+            Ok(None) => true,
+            Ok(Some((_, ExtendedKeyUsage(purposes)))) => purposes
+                .iter()
+                .any(|one| [ID_KP_CLIENT_AUTH, ANY_EXTENDED_KEY_USAGE].contains(one)),
+            Err(_) => false,
+        }
 }
 
 /// Takes any certificate, as long as the client has its key.
