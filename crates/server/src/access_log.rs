@@ -1,10 +1,12 @@
 //! The access log: a line a request, in the Apache combined form with the time it took behind it,
 //! under the tracing target `access`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::{HeaderMap, Uri, header};
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 use tracing::info;
 
 use crate::call::Call;
@@ -33,7 +35,7 @@ impl Entry {
         );
         Self {
             client: call.client,
-            line,
+            line: quotable(line),
             referer: text(&request.headers, header::REFERER),
             user_agent: text(&request.headers, header::USER_AGENT),
             arrived: Timestamp::now(),
@@ -61,10 +63,23 @@ impl Entry {
 
 /// Path and query without the state that clients carry: it is signed, and long, and says nothing
 /// in a log.
-pub(crate) fn asked_for(uri: &Uri) -> &str {
+pub(crate) fn asked_for(uri: &Uri) -> Cow<'_, str> {
     let path = uri.path_and_query().map_or("*", |path| path.as_str());
-    path.split_once("_state=")
-        .map_or(path, |(path, _)| path.trim_end_matches(['?', '&']))
+    let Some((before, query)) = path.split_once('?') else {
+        return path.into();
+    };
+    let is_state = |pair: &&str| {
+        let (name, _) = pair.split_once('=').unwrap_or((pair, ""));
+        percent_decode_str(name).eq(b"_state".iter().copied())
+    };
+    if !query.split('&').any(|pair| is_state(&pair)) {
+        return path.into();
+    }
+    let kept: Vec<_> = query.split('&').filter(|pair| !is_state(pair)).collect();
+    match kept.as_slice() {
+        [] => before.into(),
+        kept => format!("{before}?{}", kept.join("&")).into(),
+    }
 }
 
 /// A name for a field that ends at a space.
@@ -72,12 +87,50 @@ fn one_word(name: &str) -> String {
     name.replace(' ', "_").escape_debug().to_string()
 }
 
-/// A header for a quoted field: what could end the field or the line is escaped.
+/// A text for a quoted field: what could end the field or the line is escaped.
+fn quotable(text: String) -> String {
+    let plain = |c: u8| (b' '..=b'~').contains(&c) && c != b'"' && c != b'\\';
+    if text.bytes().all(plain) {
+        return text;
+    }
+    text.escape_debug().to_string()
+}
+
+/// A header for a quoted field.
 fn text(headers: &HeaderMap, name: header::HeaderName) -> String {
     let Some(value) = headers.get(name) else {
         return "-".to_owned();
     };
-    String::from_utf8_lossy(value.as_bytes())
-        .escape_debug()
-        .to_string()
+    quotable(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_uploads_is_left_out_and_nothing_else() {
+        for (asked, told) in [
+            ("/v2/", "/v2/"),
+            ("/v2/a/tags/list?n=5", "/v2/a/tags/list?n=5"),
+            ("/u?_state=x", "/u"),
+            ("/u?_state=x&digest=d", "/u?digest=d"),
+            ("/u?digest=d&_st%61te=x", "/u?digest=d"),
+            ("/u?digest=d&_state=x&_state", "/u?digest=d"),
+            ("/u?my_state=x", "/u?my_state=x"),
+        ] {
+            assert_eq!(asked_for(&asked.parse().unwrap()), told);
+        }
+    }
+
+    #[test]
+    fn a_quoted_field_stays_one() {
+        for (said, told) in [
+            ("GET /v2/ HTTP/1.1", "GET /v2/ HTTP/1.1"),
+            ("GET /a\"b", "GET /a\\\"b"),
+            ("a\u{9b}b\n", "a\\u{9b}b\\n"),
+        ] {
+            assert_eq!(quotable(said.to_owned()), told);
+        }
+    }
 }

@@ -161,7 +161,7 @@ fn log_span(request: &Parts, id: &HeaderValue, client: Peer, route: Option<&Rout
         http.request.id = id.to_str().unwrap_or_default(),
         http.request.method = request.method.as_str(),
         http.request.host = request.uri.host().or_else(|| text(header::HOST)),
-        http.request.uri = asked_for(&request.uri),
+        http.request.uri = &*asked_for(&request.uri),
         http.request.remoteaddr = %client,
         http.request.useragent = text(header::USER_AGENT),
         auth.user.name = field::Empty,
