@@ -97,13 +97,22 @@ pub struct Resource {
     pub name: String,
 }
 
-/// What a client may do, and who it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a client may do, and who it is. By default that is nothing, and nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The user's name; empty when it is not known.
     pub user: String,
     /// Each resource with the actions on it; `None` is all there are.
     pub(crate) resources: Option<Vec<(Resource, Vec<String>)>>,
+}
+
+impl Default for Grant {
+    fn default() -> Self {
+        Self {
+            user: String::new(),
+            resources: Some(Vec::new()),
+        }
+    }
 }
 
 impl Grant {
@@ -201,6 +210,15 @@ pub(crate) fn scope(access: &[Access]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_granted_unless_it_is_said() {
+        for access in [Access::repository("a", Action::Pull), Access::catalog()] {
+            assert!(!Grant::default().allows(&access), "{access:?}");
+            assert!(Grant::everything("ada").allows(&access), "{access:?}");
+        }
+        assert_eq!(Grant::default().classes("a"), Some(Vec::new()));
+    }
 
     #[test]
     fn a_scope_has_each_resource_once() {

@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::access::{Access, AccessController, Asked, Grant, Refusal, quoted, scope};
 use claims::Claims;
 use jws::Parsed;
-use keys::TrustedKeys;
+use keys::{Found, TrustedKeys};
 
 /// The algorithms that tokens may be signed by (RFC 7518, section 3.1; RFC 8037, section 3.1).
 pub const ALGORITHMS: [&str; 13] = [
@@ -64,9 +64,16 @@ pub struct TokenError {
 pub struct Token {
     options: TokenOptions,
     keys: TrustedKeys,
-    /// Claims by the hash of the token that they were verified in. When they hold is looked at
-    /// every time.
-    verified: Cache<[u8; 32], Arc<Claims>>,
+    /// By the hash of the token. When what was verified holds is looked at every time.
+    verified: Cache<[u8; 32], Arc<Verified>>,
+}
+
+/// What the signature of a token was good for.
+#[derive(Debug)]
+struct Verified {
+    claims: Claims,
+    /// When the certificates that vouch for the key expire, in seconds since 1970.
+    until: Option<f64>,
 }
 
 impl Token {
@@ -98,22 +105,28 @@ impl Token {
         })
     }
 
-    /// The claims of a token that is good now.
-    fn verify(&self, token: &str) -> Result<Arc<Claims>, String> {
+    /// What a token that is good now grants.
+    fn verify(&self, token: &str) -> Result<Grant, String> {
         let name: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let claims = match self.verified.get(&name) {
-            Some(claims) => claims,
+        let verified = match self.verified.get(&name) {
+            Some(verified) => verified,
             None => {
-                let claims = Arc::new(self.verify_signature(token)?);
-                self.verified.insert(name, Arc::clone(&claims));
-                claims
+                let verified = Arc::new(self.verify_signature(token)?);
+                self.verified.insert(name, Arc::clone(&verified));
+                verified
             }
         };
-        claims.check(&self.options.issuer, &self.options.service, now())?;
-        Ok(claims)
+        let now = now();
+        if let Some(until) = verified.until.filter(|until| now > *until) {
+            let ago = now - until;
+            return Err(format!("its certificate expired {ago:.0} s ago"));
+        }
+        let Verified { claims, .. } = &*verified;
+        claims.check(&self.options.issuer, &self.options.service, now)?;
+        Ok(claims.grant())
     }
 
-    fn verify_signature(&self, token: &str) -> Result<Claims, String> {
+    fn verify_signature(&self, token: &str) -> Result<Verified, String> {
         let parsed = Parsed::new(token)?;
         let alg = parsed.header.alg.as_str();
         let accepted = &self.options.signingalgorithms;
@@ -121,9 +134,10 @@ impl Token {
         if !known || (!accepted.is_empty() && !accepted.iter().any(|one| one == alg)) {
             return Err(format!("it is signed by {alg:?}, which is not accepted"));
         }
-        let key = self.keys.find(&parsed.header, now())?;
+        let Found { key, until } = self.keys.find(&parsed.header, now())?;
         key.verify(alg, parsed.signed.as_bytes(), &parsed.signature)?;
-        Claims::parse(&parsed.payload)
+        let claims = Claims::parse(&parsed.payload)?;
+        Ok(Verified { claims, until })
     }
 
     fn challenge(&self, asked: Asked<'_>, access: &[Access], error: Option<&str>) -> String {
@@ -174,10 +188,9 @@ impl AccessController for Token {
         let Some(token) = bearer else {
             return Err(refused(None, "the request has no token".to_owned()));
         };
-        let claims = self
+        let grant = self
             .verify(token)
             .map_err(|reason| refused(Some("invalid_token"), format!("the token: {reason}")))?;
-        let grant = claims.grant();
         match access.iter().find(|one| !grant.allows(one)) {
             None => Ok(grant),
             Some(missing) => {
