@@ -1,6 +1,7 @@
 //! What is asked for, and what is granted.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 use serde::{Serialize, Serializer};
@@ -84,6 +85,8 @@ pub struct Asked<'a> {
     pub host: Option<&'a str>,
     /// The scheme that the client sees, where a proxy told it.
     pub forwarded_scheme: Option<&'a str>,
+    /// Where the request comes from: the same for all addresses that are likely one client's.
+    pub client: Option<IpAddr>,
 }
 
 /// A resource that a grant tells of, whatever may be done to it.
@@ -144,6 +147,20 @@ impl Grant {
     }
 }
 
+/// What a request that is refused showed of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Nothing.
+    Nothing,
+    /// What lets nobody in here, and does not try to: credentials of another kind, of another
+    /// service, or out of date.
+    Unfit,
+    /// A wrong password, or a token that nobody trusted has made: it may be a guess.
+    Guess,
+    /// The credentials of this user, who may not do this. The name is empty when it is not known.
+    User(String),
+}
+
 /// Why a request is refused.
 #[derive(Debug, Error)]
 pub enum Refusal {
@@ -154,9 +171,12 @@ pub enum Refusal {
         challenge: String,
         /// Why, for the log: it tells nothing secret.
         reason: String,
-        /// Whether the client showed something that was not good: worth a line in the log.
-        suspicious: bool,
+        /// What the client showed.
+        shown: Shown,
     },
+    /// So many others are to be let in that this one was not looked at: it may come again soon.
+    #[error("too many passwords wait to be compared")]
+    Busy,
     /// Nobody can be let in now, for a reason of the registry's own.
     #[error("{0}")]
     Unavailable(String),

@@ -14,7 +14,7 @@ use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::access::{Access, AccessController, Asked, Grant, Refusal, quoted, scope};
+use crate::access::{Access, AccessController, Asked, Grant, Refusal, Shown, quoted, scope};
 use claims::Claims;
 use jws::Parsed;
 use keys::{Found, TrustedKeys};
@@ -105,23 +105,25 @@ impl Token {
         })
     }
 
-    /// What a token that is good now grants.
-    fn verify(&self, token: &str) -> Result<Grant, String> {
+    /// What a token says that somebody trusted has made.
+    fn verify(&self, token: &str) -> Result<Arc<Verified>, String> {
         let name: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let verified = match self.verified.get(&name) {
-            Some(verified) => verified,
-            None => {
-                let verified = Arc::new(self.verify_signature(token)?);
-                self.verified.insert(name, Arc::clone(&verified));
-                verified
-            }
-        };
+        if let Some(verified) = self.verified.get(&name) {
+            return Ok(verified);
+        }
+        let verified = Arc::new(self.verify_signature(token)?);
+        self.verified.insert(name, Arc::clone(&verified));
+        Ok(verified)
+    }
+
+    /// What it grants here and now.
+    fn grant(&self, verified: &Verified) -> Result<Grant, String> {
         let now = now();
         if let Some(until) = verified.until.filter(|until| now > *until) {
             let ago = now - until;
             return Err(format!("its certificate expired {ago:.0} s ago"));
         }
-        let Verified { claims, .. } = &*verified;
+        let Verified { claims, .. } = verified;
         claims.check(&self.options.issuer, &self.options.service, now)?;
         Ok(claims.grant())
     }
@@ -175,10 +177,10 @@ fn now() -> f64 {
 #[async_trait]
 impl AccessController for Token {
     async fn authorize(&self, asked: Asked<'_>, access: &[Access]) -> Result<Grant, Refusal> {
-        let refused = |error, reason| Refusal::Challenge {
+        let refused = |error, reason, shown| Refusal::Challenge {
             challenge: self.challenge(asked, access, error),
             reason,
-            suspicious: error.is_some(),
+            shown,
         };
         let bearer = asked.authorization.and_then(|shown| {
             let (scheme, token) = shown.split_once(' ')?;
@@ -186,17 +188,29 @@ impl AccessController for Token {
             (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
         });
         let Some(token) = bearer else {
-            return Err(refused(None, "the request has no token".to_owned()));
+            let shown = match asked.authorization {
+                Some(_) => Shown::Unfit,
+                None => Shown::Nothing,
+            };
+            return Err(refused(None, "the request has no token".to_owned(), shown));
         };
-        let grant = self
+        let invalid = |reason, shown| {
+            let reason = format!("the token: {reason}");
+            refused(Some("invalid_token"), reason, shown)
+        };
+        let verified = self
             .verify(token)
-            .map_err(|reason| refused(Some("invalid_token"), format!("the token: {reason}")))?;
+            .map_err(|reason| invalid(reason, Shown::Guess))?;
+        let grant = self
+            .grant(&verified)
+            .map_err(|reason| invalid(reason, Shown::Unfit))?;
         match access.iter().find(|one| !grant.allows(one)) {
             None => Ok(grant),
             Some(missing) => {
                 let missing = scope(std::slice::from_ref(missing));
                 let reason = format!("the token of {:?} does not allow {missing}", grant.user);
-                Err(refused(Some("insufficient_scope"), reason))
+                let shown = Shown::User(grant.user);
+                Err(refused(Some("insufficient_scope"), reason, shown))
             }
         }
     }

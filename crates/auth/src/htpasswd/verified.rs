@@ -1,25 +1,26 @@
-//! Passwords that were verified a short time ago: bcrypt is slow on purpose, and clients send the
-//! password with every request.
-
-use std::time::{Duration, Instant};
+//! Passwords that were verified: bcrypt is slow on purpose, and clients send the password with every
+//! request.
 
 use hmac::{Hmac, KeyInit, Mac};
 use quick_cache::sync::Cache;
 use sha2::Sha256;
 use uuid::Uuid;
 
-/// How long a password counts as verified.
-const LIFETIME: Duration = Duration::from_secs(60);
-
 /// How many are remembered.
 const CAPACITY: usize = 4096;
 
-/// What was verified, as keyed hashes: nobody who reads the process's memory finds a password, nor
-/// anything to guess one by without the key.
+/// A user, a password and the hash that these are compared with, as one keyed hash.
+pub(super) type Name = [u8; 32];
+
+/// What was verified. Only keyed hashes are kept: nobody who reads the process's memory finds a
+/// password, nor anything to guess one by without the key.
+///
+/// A password that matched a hash always will, so this is never untrue and has no end. A user whose
+/// line in the file has changed has another hash.
 #[derive(Debug)]
 pub(super) struct Verified {
     key: [u8; 32],
-    known: Cache<[u8; 32], Instant>,
+    known: Cache<Name, ()>,
 }
 
 impl Verified {
@@ -33,9 +34,7 @@ impl Verified {
         }
     }
 
-    /// The hash is part of what is remembered: a user who gets another password in the file is not
-    /// let in by the old one.
-    fn name(&self, user: &str, password: &[u8], hash: &str) -> [u8; 32] {
+    pub(super) fn name(&self, user: &str, password: &[u8], hash: &str) -> Name {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any length is a key");
         for part in [user.as_bytes(), hash.as_bytes(), password] {
             mac.update(&(part.len() as u64).to_be_bytes());
@@ -44,13 +43,11 @@ impl Verified {
         mac.finalize().into_bytes().into()
     }
 
-    pub(super) fn contains(&self, user: &str, password: &[u8], hash: &str) -> bool {
-        let since = self.known.get(&self.name(user, password, hash));
-        since.is_some_and(|since| since.elapsed() < LIFETIME)
+    pub(super) fn contains(&self, name: &Name) -> bool {
+        self.known.get(name).is_some()
     }
 
-    pub(super) fn insert(&self, user: &str, password: &[u8], hash: &str) {
-        let name = self.name(user, password, hash);
-        self.known.insert(name, Instant::now());
+    pub(super) fn insert(&self, name: Name) {
+        self.known.insert(name, ());
     }
 }

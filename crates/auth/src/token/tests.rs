@@ -364,6 +364,43 @@ async fn what_the_token_grants_is_allowed_and_no_more() {
 }
 
 #[tokio::test]
+async fn what_may_be_a_guess_is_told_from_what_is_none() {
+    let controller = Fixture::new().set(&[key("ES256")]).controller().unwrap();
+    let header = json!({"alg": "ES256", "kid": "ES256"});
+    let bearer = |token: String| Some(format!("Bearer {token}"));
+    let good = token(&header, &claims());
+    let (start, _) = good.rsplit_once('.').unwrap();
+    let unknown = json!({"alg": "ES256", "kid": "unknown"});
+    let cases = [
+        (None, Shown::Nothing),
+        (Some("Basic YTpi".to_owned()), Shown::Unfit),
+        (
+            bearer(token(&header, &with("exp", now() - 70.0))),
+            Shown::Unfit,
+        ),
+        (
+            bearer(token(&header, &with("nbf", now() + 70.0))),
+            Shown::Unfit,
+        ),
+        (bearer(token(&header, &with("aud", "other"))), Shown::Unfit),
+        (bearer("x".to_owned()), Shown::Guess),
+        (bearer(format!("{start}.AAAA")), Shown::Guess),
+        (bearer(token(&unknown, &claims())), Shown::Guess),
+        (bearer(good.clone()), Shown::User("ada".to_owned())),
+    ];
+    for (authorization, wanted) in cases {
+        let asked = Asked {
+            authorization: authorization.as_deref(),
+            ..Asked::default()
+        };
+        match controller.authorize(asked, &[Access::catalog()]).await {
+            Err(Refusal::Challenge { shown, .. }) => assert_eq!(shown, wanted),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_challenge_tells_where_to_go() {
     let mut fixture = Fixture::new().set(&[key("ES256")]);
     let challenge = |controller: Token, scheme| async move {
@@ -371,6 +408,7 @@ async fn the_challenge_tells_where_to_go() {
             authorization: Some("Basic xyz"),
             host: Some("hub.example:5000"),
             forwarded_scheme: scheme,
+            client: None,
         };
         let access = [Access::repository("a", Action::Pull)];
         match controller.authorize(asked, &access).await {
