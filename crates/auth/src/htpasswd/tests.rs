@@ -1,6 +1,6 @@
 use std::fs;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -233,21 +233,27 @@ fn comparing(
     }
 }
 
+fn wait_for(open: &AtomicBool) {
+    while !open.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[tokio::test]
 async fn logins_whose_client_has_left_hold_up_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     fs::write(&path, format!("ada:{0}\nbob:{0}\n", hash("x"))).unwrap();
     let [now, most, all] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
-    let gate = Arc::new(Mutex::new(()));
+    let open = Arc::new(AtomicBool::new(false));
     let controller = {
         let [now, most, all] = [&now, &most, &all].map(Arc::clone);
-        let gate = Arc::clone(&gate);
+        let open = Arc::clone(&open);
         comparing(&path, move |password, _| {
             all.fetch_add(1, Ordering::SeqCst);
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             if password != b"right" {
-                drop(gate.lock().unwrap());
+                wait_for(&open);
             }
             now.fetch_sub(1, Ordering::SeqCst);
             password == b"right"
@@ -255,7 +261,6 @@ async fn logins_whose_client_has_left_hold_up_nobody() {
     };
     let ada = header("ada", "right");
     assert!(user(&controller, Some(&ada)).await.is_ok());
-    let closed = gate.lock().unwrap();
     for guess in 0..300 {
         let shown = header("ada", &format!("guess {guess}"));
         let login = user(&controller, Some(&shown));
@@ -265,7 +270,7 @@ async fn logins_whose_client_has_left_hold_up_nobody() {
     assert_eq!(now.load(Ordering::SeqCst), 2, "threads that compare");
     // Who is logged in does not notice.
     assert!(user(&controller, Some(&ada)).await.is_ok());
-    drop(closed);
+    open.store(true, Ordering::SeqCst);
     assert!(
         user(&controller, Some(&header("bob", "right")))
             .await
@@ -284,13 +289,12 @@ async fn more_logins_than_can_wait_are_told_to_come_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     fs::write(&path, format!("ada:{}\n", hash("x"))).unwrap();
-    let gate = Arc::new(Mutex::new(()));
-    let opens = Arc::clone(&gate);
+    let open = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&open);
     let controller = Arc::new(comparing(&path, move |_, _| {
-        drop(opens.lock().unwrap());
+        wait_for(&opened);
         false
     }));
-    let closed = gate.lock().unwrap();
     let mut logins = tokio::task::JoinSet::new();
     for guess in 0..200 {
         let controller = Arc::clone(&controller);
@@ -308,7 +312,7 @@ async fn more_logins_than_can_wait_are_told_to_come_again() {
         let refused = logins.join_next().await.unwrap().unwrap();
         assert!(matches!(refused, Err(Refusal::Busy)), "{refused:?}");
     }
-    drop(closed);
+    open.store(true, Ordering::SeqCst);
     while let Some(refused) = logins.join_next().await {
         let refused = refused.unwrap();
         assert!(
