@@ -2,7 +2,7 @@
 //! it is collected.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -116,9 +116,8 @@ fn what_can_be_is_taken_on_and_the_rest_is_named() {
     assert_eq!(refused.outcome(), (401, "UNAUTHORIZED".to_owned()));
     assert_eq!(refused.header("x-moved"), Some("after"));
     // The file was missing and has been made.
-    let (_, password) = log.split_once(", password ").unwrap();
-    let password = password.split_whitespace().next().unwrap();
-    let credentials = STANDARD.encode(format!("docker:{password}"));
+    let password = fs::read_to_string(home.path().join("users.password")).unwrap();
+    let credentials = STANDARD.encode(format!("docker:{}", password.trim_end()));
     let credentials = format!("Basic {credentials}");
     let me = ("Authorization", credentials.as_str());
     assert_eq!(http.send("GET", "/v2/", &[me], b"").status, 200);

@@ -1,6 +1,7 @@
 //! What is asked for, and what is granted.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 use serde::{Serialize, Serializer};
@@ -84,6 +85,8 @@ pub struct Asked<'a> {
     pub host: Option<&'a str>,
     /// The scheme that the client sees, where a proxy told it.
     pub forwarded_scheme: Option<&'a str>,
+    /// Where the request comes from: the same for all addresses that are likely one client's.
+    pub client: Option<IpAddr>,
 }
 
 /// A resource that a grant tells of, whatever may be done to it.
@@ -97,13 +100,22 @@ pub struct Resource {
     pub name: String,
 }
 
-/// What a client may do, and who it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a client may do, and who it is. By default that is nothing, and nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The user's name; empty when it is not known.
     pub user: String,
     /// Each resource with the actions on it; `None` is all there are.
     pub(crate) resources: Option<Vec<(Resource, Vec<String>)>>,
+}
+
+impl Default for Grant {
+    fn default() -> Self {
+        Self {
+            user: String::new(),
+            resources: Some(Vec::new()),
+        }
+    }
 }
 
 impl Grant {
@@ -135,6 +147,20 @@ impl Grant {
     }
 }
 
+/// What a request that is refused showed of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Nothing.
+    Nothing,
+    /// What lets nobody in here, and does not try to: credentials of another kind, of another
+    /// service, or out of date.
+    Unfit,
+    /// A wrong password, or a token that nobody trusted has made: it may be a guess.
+    Guess,
+    /// The credentials of this user, who may not do this. The name is empty when it is not known.
+    User(String),
+}
+
 /// Why a request is refused.
 #[derive(Debug, Error)]
 pub enum Refusal {
@@ -145,9 +171,12 @@ pub enum Refusal {
         challenge: String,
         /// Why, for the log: it tells nothing secret.
         reason: String,
-        /// Whether the client showed something that was not good: worth a line in the log.
-        suspicious: bool,
+        /// What the client showed.
+        shown: Shown,
     },
+    /// So many others are to be let in that this one was not looked at: it may come again soon.
+    #[error("too many passwords wait to be compared")]
+    Busy,
     /// Nobody can be let in now, for a reason of the registry's own.
     #[error("{0}")]
     Unavailable(String),
@@ -201,6 +230,15 @@ pub(crate) fn scope(access: &[Access]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_granted_unless_it_is_said() {
+        for access in [Access::repository("a", Action::Pull), Access::catalog()] {
+            assert!(!Grant::default().allows(&access), "{access:?}");
+            assert!(Grant::everything("ada").allows(&access), "{access:?}");
+        }
+        assert_eq!(Grant::default().classes("a"), Some(Vec::new()));
+    }
 
     #[test]
     fn a_scope_has_each_resource_once() {

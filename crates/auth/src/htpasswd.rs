@@ -1,24 +1,22 @@
 //! Users and their passwords, from a file as Apache's `htpasswd -B` writes it.
 
+mod current;
 mod file;
+mod first;
+mod passwords;
+mod queue;
 mod verified;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
-use tokio::sync::Semaphore;
-use tracing::{error, info};
 
-use crate::access::{Access, AccessController, Asked, Grant, Refusal, quoted};
-use file::{Stamp, Users};
-use verified::Verified;
-
-/// How many passwords are verified at once: each takes a processor for a tenth of a second.
-const CONCURRENCY: usize = 4;
+use crate::access::{Access, AccessController, Asked, Grant, Refusal, Shown, quoted};
+use current::{Current, in_time};
+use passwords::{Busy, Passwords};
 
 /// The user of a file that was missing, as Distribution calls it.
 pub const FIRST_USER: &str = "docker";
@@ -48,103 +46,71 @@ pub enum HtpasswdError {
 #[derive(Debug)]
 pub struct Htpasswd {
     realm: String,
-    path: PathBuf,
-    users: Mutex<(Option<Stamp>, Arc<Users>)>,
-    verified: Verified,
-    permits: Arc<Semaphore>,
+    users: Current,
+    passwords: Passwords,
 }
 
 impl Htpasswd {
     /// Makes a missing file for one user, [`FIRST_USER`], and gives the password, which nobody can
-    /// find out later. `None` where there is a file.
+    /// find out later but from `password_file`: there it is kept too, readable by its owner only.
+    /// `None` where there is a file.
     ///
     /// # Errors
-    /// When it cannot be made.
-    pub fn make_if_missing(path: &Path) -> Result<Option<String>, HtpasswdError> {
-        file::make_if_missing(path)
-    }
-
-    /// Reads the file.
-    ///
-    /// # Errors
-    /// When it cannot be read or understood.
-    pub fn new(realm: impl Into<String>, path: impl Into<PathBuf>) -> Result<Self, HtpasswdError> {
-        let path = path.into();
-        let users = file::read(&path)?;
-        users.warn_of_others(&path);
-        Ok(Self {
-            realm: realm.into(),
-            users: Mutex::new((Stamp::of(&path), Arc::new(users))),
-            path,
-            verified: Verified::new(),
-            permits: Arc::new(Semaphore::new(CONCURRENCY)),
+    /// When one of the files cannot be made, or not within ten seconds.
+    pub fn make_if_missing(
+        path: &Path,
+        password_file: Option<&Path>,
+    ) -> Result<Option<String>, HtpasswdError> {
+        let (users, kept) = (path.to_owned(), password_file.map(Path::to_owned));
+        in_time(path, move || {
+            first::make_if_missing(&users, kept.as_deref())
         })
     }
 
-    /// The users as the file has them now. A file that has become unreadable changes nothing.
-    fn users(&self) -> Arc<Users> {
-        let stamp = Stamp::of(&self.path);
-        let mut known = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.0 != stamp {
-            match file::read(&self.path) {
-                Ok(users) => {
-                    info!(file = %self.path.display(), "the users were read again");
-                    users.warn_of_others(&self.path);
-                    known.1 = Arc::new(users);
-                }
-                Err(error) => error!(%error, "the users stay as they were"),
-            }
-            known.0 = stamp;
-        }
-        Arc::clone(&known.1)
-    }
-
-    /// Whether the password is the user's. An unknown user takes as long as a known one.
-    async fn verify(&self, user: &str, password: &[u8]) -> bool {
-        let users = self.users();
-        let (hash, known) = users.hash(user);
-        if known && self.verified.contains(user, password, hash) {
-            return true;
-        }
-        let Ok(_permit) = Arc::clone(&self.permits).acquire_owned().await else {
-            return false;
-        };
-        // Somebody may have verified the same while this one waited.
-        if known && self.verified.contains(user, password, hash) {
-            return true;
-        }
-        let (owned_password, owned_hash) = (password.to_vec(), hash.to_owned());
-        let matches = tokio::task::spawn_blocking(move || {
-            bcrypt::verify(owned_password, &owned_hash).unwrap_or(false)
-        });
-        let matches = matches.await.unwrap_or(false) && known;
-        if matches {
-            self.verified.insert(user, password, hash);
-        }
-        matches
+    /// Reads the file, and follows it from then on.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood, or not within ten seconds.
+    pub fn new(realm: impl Into<String>, path: impl Into<PathBuf>) -> Result<Self, HtpasswdError> {
+        Ok(Self {
+            realm: realm.into(),
+            users: Current::new(path.into())?,
+            passwords: Passwords::of_process(),
+        })
     }
 }
 
 #[async_trait]
 impl AccessController for Htpasswd {
+    /// A refused login takes the same work whoever the user is, and whether there is one, but for
+    /// users of a higher cost than 14. What else the time may tell, of the queue or the network, is
+    /// left to chance. Who is let in shows that anyway.
     async fn authorize(&self, asked: Asked<'_>, _: &[Access]) -> Result<Grant, Refusal> {
-        let refused = |reason: String, suspicious| Refusal::Challenge {
+        let refused = |reason: String, shown| Refusal::Challenge {
             challenge: format!("Basic realm={}", quoted(&self.realm)),
             reason,
-            suspicious,
+            shown,
         };
         let Some((user, password)) = asked.authorization.and_then(basic) else {
-            let shown = asked.authorization.is_some();
+            let shown = match asked.authorization {
+                Some(_) => Shown::Unfit,
+                None => Shown::Nothing,
+            };
             let reason = "the request has no user and password";
             return Err(refused(reason.to_owned(), shown));
         };
-        if self.verify(&user, &password).await {
-            return Ok(Grant::everything(user));
+        let comparison = self.users.users().await.comparison(&user);
+        let verified = self
+            .passwords
+            .verify(asked.client, &user, &password, comparison);
+        match verified.await {
+            Ok(true) => Ok(Grant::everything(user)),
+            Ok(false) => Err(refused(
+                format!("user {user:?} does not exist or has another password"),
+                Shown::Guess,
+            )),
+            Err(Busy) => Err(Refusal::Busy),
         }
-        Err(refused(
-            format!("user {user:?} does not exist or has another password"),
-            true,
-        ))
     }
 }
 

@@ -10,7 +10,7 @@ mod htpasswd;
 mod silly;
 mod token;
 
-pub use access::{Access, AccessController, Action, Asked, Grant, Refusal, Resource};
+pub use access::{Access, AccessController, Action, Asked, Grant, Refusal, Resource, Shown};
 pub use htpasswd::{FIRST_USER, Htpasswd, HtpasswdError};
 pub use silly::Silly;
 pub use token::{ALGORITHMS, Token, TokenError, TokenOptions};

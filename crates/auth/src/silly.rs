@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::access::{Access, AccessController, Asked, Grant, Refusal, quoted};
+use crate::access::{Access, AccessController, Asked, Grant, Refusal, Shown, quoted};
 
 /// Lets in whoever sends an `Authorization` header.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl AccessController for Silly {
         Err(Refusal::Challenge {
             challenge,
             reason: "the request has no Authorization".to_owned(),
-            suspicious: false,
+            shown: Shown::Nothing,
         })
     }
 }

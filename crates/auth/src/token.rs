@@ -14,10 +14,10 @@ use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::access::{Access, AccessController, Asked, Grant, Refusal, quoted, scope};
+use crate::access::{Access, AccessController, Asked, Grant, Refusal, Shown, quoted, scope};
 use claims::Claims;
 use jws::Parsed;
-use keys::TrustedKeys;
+use keys::{Found, TrustedKeys};
 
 /// The algorithms that tokens may be signed by (RFC 7518, section 3.1; RFC 8037, section 3.1).
 pub const ALGORITHMS: [&str; 13] = [
@@ -64,9 +64,16 @@ pub struct TokenError {
 pub struct Token {
     options: TokenOptions,
     keys: TrustedKeys,
-    /// Claims by the hash of the token that they were verified in. When they hold is looked at
-    /// every time.
-    verified: Cache<[u8; 32], Arc<Claims>>,
+    /// By the hash of the token. When what was verified holds is looked at every time.
+    verified: Cache<[u8; 32], Arc<Verified>>,
+}
+
+/// What the signature of a token was good for.
+#[derive(Debug)]
+struct Verified {
+    claims: Claims,
+    /// When the certificates that vouch for the key expire, in seconds since 1970.
+    until: Option<f64>,
 }
 
 impl Token {
@@ -98,22 +105,30 @@ impl Token {
         })
     }
 
-    /// The claims of a token that is good now.
-    fn verify(&self, token: &str) -> Result<Arc<Claims>, String> {
+    /// What a token says that somebody trusted has made.
+    fn verify(&self, token: &str) -> Result<Arc<Verified>, String> {
         let name: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let claims = match self.verified.get(&name) {
-            Some(claims) => claims,
-            None => {
-                let claims = Arc::new(self.verify_signature(token)?);
-                self.verified.insert(name, Arc::clone(&claims));
-                claims
-            }
-        };
-        claims.check(&self.options.issuer, &self.options.service, now())?;
-        Ok(claims)
+        if let Some(verified) = self.verified.get(&name) {
+            return Ok(verified);
+        }
+        let verified = Arc::new(self.verify_signature(token)?);
+        self.verified.insert(name, Arc::clone(&verified));
+        Ok(verified)
     }
 
-    fn verify_signature(&self, token: &str) -> Result<Claims, String> {
+    /// What it grants here and now.
+    fn grant(&self, verified: &Verified) -> Result<Grant, String> {
+        let now = now();
+        if let Some(until) = verified.until.filter(|until| now > *until) {
+            let ago = now - until;
+            return Err(format!("its certificate expired {ago:.0} s ago"));
+        }
+        let Verified { claims, .. } = verified;
+        claims.check(&self.options.issuer, &self.options.service, now)?;
+        Ok(claims.grant())
+    }
+
+    fn verify_signature(&self, token: &str) -> Result<Verified, String> {
         let parsed = Parsed::new(token)?;
         let alg = parsed.header.alg.as_str();
         let accepted = &self.options.signingalgorithms;
@@ -121,9 +136,10 @@ impl Token {
         if !known || (!accepted.is_empty() && !accepted.iter().any(|one| one == alg)) {
             return Err(format!("it is signed by {alg:?}, which is not accepted"));
         }
-        let key = self.keys.find(&parsed.header, now())?;
+        let Found { key, until } = self.keys.find(&parsed.header, now())?;
         key.verify(alg, parsed.signed.as_bytes(), &parsed.signature)?;
-        Claims::parse(&parsed.payload)
+        let claims = Claims::parse(&parsed.payload)?;
+        Ok(Verified { claims, until })
     }
 
     fn challenge(&self, asked: Asked<'_>, access: &[Access], error: Option<&str>) -> String {
@@ -161,10 +177,10 @@ fn now() -> f64 {
 #[async_trait]
 impl AccessController for Token {
     async fn authorize(&self, asked: Asked<'_>, access: &[Access]) -> Result<Grant, Refusal> {
-        let refused = |error, reason| Refusal::Challenge {
+        let refused = |error, reason, shown| Refusal::Challenge {
             challenge: self.challenge(asked, access, error),
             reason,
-            suspicious: error.is_some(),
+            shown,
         };
         let bearer = asked.authorization.and_then(|shown| {
             let (scheme, token) = shown.split_once(' ')?;
@@ -172,18 +188,29 @@ impl AccessController for Token {
             (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
         });
         let Some(token) = bearer else {
-            return Err(refused(None, "the request has no token".to_owned()));
+            let shown = match asked.authorization {
+                Some(_) => Shown::Unfit,
+                None => Shown::Nothing,
+            };
+            return Err(refused(None, "the request has no token".to_owned(), shown));
         };
-        let claims = self
+        let invalid = |reason, shown| {
+            let reason = format!("the token: {reason}");
+            refused(Some("invalid_token"), reason, shown)
+        };
+        let verified = self
             .verify(token)
-            .map_err(|reason| refused(Some("invalid_token"), format!("the token: {reason}")))?;
-        let grant = claims.grant();
+            .map_err(|reason| invalid(reason, Shown::Guess))?;
+        let grant = self
+            .grant(&verified)
+            .map_err(|reason| invalid(reason, Shown::Unfit))?;
         match access.iter().find(|one| !grant.allows(one)) {
             None => Ok(grant),
             Some(missing) => {
                 let missing = scope(std::slice::from_ref(missing));
                 let reason = format!("the token of {:?} does not allow {missing}", grant.user);
-                Err(refused(Some("insufficient_scope"), reason))
+                let shown = Shown::User(grant.user);
+                Err(refused(Some("insufficient_scope"), reason, shown))
             }
         }
     }

@@ -2,15 +2,28 @@
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use tracing::{error, info, warn};
-use wharfinger_auth::{Access, AccessController, Action, Asked, Grant, Refusal};
+use wharfinger_auth::{Access, AccessController, Action, Asked, Grant, Refusal, Shown};
 
 use crate::call::Call;
-use crate::error::{ApiError, Code, Result};
+use crate::error::{ApiError, Code};
+use crate::limits::origin;
 use crate::route::Route;
+
+/// When a client may come again of whom nothing was looked at, in seconds.
+const COME_AGAIN: u64 = 5;
+
+/// A request that is not allowed.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// What its client is told.
+    pub(crate) error: ApiError,
+    /// What it showed; `None` when that was not looked at.
+    pub(crate) shown: Option<Shown>,
+}
 
 /// What a request is allowed and who sent it, or the refusal. Nothing of the store has been looked
 /// at before: nobody learns what there is.
-pub(crate) async fn check(call: &Call, route: &Route) -> Result<Grant> {
+pub(crate) async fn check(call: &Call, route: &Route) -> Result<Grant, Refused> {
     let Some(controller) = &call.options.access else {
         return Ok(Grant::everything(""));
     };
@@ -25,7 +38,7 @@ async fn authorize(
     call: &Call,
     controller: &dyn AccessController,
     access: &[Access],
-) -> Result<Grant> {
+) -> Result<Grant, Refused> {
     let headers = &call.request.headers;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let asked = Asked {
@@ -35,29 +48,42 @@ async fn authorize(
             None => text(header::HOST),
         },
         forwarded_scheme: forwarded_scheme(headers),
+        client: Some(origin(call)),
     };
     match controller.authorize(asked, access).await {
         Ok(grant) => Ok(grant),
         Err(Refusal::Challenge {
             challenge,
             reason,
-            suspicious,
+            shown,
         }) => {
             // Clients try without credentials first, every time.
-            if suspicious {
-                warn!(reason, "access is refused");
-            } else {
+            if shown == Shown::Nothing {
                 info!(reason, "credentials are asked for");
+            } else {
+                warn!(reason, "access is refused");
             }
-            let mut refused = ApiError::with(Code::UNAUTHORIZED, detail(access));
+            let mut error = ApiError::with(Code::UNAUTHORIZED, detail(access));
             if let Ok(challenge) = HeaderValue::from_str(&challenge) {
-                refused = refused.header(header::WWW_AUTHENTICATE, challenge);
+                error = error.header(header::WWW_AUTHENTICATE, challenge);
             }
-            Err(refused)
+            Err(Refused {
+                error,
+                shown: Some(shown),
+            })
+        }
+        Err(busy @ Refusal::Busy) => {
+            warn!(reason = %busy, "access is not decided");
+            let error = ApiError::new(Code::UNAVAILABLE)
+                .header(header::RETRY_AFTER, HeaderValue::from(COME_AGAIN));
+            Err(Refused { error, shown: None })
         }
         Err(Refusal::Unavailable(reason)) => {
             error!(reason, "access cannot be decided");
-            Err(ApiError::new(Code::UNAVAILABLE))
+            Err(Refused {
+                error: ApiError::new(Code::UNAVAILABLE),
+                shown: None,
+            })
         }
     }
 }

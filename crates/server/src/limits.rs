@@ -15,9 +15,10 @@ use arc_swap::ArcSwap;
 use http::{HeaderValue, header};
 use tokio::time::timeout;
 use tracing::info;
-use wharfinger_auth::Grant;
+use wharfinger_auth::{Grant, Shown};
 
-use client::{Client, of_peer, origin};
+pub(crate) use client::origin;
+use client::{Client, of_peer};
 pub use client::{ForwardedHeader, Network, TrustedProxies, forwarded_for};
 pub use rate::Rate;
 use rate::Rates;
@@ -25,6 +26,7 @@ pub(crate) use turns::Turn;
 use turns::Turns;
 
 use crate::Options;
+use crate::access::Refused;
 use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
 use crate::peer::Peer;
@@ -196,26 +198,38 @@ impl Limiter {
     }
 
     /// Counts a request by its user, once access has been checked, and passes on what came of that.
-    /// Credentials that were no good are counted too: that request has its answer, but after many of
-    /// them more are not looked at.
+    /// What may have been a guess counts for where it came from: that request has its answer, but
+    /// after many of them no credentials from there are looked at. Users who may not do what they
+    /// ask for stay users, and what was no guess counts as if nothing had been shown.
     ///
     /// # Errors
     /// As [`count`](Self::count), besides what `checked` says.
-    pub(crate) async fn count_checked(&self, call: &Call, checked: Result<Grant>) -> Result<Grant> {
+    pub(crate) async fn count_checked(
+        &self,
+        call: &Call,
+        checked: Result<Grant, Refused>,
+    ) -> Result<Grant> {
         let limits = &call.options.limits;
         let (Some(rate), true, true) =
             (limits.client_rate, limits.by_user, shows_credentials(call))
         else {
-            return checked;
+            return checked.map_err(|refused| refused.error);
         };
-        let client = match &checked {
-            Ok(grant) if !grant.user.is_empty() => Client::User(grant.user.clone()),
-            Ok(_) => Client::Address(origin(call)),
-            Err(_) => {
+        let shown = match &checked {
+            Ok(grant) => Some(Shown::User(grant.user.clone())),
+            Err(refused) => refused.shown.clone(),
+        };
+        let checked = checked.map_err(|refused| refused.error);
+        let client = match shown {
+            Some(Shown::User(user)) if !user.is_empty() => Client::User(user),
+            Some(Shown::User(_) | Shown::Nothing | Shown::Unfit) => Client::Address(origin(call)),
+            Some(Shown::Guess) => {
                 let guesser = Client::Guesser(origin(call));
                 let _ = self.rates.take(rate, guesser.id(), Duration::ZERO);
                 return checked;
             }
+            // Nobody can learn from it whether credentials are good.
+            None => return checked,
         };
         self.take(limits, rate, client).await?;
         checked

@@ -166,6 +166,25 @@ async fn a_registry_that_cannot_decide_lets_nobody_in() {
     assert!(!String::from_utf8_lossy(&reply.body).contains("secret"));
 }
 
+#[tokio::test]
+async fn who_was_not_looked_at_may_come_again() {
+    #[derive(Debug)]
+    struct Flooded;
+
+    #[async_trait]
+    impl AccessController for Flooded {
+        async fn authorize(&self, asked: Asked<'_>, _: &[Access]) -> Result<Grant, Refusal> {
+            assert!(asked.client.is_some_and(|address| address.is_loopback()));
+            Err(Refusal::Busy)
+        }
+    }
+
+    let server = Running::start(Store::Memory, deleting(), controlled(Flooded)).await;
+    let reply = server.get("/v2/").await;
+    assert_eq!(refusal(&reply), (503, "", "UNAVAILABLE".to_owned()));
+    assert_eq!(reply.get("retry-after"), Some("5"));
+}
+
 /// A token service of a test: its tokens are signed by a secret.
 mod issuer {
     use base64::Engine as _;

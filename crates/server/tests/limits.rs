@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use support::{Connection, Options, Reply, Request, Running, Store, deleting, quiet, random};
-use wharfinger_auth::{Access, AccessController, Asked, Grant, Refusal};
+use wharfinger_auth::{Access, AccessController, Asked, Grant, Refusal, Shown};
 use wharfinger_oci::Digest;
 use wharfinger_server::{ForwardedHeader, Limits, Network, Rate, TrustedProxies};
 
@@ -284,21 +284,29 @@ async fn clients_behind_a_trusted_proxy_are_told_apart() {
     }
 }
 
-/// Lets in whoever says a name that is not `nobody`.
+/// Lets in whoever says a name, but for a few.
 #[derive(Debug)]
 struct Names;
 
 #[async_trait]
 impl AccessController for Names {
     async fn authorize(&self, asked: Asked<'_>, _: &[Access]) -> Result<Grant, Refusal> {
-        match asked.authorization {
-            None | Some("nobody") => Err(Refusal::Challenge {
-                challenge: "Basic realm=\"x\"".to_owned(),
-                reason: "who is it?".to_owned(),
-                suspicious: false,
-            }),
-            Some(name) => Ok(Grant::everything(name)),
-        }
+        let shown = match asked.authorization {
+            None => Shown::Nothing,
+            Some("nobody") => Shown::Guess,
+            Some("stale") => Shown::Unfit,
+            Some("busy") => return Err(Refusal::Busy),
+            Some("broken") => return Err(Refusal::Unavailable("it is".to_owned())),
+            Some(name) => match name.strip_prefix("forbidden ") {
+                Some(name) => Shown::User(name.to_owned()),
+                None => return Ok(Grant::everything(name)),
+            },
+        };
+        Err(Refusal::Challenge {
+            challenge: "Basic realm=\"x\"".to_owned(),
+            reason: "who is it?".to_owned(),
+            shown,
+        })
     }
 }
 
@@ -331,6 +339,22 @@ async fn users_can_be_told_apart() {
             assert_eq!(get(Some(name)).await, status, "{name}");
         }
     }
+    // What is no guess locks out nobody else: users who may not do something count for themselves,
+    // and what was not looked at for nobody.
+    for status in [401, 401, 401, 429, 429] {
+        assert_eq!(get(Some("forbidden dora")).await, status);
+    }
+    assert_eq!(get(Some("dora")).await, 429);
+    for name in ["busy", "broken"] {
+        for _ in 0..5 {
+            assert_eq!(get(Some(name)).await, 503, "{name}");
+        }
+    }
+    // What is out of date counts as if nothing had been shown, of which there is no more here.
+    for _ in 0..5 {
+        assert_eq!(get(Some("stale")).await, 429);
+    }
+    assert_eq!(get(Some("emil")).await, 200);
     // Guessing is counted for its own.
     for status in [401, 401, 401, 429, 429] {
         assert_eq!(get(Some("nobody")).await, status);

@@ -1,35 +1,63 @@
 //! The file.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::warn;
-use uuid::Uuid;
-use wharfinger_oci::key::base64url;
 
-use super::{FIRST_USER, HtpasswdError};
+use super::HtpasswdError;
+
+/// The costs that bcrypt has.
+const COSTS: std::ops::RangeInclusive<u32> = 4..=31;
+
+/// The highest cost that unknown users are compared at. It takes a processor for one to two seconds;
+/// anybody can ask for it.
+const MOST_FOR_NOBODY: u32 = 14;
 
 /// The content of a file of users.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Users {
-    hashes: HashMap<String, String>,
-    /// A hash of no password, by the highest cost of any user's: what unknown users are compared
-    /// with, so that the time it takes does not tell them.
-    nobody: String,
+    hashes: HashMap<String, Hash>,
+    /// What refusing a login costs: as much as comparing with a hash of this cost. It is that of the
+    /// costliest user, but no higher than [`MOST_FOR_NOBODY`].
+    cost: u32,
     /// The numbers of lines whose hash is not bcrypt's.
     others: Vec<usize>,
+    /// The numbers of lines that cost more than [`MOST_FOR_NOBODY`], and how much.
+    costly: Vec<(usize, u32)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Hash {
+    text: String,
+    cost: u32,
+}
+
+/// What a password is compared with.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    /// The user's hash, or where there is no such user one that no password matches.
+    pub(super) hash: String,
+    /// Whether there is such a user.
+    pub(super) known: bool,
+    /// What else is compared, and to no avail, when the password is wrong: so that it takes as long
+    /// as with another user or none.
+    pub(super) then: Vec<String>,
 }
 
 impl Users {
     /// # Errors
     /// The number of the line that has not the form of one.
     pub(super) fn parse(text: &str) -> Result<Self, usize> {
-        let mut hashes = HashMap::new();
-        let mut others = Vec::new();
-        let mut cost = 0;
+        let mut users = Self {
+            hashes: HashMap::new(),
+            cost: bcrypt::DEFAULT_COST,
+            others: Vec::new(),
+            costly: Vec::new(),
+        };
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -39,41 +67,65 @@ impl Users {
             if user.is_empty() {
                 return Err(number);
             }
-            if let Ok(parts) = hash.parse::<bcrypt::HashParts>() {
-                cost = cost.max(parts.get_cost());
-                hashes.insert(user.to_owned(), hash.to_owned());
-            } else {
-                others.push(number);
+            let cost = hash
+                .parse::<bcrypt::HashParts>()
+                .map(|hash| hash.get_cost());
+            let Some(cost) = cost.ok().filter(|cost| COSTS.contains(cost)) else {
+                users.others.push(number);
+                continue;
+            };
+            if cost > MOST_FOR_NOBODY {
+                users.costly.push((number, cost));
             }
+            let text = hash.to_owned();
+            users.hashes.insert(user.to_owned(), Hash { text, cost });
         }
-        if cost == 0 {
-            cost = bcrypt::DEFAULT_COST;
+        if let Some(most) = users.hashes.values().map(|hash| hash.cost).max() {
+            users.cost = most.min(MOST_FOR_NOBODY);
         }
-        Ok(Self {
-            hashes,
-            nobody: format!("$2b${cost:02}$abcdefghijklmnopqrstuuvNG3OZE4tHQVCDBZ1g7yCoB/2dOqdLe"),
-            others,
-        })
+        Ok(users)
     }
 
-    /// The hash to compare a user's password with, and whether there is such a user.
-    pub(super) fn hash(&self, user: &str) -> (&str, bool) {
+    /// What to compare a user's password with. Refusing one takes the same work whoever the user is,
+    /// and whether there is one: each step of the cost doubles it, so the hash of a cheaper user and
+    /// nobody's of each cost from there on add up. Only those of [`Self::costly`] take longer.
+    pub(super) fn comparison(&self, user: &str) -> Comparison {
         match self.hashes.get(user) {
-            Some(hash) => (hash, true),
-            None => (&self.nobody, false),
+            Some(hash) => Comparison {
+                hash: hash.text.clone(),
+                known: true,
+                then: (hash.cost..self.cost).map(nobody).collect(),
+            },
+            None => Comparison {
+                hash: nobody(self.cost),
+                known: false,
+                then: Vec::new(),
+            },
         }
     }
 
-    /// Says which users cannot come in.
-    pub(super) fn warn_of_others(&self, path: &Path) {
+    /// Says which users cannot come in, and which are a burden.
+    pub(super) fn warn(&self, path: &Path) {
+        let path = path.display();
         for line in &self.others {
             warn!(
-                "{}:{line}: the hash is not by bcrypt, so this user is not let in; make it with \
-                 `htpasswd -B`",
-                path.display()
+                "{path}:{line}: the hash is not by bcrypt, so this user is not let in; make it with \
+                 `htpasswd -B`"
+            );
+        }
+        for (line, cost) in &self.costly {
+            warn!(
+                "{path}:{line}: the hash has the cost {cost}: each login of this user keeps a \
+                 processor busy for seconds or longer, and the time tells that there is such a \
+                 user; make it with a cost of at most {MOST_FOR_NOBODY}"
             );
         }
     }
+}
+
+/// A hash by this cost of a password that nobody knows.
+fn nobody(cost: u32) -> String {
+    format!("$2b${cost:02}$abcdefghijklmnopqrstuuvNG3OZE4tHQVCDBZ1g7yCoB/2dOqdLe")
 }
 
 pub(super) fn read(path: &Path) -> Result<Users, HtpasswdError> {
@@ -88,9 +140,11 @@ pub(super) fn read(path: &Path) -> Result<Users, HtpasswdError> {
 /// What tells that a file has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
+    device: u64,
     inode: u64,
     size: u64,
-    modified: (i64, i64),
+    /// Seconds and nanoseconds of the last change to content or attributes, which nobody can set.
+    changed: (i64, i64),
 }
 
 impl Stamp {
@@ -98,44 +152,18 @@ impl Stamp {
     pub(super) fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
+            device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
-}
 
-/// Makes a missing file, readable by its owner only, and gives the password of the one user in it.
-pub(super) fn make_if_missing(path: &Path) -> Result<Option<String>, HtpasswdError> {
-    let failed = |source| HtpasswdError::File {
-        path: path.to_owned(),
-        source,
-    };
-    match fs::metadata(path) {
-        Ok(_) => return Ok(None),
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        Err(_) => {}
+    /// Whether the file last changed before `time`.
+    pub(super) fn is_before(self, time: SystemTime) -> bool {
+        let since = |number: i64| u64::try_from(number).unwrap_or_default();
+        let changed = Duration::from_secs(since(self.changed.0))
+            + Duration::from_nanos(since(self.changed.1));
+        UNIX_EPOCH + changed < time
     }
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(folder).map_err(failed)?;
-    }
-    // 244 random bits.
-    let random = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes);
-    let password = base64url::encode(&random.concat());
-    let hash = bcrypt::hash(&password, bcrypt::DEFAULT_COST)
-        .map_err(|error| failed(std::io::Error::other(error)))?;
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    writeln!(file, "{FIRST_USER}:{hash}").map_err(failed)?;
-    Ok(Some(password))
 }

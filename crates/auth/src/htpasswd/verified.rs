@@ -1,5 +1,5 @@
-//! Passwords that were verified a short time ago: bcrypt is slow on purpose, and clients send the
-//! password with every request.
+//! Passwords that were verified: bcrypt is slow on purpose, and clients send the password with every
+//! request.
 
 use std::time::{Duration, Instant};
 
@@ -8,18 +8,27 @@ use quick_cache::sync::Cache;
 use sha2::Sha256;
 use uuid::Uuid;
 
-/// How long a password counts as verified.
-const LIFETIME: Duration = Duration::from_secs(60);
-
 /// How many are remembered.
 const CAPACITY: usize = 4096;
 
-/// What was verified, as keyed hashes: nobody who reads the process's memory finds a password, nor
-/// anything to guess one by without the key.
+/// How long one is remembered that nobody asks for.
+const KEPT: Duration = Duration::from_secs(10 * 60);
+
+/// A user, a password and the hash that these are compared with, as one keyed hash.
+pub(super) type Name = [u8; 32];
+
+/// What was verified. Only keyed hashes are kept: nobody who reads the process's memory finds a
+/// password, nor anything to guess one by without the key.
+///
+/// A password that matched a hash always will, so this is never untrue: a user whose line in the
+/// file has changed has another hash. It ends when nobody has come with the password for a while,
+/// and not earlier, so that those who are at work get in while others keep the threads for bcrypt
+/// busy.
 #[derive(Debug)]
 pub(super) struct Verified {
     key: [u8; 32],
-    known: Cache<[u8; 32], Instant>,
+    /// When each was last asked for.
+    known: Cache<Name, Instant>,
 }
 
 impl Verified {
@@ -33,9 +42,7 @@ impl Verified {
         }
     }
 
-    /// The hash is part of what is remembered: a user who gets another password in the file is not
-    /// let in by the old one.
-    fn name(&self, user: &str, password: &[u8], hash: &str) -> [u8; 32] {
+    pub(super) fn name(&self, user: &str, password: &[u8], hash: &str) -> Name {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any length is a key");
         for part in [user.as_bytes(), hash.as_bytes(), password] {
             mac.update(&(part.len() as u64).to_be_bytes());
@@ -44,13 +51,17 @@ impl Verified {
         mac.finalize().into_bytes().into()
     }
 
-    pub(super) fn contains(&self, user: &str, password: &[u8], hash: &str) -> bool {
-        let since = self.known.get(&self.name(user, password, hash));
-        since.is_some_and(|since| since.elapsed() < LIFETIME)
+    pub(super) fn contains(&self, name: &Name) -> bool {
+        let now = Instant::now();
+        let known = self.known.get(name);
+        let holds = known.is_some_and(|last| now.duration_since(last) < KEPT);
+        if holds {
+            self.known.insert(*name, now);
+        }
+        holds
     }
 
-    pub(super) fn insert(&self, user: &str, password: &[u8], hash: &str) {
-        let name = self.name(user, password, hash);
+    pub(super) fn insert(&self, name: Name) {
         self.known.insert(name, Instant::now());
     }
 }

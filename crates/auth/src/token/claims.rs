@@ -7,34 +7,40 @@ use crate::access::{Grant, Resource};
 /// How far the clocks of two machines may differ, in seconds.
 const LEEWAY: f64 = 60.0;
 
-/// The claims (RFC 7519, section 4.1) and Docker's own, `access`.
+/// The claims (RFC 7519, section 4.1) and Docker's own, `access`. As in Distribution, what is null
+/// or missing is empty or nought: without an `exp` a token expired in 1970.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Claims {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     iss: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     sub: String,
     #[serde(default, deserialize_with = "one_or_more")]
     aud: Vec<String>,
     /// Seconds since 1970, with a fraction or not.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     exp: f64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     nbf: f64,
-    #[serde(default, deserialize_with = "null_is_none")]
+    #[serde(default, deserialize_with = "null_is_empty")]
     access: Vec<Granted>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 struct Granted {
-    #[serde(rename = "type")]
+    #[serde(default, rename = "type", deserialize_with = "null_is_empty")]
     kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     class: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
     name: String,
-    #[serde(default, deserialize_with = "null_is_none")]
-    actions: Vec<String>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    actions: Vec<Name>,
 }
+
+/// One of several names.
+#[derive(Clone, Debug, Deserialize)]
+struct Name(#[serde(deserialize_with = "null_is_empty")] String);
 
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
@@ -51,10 +57,10 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     })
 }
 
-/// Go writes an empty list as null.
-fn null_is_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+/// Go writes an empty list as null, and reads null as the empty value of any type.
+fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
-) -> Result<Vec<T>, D::Error> {
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -88,7 +94,8 @@ impl Claims {
                 class: granted.class.clone(),
                 name: granted.name.clone(),
             };
-            (resource, granted.actions.clone())
+            let actions = granted.actions.iter().map(|Name(action)| action.clone());
+            (resource, actions.collect())
         });
         Grant {
             user: self.sub.clone(),

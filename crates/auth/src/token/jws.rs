@@ -7,9 +7,6 @@ use wharfinger_oci::key::{Jwk, base64url};
 /// The longest token that is looked at, in bytes.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// How many certificates a chain may have.
-const MAX_CHAIN: usize = 10;
-
 /// The header's members that are looked at (RFC 7515, section 4.1).
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Header {
@@ -46,13 +43,6 @@ impl<'a> Parsed<'a> {
         // What must be understood (RFC 7515, section 4.1.11) is not.
         if header.crit.is_some() || header.b64.is_some() {
             return Err("its header has crit or b64, which are not known".to_owned());
-        }
-        if header
-            .x5c
-            .as_ref()
-            .is_some_and(|chain| chain.len() > MAX_CHAIN)
-        {
-            return Err(format!("its chain has more than {MAX_CHAIN} certificates"));
         }
         Ok(Self {
             header,

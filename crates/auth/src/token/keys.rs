@@ -15,9 +15,14 @@ use serde_json::Value;
 use sha2::{Sha256, Sha384, Sha512};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use wharfinger_oci::key::{Jwk, PublicKey, base64url};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use super::jws::Header;
 use super::{TokenError, TokenOptions};
+
+/// How many certificates a chain may have: verifying one takes time, and anybody can send one.
+const MAX_CHAIN: usize = 10;
 
 /// A key that a token can be verified with.
 #[derive(Clone, Debug)]
@@ -105,6 +110,15 @@ impl Key {
     }
 }
 
+/// The key that a token names.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) key: Key,
+    /// When the first certificate of the chain that vouches for it expires, in seconds since 1970;
+    /// `None` where none does.
+    pub(super) until: Option<f64>,
+}
+
 /// All keys that are trusted, and the certificates that may vouch for others.
 #[derive(Debug, Default)]
 pub(super) struct TrustedKeys {
@@ -129,10 +143,18 @@ impl TrustedKeys {
             })?;
         }
         if keys.by_id.is_empty() {
-            return Err(TokenError {
-                key: "rootcertbundle",
-                reason: "there is no key to verify tokens with, neither here nor in jwks"
-                    .to_owned(),
+            // A bundle that is named has a key, or was refused above.
+            return Err(match &options.jwks {
+                Some(path) => TokenError {
+                    key: "jwks",
+                    reason: format!("{}: there is no key to verify tokens with", path.display()),
+                },
+                None => TokenError {
+                    key: "rootcertbundle",
+                    reason: "there is no key to verify tokens with; name a file of them here or \
+                             in jwks"
+                        .to_owned(),
+                },
             });
         }
         Ok(keys)
@@ -193,7 +215,7 @@ impl TrustedKeys {
     }
 
     /// The key that a token names, if it is trusted.
-    pub(super) fn find(&self, header: &Header, now: f64) -> Result<Key, String> {
+    pub(super) fn find(&self, header: &Header, now: f64) -> Result<Found, String> {
         if let Some(chain) = &header.x5c {
             return self.vouched_for(chain, now);
         }
@@ -205,21 +227,26 @@ impl TrustedKeys {
                 return self.vouched_for(&chain, now);
             }
             let key = PublicKey::from_jwk(jwk).map_err(|error| format!("its jwk: {error}"))?;
-            let trusted = self.by_id.get(&key.id());
-            return trusted
-                .cloned()
+            return self
+                .trusted(&key.id())
                 .ok_or_else(|| format!("key {} is not trusted", key.id()));
         }
         let kid = header.kid.as_ref().ok_or("it names no key")?;
-        let trusted = self.by_id.get(kid);
-        trusted
-            .cloned()
+        self.trusted(kid)
             .ok_or_else(|| format!("key {kid:?} is not trusted"))
     }
 
+    fn trusted(&self, id: &str) -> Option<Found> {
+        let key = self.by_id.get(id)?.clone();
+        Some(Found { key, until: None })
+    }
+
     /// The key of a chain's first certificate, if the chain leads to a trusted one.
-    fn vouched_for(&self, chain: &[String], now: f64) -> Result<Key, String> {
+    fn vouched_for(&self, chain: &[String], now: f64) -> Result<Found, String> {
         let wrong = |reason: &dyn std::fmt::Display| format!("its certificate: {reason}");
+        if chain.len() > MAX_CHAIN {
+            return Err(format!("its chain has more than {MAX_CHAIN} certificates"));
+        }
         let chain: Vec<CertificateDer<'static>> = chain
             .iter()
             .map(|one| STANDARD.decode(one).map(CertificateDer::from))
@@ -227,12 +254,16 @@ impl TrustedKeys {
             .map_err(|error| wrong(&error))?;
         let (leaf, intermediates) = chain.split_first().ok_or("its chain is empty")?;
         let key = PublicKey::from_certificate(leaf).map_err(|error| wrong(&error))?;
+        let mut until = not_after(leaf).map_err(|error| wrong(&error))?;
         if self.roots.contains(leaf) {
-            return Ok(key.into());
+            return Ok(Found {
+                key: key.into(),
+                until: Some(until),
+            });
         }
         let time = UnixTime::since_unix_epoch(Duration::from_secs_f64(now.max(0.0)));
         let end = EndEntityCert::try_from(leaf).map_err(|error| wrong(&error))?;
-        end.verify_for_usage(
+        let path = end.verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
             &self.anchors,
             intermediates,
@@ -240,10 +271,24 @@ impl TrustedKeys {
             AnyUsage,
             None,
             None,
-        )
-        .map_err(|error| wrong(&error))?;
-        Ok(key.into())
+        );
+        let path = path.map_err(|error| wrong(&error))?;
+        for certificate in path.intermediate_certificates() {
+            let end = not_after(&certificate.der()).map_err(|error| wrong(&error))?;
+            until = until.min(end);
+        }
+        Ok(Found {
+            key: key.into(),
+            until: Some(until),
+        })
     }
+}
+
+/// When a certificate expires, in seconds since 1970.
+fn not_after(der: &[u8]) -> Result<f64, x509_cert::der::Error> {
+    let certificate = Certificate::from_der(der)?;
+    let end = certificate.tbs_certificate().validity().not_after;
+    Ok(end.to_unix_duration().as_secs_f64())
 }
 
 /// Tokens are no usage that certificates know of.

@@ -286,6 +286,14 @@ async fn claims_hold_for_one_service_and_one_time() {
         with("nbf", Value::from(0)),
         with("access", Value::Null),
         with("sub", ""),
+        // What Go's decoder takes for empty or nought.
+        with("sub", Value::Null),
+        with("nbf", Value::Null),
+        with(
+            "access",
+            json!([{"type": null, "class": null, "name": null, "actions": [null]}]),
+        ),
+        with("access", json!([{}])),
     ];
     for claims in good {
         let good = of(claims.clone());
@@ -298,6 +306,8 @@ async fn claims_hold_for_one_service_and_one_time() {
         (with("iss", "other"), "it was issued by"),
         (with("exp", now() - 70.0), "it expired"),
         (with("exp", Value::from(0)), "it expired"),
+        (with("exp", Value::Null), "it expired"),
+        (with("iss", Value::Null), "it was issued by"),
         (with("nbf", now() + 70.0), "it is good in"),
         (with("aud", 7), "cannot be read"),
         (with("exp", "tomorrow"), "cannot be read"),
@@ -354,6 +364,43 @@ async fn what_the_token_grants_is_allowed_and_no_more() {
 }
 
 #[tokio::test]
+async fn what_may_be_a_guess_is_told_from_what_is_none() {
+    let controller = Fixture::new().set(&[key("ES256")]).controller().unwrap();
+    let header = json!({"alg": "ES256", "kid": "ES256"});
+    let bearer = |token: String| Some(format!("Bearer {token}"));
+    let good = token(&header, &claims());
+    let (start, _) = good.rsplit_once('.').unwrap();
+    let unknown = json!({"alg": "ES256", "kid": "unknown"});
+    let cases = [
+        (None, Shown::Nothing),
+        (Some("Basic YTpi".to_owned()), Shown::Unfit),
+        (
+            bearer(token(&header, &with("exp", now() - 70.0))),
+            Shown::Unfit,
+        ),
+        (
+            bearer(token(&header, &with("nbf", now() + 70.0))),
+            Shown::Unfit,
+        ),
+        (bearer(token(&header, &with("aud", "other"))), Shown::Unfit),
+        (bearer("x".to_owned()), Shown::Guess),
+        (bearer(format!("{start}.AAAA")), Shown::Guess),
+        (bearer(token(&unknown, &claims())), Shown::Guess),
+        (bearer(good.clone()), Shown::User("ada".to_owned())),
+    ];
+    for (authorization, wanted) in cases {
+        let asked = Asked {
+            authorization: authorization.as_deref(),
+            ..Asked::default()
+        };
+        match controller.authorize(asked, &[Access::catalog()]).await {
+            Err(Refusal::Challenge { shown, .. }) => assert_eq!(shown, wanted),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_challenge_tells_where_to_go() {
     let mut fixture = Fixture::new().set(&[key("ES256")]);
     let challenge = |controller: Token, scheme| async move {
@@ -361,6 +408,7 @@ async fn the_challenge_tells_where_to_go() {
             authorization: Some("Basic xyz"),
             host: Some("hub.example:5000"),
             forwarded_scheme: scheme,
+            client: None,
         };
         let access = [Access::repository("a", Action::Pull)];
         match controller.authorize(asked, &access).await {
@@ -491,6 +539,73 @@ async fn a_chain_must_lead_to_a_trusted_certificate_and_be_good_now() {
     let chain = [STANDARD.encode(middle.der())];
     let header = json!({"alg": "ES256", "x5c": chain});
     reason(&controller, &token(&header, &claims())).await;
+}
+
+#[tokio::test]
+async fn a_chain_has_a_bound_wherever_it_stands() {
+    let root = params("root", true).self_signed(&es256_pair()).unwrap();
+    let controller = Fixture::new().bundle(&root.pem()).controller().unwrap();
+    let chain = |length| vec![STANDARD.encode(root.der()); length];
+    let headers = |length| {
+        [
+            json!({"alg": "ES256", "x5c": chain(length)}),
+            json!({"alg": "ES256", "jwk": {"kty": "EC", "x5c": chain(length)}}),
+        ]
+    };
+    for header in headers(10) {
+        let good = token(&header, &claims());
+        assert!(shown(&controller, &good, &[]).await.is_ok());
+    }
+    for header in headers(11) {
+        let reason = reason(&controller, &token(&header, &claims())).await;
+        assert!(reason.contains("more than 10 certificates"), "{reason}");
+    }
+}
+
+/// Whichever certificate of the chain expires first, the one at its end or one between.
+#[tokio::test]
+async fn a_remembered_token_is_good_no_longer_than_its_certificates() {
+    let [root_key, middle_key] = [(); 2].map(|()| KeyPair::generate().unwrap());
+    let root_params = params("root", true);
+    let root = root_params.self_signed(&root_key).unwrap();
+    let root_issuer = Issuer::new(root_params, &root_key);
+    let controller = Fixture::new().bundle(&root.pem()).controller().unwrap();
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(4);
+    let later = soon + std::time::Duration::from_secs(3600);
+    let mut tokens = Vec::new();
+    for (of_leaf, of_middle) in [(soon, later), (later, soon), (later, later)] {
+        let mut middle_params = params("middle", true);
+        middle_params.not_after = of_middle.into();
+        let middle = middle_params.signed_by(&middle_key, &root_issuer).unwrap();
+        let mut leaf = params("leaf", false);
+        leaf.not_after = of_leaf.into();
+        let leaf = leaf
+            .signed_by(&es256_pair(), &Issuer::new(middle_params, &middle_key))
+            .unwrap();
+        let chain = [&leaf, &middle].map(|one| STANDARD.encode(one.der()));
+        let token = token(&json!({"alg": "ES256", "x5c": chain}), &claims());
+        assert!(shown(&controller, &token, &[]).await.is_ok());
+        tokens.push(token);
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    for token in &tokens[..2] {
+        while shown(&controller, token, &[]).await.is_ok() {
+            assert!(std::time::Instant::now() < deadline, "it is still good");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let reason = reason(&controller, token).await;
+        assert!(reason.contains("its certificate expired"), "{reason}");
+    }
+    assert!(shown(&controller, &tokens[2], &[]).await.is_ok());
+}
+
+#[test]
+fn a_set_without_a_key_is_named() {
+    let fixture = Fixture::new().set(&[]);
+    let path = fixture.options.jwks.clone().unwrap();
+    let told = fixture.controller().unwrap_err().to_string();
+    let wanted = format!("jwks: {}: there is no key to verify", path.display());
+    assert!(told.starts_with(&wanted), "{told}");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Access control.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::warn;
-use wharfinger_auth::{AccessController, FIRST_USER, Htpasswd, Silly, Token, TokenOptions};
+use wharfinger_auth::{
+    AccessController, FIRST_USER, Htpasswd, HtpasswdError, Silly, Token, TokenOptions,
+};
 use wharfinger_config::Config;
 
 use super::{Unusable, unusable};
@@ -23,10 +25,7 @@ pub(crate) fn access_controller(
     }
     if let Some(htpasswd) = &auth.htpasswd {
         let in_file = unusable("auth.htpasswd.path");
-        let made = Htpasswd::make_if_missing(Path::new(&htpasswd.path));
-        if let Some(password) = made.map_err(|error| in_file(&error))? {
-            tell_once(&htpasswd.path, &password);
-        }
+        make_if_missing(&htpasswd.path).map_err(|error| in_file(&error))?;
         let users = Htpasswd::new(&htpasswd.realm, &htpasswd.path);
         return Ok(Some(Arc::new(users.map_err(|error| in_file(&error))?)));
     }
@@ -49,11 +48,26 @@ pub(crate) fn access_controller(
     Ok(None)
 }
 
-/// Tells the person at the terminal a password that stands nowhere else. Logs are kept and sent
-/// about, so it is not told there.
-fn tell_once(file: &str, password: &str) {
-    warn!("{file} was missing and has been made, for the user {FIRST_USER}");
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "made {file}; user {FIRST_USER}, password {password}");
-    let _ = out.flush();
+/// Makes a missing file of users. The password of its user stands nowhere else: a person at the
+/// terminal is told it, and else it goes to a file beside. Logs are kept and sent about, and what a
+/// service prints is in them too, so it is not told there.
+fn make_if_missing(users: &str) -> Result<(), HtpasswdError> {
+    let mut out = std::io::stdout();
+    let kept = (!out.is_terminal()).then(|| format!("{users}.password"));
+    let path = Path::new(users);
+    let Some(password) = Htpasswd::make_if_missing(path, kept.as_deref().map(Path::new))? else {
+        return Ok(());
+    };
+    match kept {
+        Some(kept) => warn!(
+            "{users} was missing and has been made, for the user {FIRST_USER}; the password is in \
+             {kept}"
+        ),
+        None => {
+            warn!("{users} was missing and has been made, for the user {FIRST_USER}");
+            let _ = writeln!(out, "made {users}; user {FIRST_USER}, password {password}");
+            let _ = out.flush();
+        }
+    }
+    Ok(())
 }
