@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use libfuzzer_sys::fuzz_target;
-use wharfinger_auth::parse::basic;
+use wharfinger_auth::basic;
 use wharfinger_auth::{AccessController, Asked, Refusal, Token, TokenOptions};
 
 static CONTROLLER: LazyLock<Token> = LazyLock::new(|| {

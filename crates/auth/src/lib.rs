@@ -11,12 +11,6 @@ mod silly;
 mod token;
 
 pub use access::{Access, AccessController, Action, Asked, Grant, Refusal, Resource, Shown};
-pub use htpasswd::{FIRST_USER, Htpasswd, HtpasswdError};
+pub use htpasswd::{FIRST_USER, Htpasswd, HtpasswdError, basic};
 pub use silly::Silly;
 pub use token::{ALGORITHMS, Token, TokenError, TokenOptions};
-
-/// The pure parsers of what clients send, for fuzzing.
-#[doc(hidden)]
-pub mod parse {
-    pub use crate::htpasswd::basic;
-}

@@ -5,9 +5,8 @@
 
 use std::net::IpAddr;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, header};
+use wharfinger_auth::basic;
 use wharfinger_notify::{Action, Event, Kept, Reference, Request, Target};
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::{Descriptor, Digest, RepositoryName, Tag};
@@ -169,17 +168,7 @@ fn actor(call: &Call) -> String {
     if !call.grant.user.is_empty() || call.options.access.is_some() {
         return call.grant.user.clone();
     }
-    basic_user(text(call, header::AUTHORIZATION)).unwrap_or_default()
-}
-
-fn basic_user(authorization: &str) -> Option<String> {
-    let (scheme, credentials) = authorization.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let decoded = STANDARD.decode(credentials.trim()).ok()?;
-    let (user, _) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
-    Some(user.to_owned())
+    basic(text(call, header::AUTHORIZATION)).map_or_else(String::new, |(user, _)| user)
 }
 
 fn text(call: &Call, name: HeaderName) -> &str {
