@@ -118,9 +118,11 @@ impl Current {
             state.wanted
         };
         let mut looked = self.0.looked.subscribe();
-        let waited = timeout(PATIENCE, looked.wait_for(|last| *last >= wanted)).await;
+        let waited = async { looked.wait_for(|last| *last >= wanted).await.is_ok() };
+        // What is waited for is a guard, which must be gone before the lock is taken.
+        let waited = timeout(PATIENCE, waited).await.is_ok();
         let mut state = self.0.lock();
-        if waited.is_err() && !std::mem::replace(&mut state.told, true) {
+        if !waited && !std::mem::replace(&mut state.told, true) {
             let file = self.0.path.display();
             error!(%file, "the file system does not answer; the users stay as they were");
         }

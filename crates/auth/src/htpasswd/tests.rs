@@ -401,3 +401,34 @@ fn warnings() -> (Arc<Mutex<Vec<String>>>, tracing::subscriber::DefaultGuard) {
     let guard = tracing::subscriber::set_default(Collect(Arc::clone(&told)));
     (told, guard)
 }
+
+/// Requests, and the thread that looks at the file, must never wait for each other in a circle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_who_ask_at_once_all_get_an_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("htpasswd");
+    fs::write(&path, format!("ada:{}\n", hash("right"))).unwrap();
+    let controller = Arc::new(controller(&path));
+    let shown = header("ada", "right");
+    let asking = (0..64).map(|_| {
+        let (controller, shown) = (Arc::clone(&controller), shown.clone());
+        tokio::spawn(async move {
+            for _ in 0..200 {
+                assert_eq!(user(&controller, Some(&shown)).await.unwrap(), "ada");
+            }
+        })
+    });
+    // Should they wait in a circle, the runtime's threads do too: only another one can tell.
+    let (done, all_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let waited = all_done.recv_timeout(Duration::from_secs(60));
+        if waited.is_err() {
+            eprintln!("they wait for each other");
+            std::process::abort();
+        }
+    });
+    for task in asking.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    done.send(()).unwrap();
+}
