@@ -102,7 +102,10 @@ async fn every_key_ends_and_no_text_outlives_its_lookup() {
     })
     .await;
     let begun = Instant::now();
-    let (early, late) = (absence(&cache, "early").await, absence(&cache, "late").await);
+    let (early, late) = (
+        absence(&cache, "early").await,
+        absence(&cache, "late").await,
+    );
     cache.keep("early", early, "text").await;
     cache.remove("gone").await;
     let keys = server.ask("KEYS *");
@@ -214,9 +217,7 @@ async fn a_server_that_takes_nothing_is_not_used_until_it_does() {
 #[tokio::test]
 async fn users_databases_names_and_prefixes_are_used() {
     let server = RedisServer::start(&["--requirepass", "s-e-cret"]);
-    let login = |command: &str| {
-        server.ask(&format!("AUTH s-e-cret\r\n{command}"))
-    };
+    let login = |command: &str| server.ask(&format!("AUTH s-e-cret\r\n{command}"));
     // All that is needed, and nothing else.
     let user = "ACL SETUSER user on >s-e-cret ~one:* +get +set +eval +time +select +client +ping";
     assert!(login(user).ends_with("+OK\r\n"));
@@ -267,7 +268,10 @@ async fn it_works_over_a_unix_socket() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_that_was_removed_is_found_by_whoever_looks_afterwards() {
     let server = RedisServer::start(&[]);
-    let caches = [connected(patient(&server)).await, connected(patient(&server)).await];
+    let caches = [
+        connected(patient(&server)).await,
+        connected(patient(&server)).await,
+    ];
     let store = Arc::new(AtomicU64::new(0));
     // The last number of which it is known that it was removed, there and in Redis.
     let removed = Arc::new(AtomicU64::new(0));
@@ -279,7 +283,9 @@ async fn nothing_that_was_removed_is_found_by_whoever_looks_afterwards() {
         tasks.push(tokio::spawn(async move {
             let (mut state, mut hits) = (seed, 0_u64);
             while Instant::now() < end {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 let before = removed.load(SeqCst);
                 match cache.find("key").await {
                     Answer::Kept { text, .. } => {
@@ -313,5 +319,8 @@ async fn nothing_that_was_removed_is_found_by_whoever_looks_afterwards() {
     for task in tasks {
         hits += task.await.unwrap();
     }
-    assert!(hits > 100 && removals > 100, "{hits} hits, {removals} removals");
+    assert!(
+        hits > 100 && removals > 100,
+        "{hits} hits, {removals} removals"
+    );
 }
