@@ -236,6 +236,8 @@ enum Act {
     Wait(u64),
     /// Redis forgets everything.
     Flush,
+    /// Redis takes nothing more, or takes it again.
+    Full(bool),
     /// Redis hangs, or goes on.
     Freeze(bool),
     /// Redis crashes and is started again, with nothing in it.
@@ -250,6 +252,7 @@ fn act(faults: u32) -> impl Strategy<Value = (usize, Act)> {
         20 => blob.prop_map(Act::Look),
         6 => (1..200_u64).prop_map(Act::Wait),
         faults => Just(Act::Flush),
+        faults => any::<bool>().prop_map(Act::Full),
         faults => any::<bool>().prop_map(Act::Freeze),
         faults => Just(Act::Restart),
     ];
@@ -307,6 +310,11 @@ async fn run(acts: &[(usize, Act)], bound: Duration) -> Result<usize, TestCaseEr
                 let server = server.lock().unwrap();
                 server.freeze(false);
                 server.ask("FLUSHALL");
+            }
+            Act::Full(full) => {
+                let server = server.lock().unwrap();
+                server.freeze(false);
+                server.ask(&format!("CONFIG SET maxmemory {}", u8::from(*full)));
             }
             Act::Freeze(frozen) => server.lock().unwrap().freeze(*frozen),
             Act::Restart => {
