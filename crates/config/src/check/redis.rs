@@ -121,34 +121,41 @@ impl Checker<'_> {
         keys.extend(OLD_POOL.map(|name| format!("redis.pool.{name}")));
         let pool = "it has no effect: one connection to each server carries all that is asked at \
                     once, and there is no pool";
-        self.redis_unused(&keys, pool);
+        self.redis_unused(redis, &keys, pool);
         let retries = "it has no effect: what Redis does not answer is looked up in the store";
-        self.redis_unused(&all(&RETRIES), retries);
+        self.redis_unused(redis, &all(&RETRIES), retries);
         let replicas = "it has no effect: replicas are behind, so only masters are asked";
-        self.redis_unused(&all(&REPLICAS), replicas);
+        self.redis_unused(redis, &all(&REPLICAS), replicas);
         let unstable = "it has no effect: nothing that is not finished is used";
-        self.redis_unused(&all(&["unstableresp3"]), unstable);
+        self.redis_unused(redis, &all(&["unstableresp3"]), unstable);
         if redis.mastername.is_empty() {
             let sentinels = "it has no effect without redis.mastername: no sentinel is asked";
-            self.redis_unused(&all(&["sentinelusername", "sentinelpassword"]), sentinels);
+            self.redis_unused(
+                redis,
+                &all(&["sentinelusername", "sentinelpassword"]),
+                sentinels,
+            );
         }
         match redis.is_cluster() {
             true => {
                 let own = "it has no effect with a cluster";
                 let names = ["clientname", "disableidentity", "identitysuffix"];
-                self.redis_unused(&all(&names), own);
+                self.redis_unused(redis, &all(&names), own);
             }
             false => {
                 let redirects = "it has no effect without a cluster: nobody redirects";
-                self.redis_unused(&all(&["maxredirects"]), redirects);
+                self.redis_unused(redis, &all(&["maxredirects"]), redirects);
             }
         }
     }
 
-    fn redis_unused(&mut self, keys: &[String], message: &str) {
+    /// Warns of those keys that say something else than nothing.
+    fn redis_unused(&mut self, redis: &Redis, keys: &[String], message: &str) {
+        let plain = |redis: &Redis| serde_json::json!({"redis": redis});
+        let (said, nothing) = (plain(redis), plain(&Redis::default()));
         for key in keys {
-            let path: Vec<&str> = key.split('.').collect();
-            if self.tree.at(&path).is_some() {
+            let path = format!("/{}", key.replace('.', "/"));
+            if said.pointer(&path) != nothing.pointer(&path) {
                 self.warn(key, message);
             }
         }

@@ -113,7 +113,7 @@ impl Redis {
         if self.protocol == 0 {
             self.protocol = 3;
         }
-        if self.maxredirects == 0 {
+        if self.maxredirects == 0 && self.is_cluster() {
             self.maxredirects = 3;
         }
         if self.keyprefix.is_empty() {
