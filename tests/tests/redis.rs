@@ -23,6 +23,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 const IN_USE: &str = "Redis is in use";
 const NOT_IN_USE: &str = "Redis is not in use";
 
+/// What a user must be let do everywhere (docs/operations.md).
+const NEEDED: [&str; 6] = ["+get", "+set", "+eval", "+time", "+client", "+ping"];
+
 /// A node with its own home in `home`, and its data in a folder there that all nodes share.
 fn config(home: &Path, name: &str, redis: &Value) -> Config {
     let own = home.join(name);
@@ -228,12 +231,29 @@ impl Drop for Stop<'_> {
 fn a_master_is_replaced_by_sentinels() {
     let home = folder();
     let mut redis = Sentinels::start(home.path(), "s-e-cret", "w-a-tched");
+    for server in [&redis.master, &redis.replica] {
+        let user = [
+            "--no-auth-warning",
+            "-a",
+            "s-e-cret",
+            "acl",
+            "setuser",
+            "user",
+        ];
+        let may = ["on", ">own-s-e-cret", "~wharfinger:*", "+select", "+role"];
+        assert!(
+            server
+                .ask(&[&user[..], &may, &NEEDED].concat())
+                .starts_with("OK")
+        );
+    }
     let nodes = two_nodes(
         home.path(),
         &json!({
             "addrs": [free_address().to_string(), redis.addr.to_string()],
             "mastername": "main",
-            "password": "s-e-cret",
+            "username": "user",
+            "password": "own-s-e-cret",
             "sentinelpassword": "w-a-tched",
             "dialtimeout": "2s",
             "db": 2,
@@ -267,8 +287,21 @@ fn a_master_is_replaced_by_sentinels() {
 fn a_cluster_is_used_and_does_without_one_of_its_masters() {
     let home = folder();
     let mut masters = cluster(home.path());
+    for server in &masters {
+        let user = [
+            "acl",
+            "setuser",
+            "user",
+            "on",
+            ">own",
+            "~wharfinger:*",
+            "+cluster",
+        ];
+        assert!(server.ask(&[&user[..], &NEEDED].concat()).starts_with("OK"));
+    }
     let addrs = masters.each_ref().map(|master| master.addr.to_string());
-    let nodes = two_nodes(home.path(), &json!({"addrs": addrs[..2]}));
+    let settings = json!({"addrs": addrs[..2], "username": "user", "password": "own"});
+    let nodes = two_nodes(home.path(), &settings);
     assert_shared(&nodes, 0..20);
     for master in &masters {
         let keys = master.ask(&["keys", "*"]);

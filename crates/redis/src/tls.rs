@@ -103,3 +103,58 @@ fn unusable(part: TlsPart, file: &Path, reason: &dyn std::fmt::Display) -> TlsEr
         reason: format!("{}: {reason}", file.display()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use rcgen::generate_simple_self_signed;
+
+    use super::*;
+
+    fn refused(files: &TlsFiles) -> (TlsPart, String) {
+        let error = read(files).unwrap_err();
+        (error.part, error.reason)
+    }
+
+    #[test]
+    fn each_file_that_cannot_be_used_is_told_by_its_part_and_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| -> PathBuf {
+            let file = folder.path().join(name);
+            fs::write(&file, text).unwrap();
+            file
+        };
+        let pair = |name: &str| {
+            let made = generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+            let certificate = write(&format!("{name}.crt"), &made.cert.pem());
+            let key = made.signing_key.serialize_pem();
+            (certificate, write(&format!("{name}.key"), &key))
+        };
+        let (one, two) = (pair("one"), pair("two"));
+        let empty = write("empty", "");
+        let with = |certificate: Option<(PathBuf, PathBuf)>, authorities: &[&PathBuf]| TlsFiles {
+            certificate,
+            authorities: authorities.iter().map(|&file| file.clone()).collect(),
+        };
+
+        let good = read(&with(Some(one.clone()), &[&one.0, &two.0])).unwrap();
+        let roots = String::from_utf8(good.root_cert.unwrap()).unwrap();
+        assert_eq!(roots.matches("BEGIN CERTIFICATE").count(), 2);
+        assert!(good.client_tls.is_some());
+        let none = read(&TlsFiles::default()).unwrap();
+        assert!(none.root_cert.is_none() && none.client_tls.is_none());
+
+        let (part, reason) = refused(&with(None, &[&one.0, &empty]));
+        assert_eq!(part, TlsPart::Authorities(1));
+        assert!(reason.ends_with("empty: there is no certificate in it"));
+        let (part, reason) = refused(&with(Some((one.0.clone(), two.1.clone())), &[]));
+        assert_eq!(part, TlsPart::Key);
+        assert!(reason.contains("two.key: "), "{reason}");
+        let (part, _) = refused(&with(Some((folder.path().join("no"), one.1.clone())), &[]));
+        assert_eq!(part, TlsPart::Certificate);
+        let (part, _) = refused(&with(Some((one.0.clone(), empty)), &[]));
+        assert_eq!(part, TlsPart::Key);
+    }
+}
