@@ -20,6 +20,7 @@ pub mod network;
 pub mod pebble;
 pub mod process;
 pub mod receiver;
+pub mod redis;
 pub mod token;
 pub mod wharfinger;
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::command::{output, run};
 
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 22] = [
     "apache2-utils", // htpasswd
     "buildah",
     "ca-certificates",
@@ -21,6 +21,8 @@ const PACKAGES: [&str; 20] = [
     "pebble",
     "podman",
     "procps",
+    "redis-sentinel",
+    "redis-server",
     "skopeo",
     "systemd",           // for its systemd-socket-activate alone
     "systemd-container", // machines that boot

@@ -10,6 +10,7 @@ mod limits;
 mod log;
 mod manifests;
 mod notifications;
+mod redis;
 mod storage;
 mod tls;
 
@@ -60,6 +61,7 @@ pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -
         warnings,
     };
     checker.storage(&config.storage);
+    checker.redis(config);
     checker.http(config);
     checker.debug(config);
     checker.tls(config);

@@ -38,6 +38,11 @@ impl GoDuration {
         Self(Duration::from_secs(seconds))
     }
 
+    /// This many milliseconds.
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
     /// The same as the standard library's type.
     pub const fn get(self) -> Duration {
         self.0

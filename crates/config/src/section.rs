@@ -107,6 +107,7 @@ impl Config {
         if self.http.draintimeout.is_zero() {
             self.http.draintimeout = GoDuration::from_secs(10);
         }
+        self.redis.settle();
         self.health.settle();
         self.http.limits.settle();
         self.http.timeouts.settle();

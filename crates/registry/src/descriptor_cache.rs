@@ -1,4 +1,9 @@
 //! The descriptor cache: which digests a repository grants access to, and how large they are.
+//!
+//! Memory is asked first, then Redis where there is one, last the store. An entry in memory holds for
+//! a bounded time after its lookup began, whoever answered it.
+
+mod shared;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
@@ -6,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 use wharfinger_oci::{Digest, RepositoryName};
+use wharfinger_redis::{Absence, SharedCache};
 
 use crate::link::LinkKind;
+use shared::SharedLevel;
 
 /// What the cache keeps of a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,94 +27,182 @@ pub(crate) struct CachedDescriptor {
 
 type Key = (RepositoryName, LinkKind, Digest);
 
-/// A bounded cache of access decisions in this process's memory.
+/// A bounded cache of access decisions in this process's memory, before what is shared with others.
 ///
-/// Entries hold only for [`DescriptorCache::MAX_AGE`]: that is the bound within which a deletion
-/// by another process on the same store is seen here. A deletion by this process is seen at once.
+/// Entries in memory hold only for `life`: that is the bound within which a deletion by another
+/// process is seen here, where that one could tell the shared cache, or there is none. A deletion by
+/// this process is seen at once.
 #[derive(Debug)]
 pub(crate) struct DescriptorCache {
+    /// With the moment from which on an entry does not hold.
     entries: Cache<Key, (CachedDescriptor, Instant)>,
+    life: Duration,
     /// Counts removals, by stripe of keys. A lookup that began before a removal must not put back
     /// what the removal took out.
     generations: Vec<Mutex<u64>>,
     hasher: RandomState,
+    shared: Option<SharedLevel>,
 }
 
 /// Proof of when a lookup began, taken before the store is read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Lookup {
     stripe: usize,
     generation: u64,
+    began: Instant,
+    /// That others did not know either, as far as they were asked.
+    absence: Option<Absence>,
+}
+
+/// What others know.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// This, and memory now knows it too.
+    Known(CachedDescriptor),
+    /// Nothing; the lookup goes on in the store.
+    Unknown(Lookup),
 }
 
 impl DescriptorCache {
-    /// How long an entry holds.
-    pub(crate) const MAX_AGE: Duration = Duration::from_secs(60);
     const STRIPES: usize = 64;
 
-    /// A cache of at most `capacity` descriptors.
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// A cache of at most `capacity` descriptors in memory, each for `life`, before a shared one.
+    pub(crate) fn new(capacity: usize, life: Duration, shared: Option<SharedCache>) -> Self {
         Self {
             entries: Cache::new(capacity),
+            life,
             generations: (0..Self::STRIPES).map(|_| Mutex::new(0)).collect(),
             hasher: RandomState::new(),
+            shared: shared.map(SharedLevel::new),
         }
     }
 
-    /// The entry for a digest in a repository's link set.
+    /// Whether other processes remove what this one knows, and say so.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// The entry in memory for a digest in a repository's link set.
     pub(crate) fn get(
         &self,
         name: &RepositoryName,
         kind: LinkKind,
         digest: &Digest,
     ) -> Option<CachedDescriptor> {
-        let (descriptor, since) = self.entries.get(&(name.clone(), kind, *digest))?;
-        (since.elapsed() < Self::MAX_AGE).then_some(descriptor)
+        let (descriptor, until) = self.entries.get(&(name.clone(), kind, *digest))?;
+        (Instant::now() < until).then_some(descriptor)
     }
 
-    /// Begins a lookup in the store: to be called before the link is read.
+    /// Begins a lookup: to be called before others are asked, and before the link is read.
     pub(crate) fn begin(&self, digest: &Digest) -> Lookup {
         let stripe = self.stripe(digest);
         Lookup {
             stripe,
             generation: *self.lock(stripe),
+            began: Instant::now(),
+            absence: None,
         }
     }
 
-    /// Keeps what a lookup found, unless something was removed since it began.
+    /// Goes on with a lookup in what is shared with others.
+    pub(crate) async fn ask_others(
+        &self,
+        mut lookup: Lookup,
+        name: &RepositoryName,
+        kind: LinkKind,
+        digest: &Digest,
+    ) -> Asked {
+        let Some(shared) = &self.shared else {
+            return Asked::Unknown(lookup);
+        };
+        match shared.find(lookup.began, name, kind, digest).await {
+            Ok((descriptor, until)) => {
+                let until = until.min(lookup.began + self.life);
+                self.insert(&lookup, name, kind, digest, descriptor, until);
+                Asked::Known(descriptor)
+            }
+            Err(absence) => {
+                lookup.absence = absence;
+                Asked::Unknown(lookup)
+            }
+        }
+    }
+
+    /// Keeps in memory what a lookup found, unless something was removed since it began.
     pub(crate) fn set(
         &self,
-        lookup: Lookup,
+        lookup: &Lookup,
         name: &RepositoryName,
         kind: LinkKind,
         digest: &Digest,
         descriptor: CachedDescriptor,
     ) {
-        let generation = self.lock(lookup.stripe);
-        if *generation == lookup.generation {
-            let key = (name.clone(), kind, *digest);
-            self.entries.insert(key, (descriptor, Instant::now()));
+        let until = lookup.began + self.life;
+        self.insert(lookup, name, kind, digest, descriptor, until);
+    }
+
+    /// Keeps what a lookup found in memory and, where others were asked before, for them.
+    pub(crate) async fn found(
+        &self,
+        mut lookup: Lookup,
+        name: &RepositoryName,
+        kind: LinkKind,
+        digest: &Digest,
+        descriptor: CachedDescriptor,
+    ) {
+        self.set(&lookup, name, kind, digest, descriptor);
+        if let (Some(shared), Some(absence)) = (&self.shared, lookup.absence.take()) {
+            shared.keep(absence, name, kind, digest, descriptor).await;
         }
     }
 
     /// Removes an entry: to be called after the link was removed from the store.
-    pub(crate) fn clear(&self, name: &RepositoryName, kind: LinkKind, digest: &Digest) {
+    pub(crate) async fn clear(&self, name: &RepositoryName, kind: LinkKind, digest: &Digest) {
+        // Memory is last: a lookup that begins after that finds the entry nowhere.
+        if let Some(shared) = &self.shared {
+            shared.remove(name, kind, digest).await;
+        }
         let mut generation = self.lock(self.stripe(digest));
         *generation += 1;
         self.entries.remove(&(name.clone(), kind, *digest));
     }
 
-    /// How many entries there are, those counted that hold no longer.
+    /// How many entries there are in memory, those counted that hold no longer.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Removes every entry: when another process may have removed what they stand for.
+    /// How often what is shared could not be asked, or told.
+    pub(crate) fn errors(&self) -> u64 {
+        self.shared.as_ref().map_or(0, SharedLevel::errors)
+    }
+
+    /// Trusts nothing of what was known before: when another process may have removed what it stands
+    /// for, without telling.
     pub(crate) fn clear_all(&self) {
+        if let Some(shared) = &self.shared {
+            shared.distrust();
+        }
         for stripe in 0..Self::STRIPES {
             *self.lock(stripe) += 1;
         }
         self.entries.clear();
+    }
+
+    fn insert(
+        &self,
+        lookup: &Lookup,
+        name: &RepositoryName,
+        kind: LinkKind,
+        digest: &Digest,
+        descriptor: CachedDescriptor,
+        until: Instant,
+    ) {
+        let generation = self.lock(lookup.stripe);
+        if *generation == lookup.generation {
+            let key = (name.clone(), kind, *digest);
+            self.entries.insert(key, (descriptor, until));
+        }
     }
 
     fn stripe(&self, digest: &Digest) -> usize {
@@ -125,9 +220,13 @@ impl DescriptorCache {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_lookup_that_began_before_a_removal_is_not_kept() {
-        let cache = DescriptorCache::new(10);
+    fn memory(capacity: usize) -> DescriptorCache {
+        DescriptorCache::new(capacity, Duration::from_secs(60), None)
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_began_before_a_removal_is_not_kept() {
+        let cache = memory(10);
         let name: RepositoryName = "a".parse().unwrap();
         let digest = Digest::canonical(b"x");
         let descriptor = CachedDescriptor {
@@ -135,12 +234,12 @@ mod tests {
             size: 1,
         };
         let lookup = cache.begin(&digest);
-        cache.clear(&name, LinkKind::Layer, &digest);
-        cache.set(lookup, &name, LinkKind::Layer, &digest, descriptor);
+        cache.clear(&name, LinkKind::Layer, &digest).await;
+        cache.set(&lookup, &name, LinkKind::Layer, &digest, descriptor);
         assert_eq!(cache.get(&name, LinkKind::Layer, &digest), None);
 
         let lookup = cache.begin(&digest);
-        cache.set(lookup, &name, LinkKind::Layer, &digest, descriptor);
+        cache.set(&lookup, &name, LinkKind::Layer, &digest, descriptor);
         assert_eq!(cache.get(&name, LinkKind::Layer, &digest), Some(descriptor));
         assert_eq!(cache.get(&name, LinkKind::Manifest, &digest), None);
         let other: RepositoryName = "b".parse().unwrap();
@@ -149,13 +248,13 @@ mod tests {
         let lookup = cache.begin(&digest);
         cache.clear_all();
         assert_eq!(cache.get(&name, LinkKind::Layer, &digest), None);
-        cache.set(lookup, &name, LinkKind::Layer, &digest, descriptor);
+        cache.set(&lookup, &name, LinkKind::Layer, &digest, descriptor);
         assert_eq!(cache.get(&name, LinkKind::Layer, &digest), None);
     }
 
     #[test]
     fn it_is_bounded() {
-        let cache = DescriptorCache::new(100);
+        let cache = memory(100);
         let name: RepositoryName = "a".parse().unwrap();
         for n in 0u32..10_000 {
             let digest = Digest::canonical(&n.to_le_bytes());
@@ -164,7 +263,7 @@ mod tests {
                 size: 4,
             };
             cache.set(
-                cache.begin(&digest),
+                &cache.begin(&digest),
                 &name,
                 LinkKind::Layer,
                 &digest,

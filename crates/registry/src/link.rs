@@ -6,7 +6,7 @@ use tracing::warn;
 use wharfinger_oci::{Algorithm, Digest, RepositoryName, Tag};
 use wharfinger_storage::StoragePath;
 
-use crate::descriptor_cache::{CachedDescriptor, DescriptorCache, Lookup};
+use crate::descriptor_cache::{Asked, CachedDescriptor, DescriptorCache, Lookup};
 use crate::publication::Publication;
 use crate::repository::Shared;
 use crate::{Error, Result, layout};
@@ -95,14 +95,21 @@ impl LinkedBlobs {
     /// waited for.
     pub(crate) async fn stat(&self, digest: &Digest) -> Result<Option<CachedDescriptor>> {
         let cache = self.cache();
+        let mut lookup = None;
         if let Some((kind, cache)) = cache {
-            let known = cache.get(&self.name, kind, digest);
+            let mut known = cache.get(&self.name, kind, digest);
+            if known.is_none() {
+                let begun = cache.begin(digest);
+                match cache.ask_others(begun, &self.name, kind, digest).await {
+                    Asked::Known(descriptor) => known = Some(descriptor),
+                    Asked::Unknown(begun) => lookup = Some(begun),
+                }
+            }
             if let Some(descriptor) = self.shared.descriptor_lookups.count(known) {
                 return Ok(Some(descriptor));
             }
         }
         let _published = self.shared.publishing.shared(digest).await;
-        let lookup = cache.map(|(_, cache)| cache.begin(digest));
         let Some(canonical) = self.resolve(digest).await? else {
             return Ok(None);
         };
@@ -112,7 +119,9 @@ impl LinkedBlobs {
         };
         let descriptor = CachedDescriptor { canonical, size };
         if let (Some((kind, cache)), Some(lookup)) = (cache, lookup) {
-            cache.set(lookup, &self.name, kind, digest, descriptor);
+            cache
+                .found(lookup, &self.name, kind, digest, descriptor)
+                .await;
         }
         Ok(Some(descriptor))
     }
@@ -143,10 +152,13 @@ impl LinkedBlobs {
         self.set.cached_as().zip(self.shared.descriptors.as_ref())
     }
 
-    /// Whether access is known to be granted durably: only durable links get into the cache.
+    /// Whether access is known to be granted durably: only durable links get into the cache. Where
+    /// others delete too it is never known: the link may be gone, and a push that left it out would
+    /// be acknowledged for nothing.
     pub(crate) fn is_known(&self, digest: &Digest, blob: CachedDescriptor) -> bool {
-        let cache = self.cache();
-        cache.is_some_and(|(kind, cache)| cache.get(&self.name, kind, digest) == Some(blob))
+        self.cache().is_some_and(|(kind, cache)| {
+            !cache.is_shared() && cache.get(&self.name, kind, digest) == Some(blob)
+        })
     }
 
     /// Where the link for a digest is written.
@@ -164,7 +176,7 @@ impl LinkedBlobs {
     pub(crate) fn linked(&self, lookup: Option<Lookup>, digest: &Digest, blob: CachedDescriptor) {
         let cache = self.cache();
         if let (Some((kind, cache)), Some(lookup)) = (cache, lookup) {
-            cache.set(lookup, &self.name, kind, digest, blob);
+            cache.set(&lookup, &self.name, kind, digest, blob);
         }
     }
 
@@ -191,7 +203,7 @@ impl LinkedBlobs {
                 ignore_absent(self.shared.driver.delete(&folder).await)?;
             }
             if let Some((kind, cache)) = self.cache() {
-                cache.clear(&self.name, kind, &digest);
+                cache.clear(&self.name, kind, &digest).await;
             }
         }
         Ok(())
@@ -205,7 +217,7 @@ impl LinkedBlobs {
         let folder = path.parent().expect("a link lies in a folder");
         ignore_absent(self.shared.driver.delete(&folder).await)?;
         if let Some((kind, cache)) = self.cache() {
-            cache.clear(&self.name, kind, digest);
+            cache.clear(&self.name, kind, digest).await;
         }
         Ok(())
     }

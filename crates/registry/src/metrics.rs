@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry as Metrics;
 
 use crate::Registry;
+use crate::descriptor_cache::DescriptorCache;
 use crate::repository::Shared;
 
 /// How often a cache was asked, and how often it knew.
@@ -94,7 +95,9 @@ impl Collector for Counted {
         let knew = "How often the descriptor cache knew the answer";
         counter("storage_cache_hits", knew, hits)?;
         let failed = "How often the descriptor cache failed";
-        counter("storage_cache_errors", failed, 0)?;
+        let cache = shared.descriptors.as_ref();
+        let errors = cache.map_or(0, DescriptorCache::errors);
+        counter("storage_cache_errors", failed, errors)?;
 
         let content = &shared.blobs.content().lookups;
         let content_hits = number(&content.hits);

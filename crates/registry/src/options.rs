@@ -1,8 +1,10 @@
 //! What an operator decides about a registry.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use regex::RegexSet;
+use wharfinger_redis::SharedCache;
 
 /// How a registry behaves. [`Options::default`] is a writable registry with deletion switched off,
 /// as CNCF Distribution's.
@@ -17,6 +19,13 @@ pub struct Options {
     pub redirect: bool,
     /// How many descriptors are cached (`storage.cache`); 0 switches the cache off.
     pub descriptor_cache: usize,
+    /// How long memory keeps a descriptor, from the moment on at which its lookup began: the bound
+    /// within which deletions by other processes are seen.
+    pub descriptor_life: Duration,
+    /// Where descriptors are kept together with other registries over the same store; each deletes
+    /// there what it deletes. [`Options::descriptor_life`] should then be
+    /// [`Options::SHARED_DESCRIPTOR_LIFE`]. It is of use only with a cache in memory before it.
+    pub shared_descriptors: Option<SharedCache>,
     /// How many tags are read at once when all must be (`storage.tag.concurrencylimit`).
     pub tag_concurrency: usize,
     /// How many bytes of manifests and small blobs are kept in memory; 0 switches it off.
@@ -31,6 +40,14 @@ pub struct Options {
     pub validation: Validation,
 }
 
+impl Options {
+    /// How long memory keeps a descriptor unless something else is said.
+    pub const DESCRIPTOR_LIFE: Duration = Duration::from_secs(60);
+    /// How long it should where a shared cache is behind it, which can be asked again at little
+    /// cost.
+    pub const SHARED_DESCRIPTOR_LIFE: Duration = Duration::from_secs(5);
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -38,6 +55,8 @@ impl Default for Options {
             read_only: false,
             redirect: true,
             descriptor_cache: 10_000,
+            descriptor_life: Self::DESCRIPTOR_LIFE,
+            shared_descriptors: None,
             tag_concurrency: 16,
             content_cache: 8 << 20,
             schema1_push: false,

@@ -87,7 +87,11 @@ impl Registry {
         let content = ContentCache::new(options.content_cache);
         let descriptors = match options.descriptor_cache {
             0 => None,
-            capacity => Some(DescriptorCache::new(capacity)),
+            capacity => Some(DescriptorCache::new(
+                capacity,
+                options.descriptor_life,
+                options.shared_descriptors.clone(),
+            )),
         };
         let gate = Arc::new(Gate::new(options.read_only));
         let shared = Shared {

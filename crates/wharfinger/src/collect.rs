@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 use wharfinger_config::{Config, Loaded};
+use wharfinger_redis::SharedCache;
 use wharfinger_registry::{CollectOptions, CollectReport, CollectStep, Registry};
 use wharfinger_storage::{Claim, ClaimError, Claimed, Driver};
 use wharfinger_telemetry::Telemetry;
@@ -89,7 +90,11 @@ async fn collect(
         true => None,
         false => claim(&*store.driver(), wait).await?,
     };
-    let registry = Registry::new(store.driver(), wiring::registry_options(config)?)?;
+    let mut registry_options = wiring::registry_options(config)?;
+    if !options.dry_run {
+        registry_options.shared_descriptors = shared_cache(config).await?;
+    }
+    let registry = Registry::new(store.driver(), registry_options)?;
     let mut out = BufWriter::new(io::stdout());
     // Whether anybody reads what is printed makes no difference to the work.
     let report = registry
@@ -104,6 +109,18 @@ async fn collect(
     }
     let _ = out.flush();
     Ok(())
+}
+
+/// Where registries that are read-only meanwhile keep what they know, which must not outlive what is
+/// removed.
+async fn shared_cache(config: &Config) -> Result<Option<SharedCache>, Unusable> {
+    let cache = wiring::shared_cache(config)?;
+    if let Some(cache) = &cache
+        && !cache.connected(config.redis.dialtimeout.get()).await
+    {
+        warn!("registries may find in Redis what is removed here, for a minute more");
+    }
+    Ok(cache)
 }
 
 /// Has the store for itself, as soon as nobody writes to it.

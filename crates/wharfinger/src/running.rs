@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded};
 use wharfinger_health::Check;
 use wharfinger_notify::Notifier;
+use wharfinger_redis::SharedCache;
 use wharfinger_registry::{NotWritable, PurgeSchedule, Registry};
 use wharfinger_server::{Address, DebugServer, Listener, Options, Server, Tls};
 use wharfinger_telemetry::Telemetry;
@@ -37,6 +38,7 @@ pub(crate) struct Running {
     notifier: Arc<Notifier>,
     tls: Option<Tls>,
     measured: Measured,
+    shared_cache: Option<SharedCache>,
     server: Server,
     /// Whether an operator holds it read-only by a signal.
     held_read_only: bool,
@@ -77,6 +79,8 @@ impl Running {
     pub(crate) async fn start(config: &Config, telemetry: &Telemetry) -> Result<Self, Unusable> {
         let mut measured = Measured::new(config);
         let mut registry_options = wiring::registry_options(config)?;
+        let shared_cache = wiring::shared_cache(config)?;
+        registry_options.shared_descriptors = shared_cache.clone();
         let server_options = wiring::server_options(config)?;
         let tls = wiring::tls(config)?;
         let in_folder = unusable("storage.filesystem.rootdirectory");
@@ -119,6 +123,7 @@ impl Running {
             notifier,
             tls,
             measured,
+            shared_cache,
             server,
             held_read_only: false,
             read_only: wanted,
@@ -170,9 +175,12 @@ impl Running {
         let listener = wiring::debug_listener(&self.config).await?;
         let debug = DebugServer {
             health: self.server.health(),
-            metrics: self
-                .measured
-                .served(&self.registry, &self.notifier, &self.config),
+            metrics: self.measured.served(
+                &self.registry,
+                self.shared_cache.as_ref(),
+                &self.notifier,
+                &self.config,
+            ),
         };
         Ok(Some((debug, listener)))
     }

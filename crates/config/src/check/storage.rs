@@ -40,11 +40,7 @@ impl Checker<'_> {
             self.wrong(FOLDER, "the folder is missing");
         }
         match storage.cache.blobdescriptor.as_str() {
-            "" | "inmemory" => {}
-            "redis" => self.wrong(
-                "storage.cache.blobdescriptor",
-                "the cache in Redis is not built yet; inmemory is",
-            ),
+            "" | "inmemory" | "redis" => {}
             other => self.wrong(
                 "storage.cache.blobdescriptor",
                 format!("{other:?} is no cache; there are inmemory and redis"),

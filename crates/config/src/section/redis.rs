@@ -77,6 +77,49 @@ pub struct Redis {
     pub tls: RedisTls,
     /// The pool, in Distribution 2.x.
     pub pool: RedisPool,
+    /// What keys begin with; ours.
+    pub keyprefix: String,
+}
+
+impl Redis {
+    /// Whether TLS is spoken: where anything is said about certificates, as in Distribution 3, or
+    /// it is switched on, as in 2.x.
+    pub fn is_secure(&self) -> bool {
+        let tls = &self.tls;
+        let files = [&tls.certificate, &tls.key];
+        tls.enabled || !tls.rootcas.is_empty() || files.iter().any(|file| !file.is_empty())
+    }
+
+    /// Whether the servers are a cluster.
+    pub fn is_cluster(&self) -> bool {
+        self.mastername.is_empty() && self.addrs.len() > 1
+    }
+
+    /// Replaces old names by new ones, and what counts as "not set" by what is then used.
+    pub(crate) fn settle(&mut self) {
+        let old = std::mem::take(&mut self.addr);
+        if self.addrs.is_empty() && !old.is_empty() {
+            self.addrs.push(old);
+        }
+        if self.addrs.is_empty() {
+            return;
+        }
+        if self.dialtimeout.is_zero() {
+            self.dialtimeout = GoDuration::from_secs(5);
+        }
+        if self.readtimeout.is_zero() && self.writetimeout.is_zero() {
+            self.readtimeout = GoDuration::from_millis(250);
+        }
+        if self.protocol == 0 {
+            self.protocol = 3;
+        }
+        if self.maxredirects == 0 && self.is_cluster() {
+            self.maxredirects = 3;
+        }
+        if self.keyprefix.is_empty() {
+            self.keyprefix = "wharfinger".to_owned();
+        }
+    }
 }
 
 /// `redis.tls`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry as Metrics;
 use wharfinger_config::Config;
 use wharfinger_notify::Notifier;
+use wharfinger_redis::SharedCache;
 use wharfinger_registry::Registry;
 use wharfinger_storage::{Driver, MeasuredDriver};
 
@@ -51,12 +52,16 @@ impl Measured {
     pub(crate) fn served(
         &mut self,
         registry: &Registry,
+        shared_cache: Option<&SharedCache>,
         notifier: &Notifier,
         config: &Config,
     ) -> Option<(String, Metrics)> {
         let mut metrics = self.metrics.take()?;
         let ours = registry_prefix(&mut metrics);
         registry.register(ours);
+        if let Some(shared) = shared_cache {
+            shared.register(ours);
+        }
         notifier.metrics().register(ours);
         if let Some(driver) = &self.driver {
             driver.register(ours);

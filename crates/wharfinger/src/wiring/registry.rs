@@ -25,6 +25,10 @@ pub(crate) fn registry_options(config: &Config) -> Result<wharfinger_registry::O
             (false, 0) => UNLIMITED,
             (false, size) => count(size).min(UNLIMITED),
         },
+        descriptor_life: match cache.blobdescriptor.as_str() {
+            "redis" => wharfinger_registry::Options::SHARED_DESCRIPTOR_LIFE,
+            _ => wharfinger_registry::Options::DESCRIPTOR_LIFE,
+        },
         tag_concurrency: count(storage.tag.concurrencylimit),
         schema1_push: schema1.enabled,
         schema1_key: Some(&schema1.signingkeyfile)
