@@ -94,17 +94,28 @@ impl LinkedBlobs {
     /// What is found survives the machine: a write of the same digest that is still under way is
     /// waited for.
     pub(crate) async fn stat(&self, digest: &Digest) -> Result<Option<CachedDescriptor>> {
+        if let Some((kind, cache)) = self.cache()
+            && let Some(known) = cache.get(&self.name, kind, digest)
+        {
+            return Ok(self.shared.descriptor_lookups.count(Some(known)));
+        }
+        // In a box, so that what memory knows costs no room for what it does not.
+        Box::pin(self.look_up(digest)).await
+    }
+
+    /// The access check where memory does not know the answer.
+    async fn look_up(&self, digest: &Digest) -> Result<Option<CachedDescriptor>> {
         let cache = self.cache();
         let mut lookup = None;
         if let Some((kind, cache)) = cache {
-            let mut known = cache.get(&self.name, kind, digest);
-            if known.is_none() {
-                let begun = cache.begin(digest);
-                match cache.ask_others(begun, &self.name, kind, digest).await {
-                    Asked::Known(descriptor) => known = Some(descriptor),
-                    Asked::Unknown(begun) => lookup = Some(begun),
+            let begun = cache.begin(digest);
+            let known = match cache.ask_others(begun, &self.name, kind, digest).await {
+                Asked::Known(descriptor) => Some(descriptor),
+                Asked::Unknown(begun) => {
+                    lookup = Some(begun);
+                    None
                 }
-            }
+            };
             if let Some(descriptor) = self.shared.descriptor_lookups.count(known) {
                 return Ok(Some(descriptor));
             }
