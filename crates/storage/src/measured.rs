@@ -168,6 +168,10 @@ impl Driver for MeasuredDriver {
         self.driver.name()
     }
 
+    fn has_only_objects(&self) -> bool {
+        self.driver.has_only_objects()
+    }
+
     async fn get(&self, path: &StoragePath) -> Result<Bytes> {
         let span = span!(GetContent, self.name(), path);
         let call = self.driver.get(path);
