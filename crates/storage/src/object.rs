@@ -422,3 +422,6 @@ impl Driver for ObjectDriver {
         Ok(Some(url))
     }
 }
+
+#[cfg(test)]
+mod tests;
