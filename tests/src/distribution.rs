@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::Http;
 use crate::process::Service;
-use crate::wharfinger::{SECRET, merge};
+use crate::wharfinger::{SECRET, merge, one_store};
 
 /// A running Distribution.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ impl Distribution {
             },
         });
         merge(&mut text, settings);
+        one_store(&mut text);
         // JSON is YAML too.
         fs::write(&file, format!("{text:#}")).expect("a configuration can be written");
         let mut command = Command::new("docker-registry");

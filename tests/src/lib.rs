@@ -20,6 +20,8 @@ pub mod network;
 pub mod pebble;
 pub mod process;
 pub mod receiver;
+pub mod s3;
+pub mod store_proxy;
 pub mod token;
 pub mod wharfinger;
 

@@ -1,10 +1,10 @@
-//! The Debian packages that the tests with real clients need.
+//! What the tests need of others: Debian packages, and a server of S3's protocol.
 
 use std::process::Command;
 
-use crate::command::{output, run};
+use crate::command::{output, run, target_folder};
 
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 21] = [
     "apache2-utils", // htpasswd
     "buildah",
     "ca-certificates",
@@ -21,17 +21,37 @@ const PACKAGES: [&str; 20] = [
     "pebble",
     "podman",
     "procps",
+    "python3-venv", // for the server of S3's protocol
     "skopeo",
     "systemd",           // for its systemd-socket-activate alone
     "systemd-container", // machines that boot
     "util-linux",
 ];
 
+/// The server of S3's protocol that the tests of the object store driver ask.
+const MOTO: &str = "moto[server]==5.2.5";
+
 /// Installs what is missing.
 ///
 /// # Errors
 /// When something is missing and cannot be installed.
 pub(crate) fn install() -> Result<(), String> {
+    install_packages()?;
+    install_moto()
+}
+
+/// Installs Moto in a folder of its own in the target folder.
+fn install_moto() -> Result<(), String> {
+    let folder = target_folder().join("moto");
+    if folder.join("bin/moto_server").is_file() {
+        return Ok(());
+    }
+    println!("installing {MOTO}");
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", MOTO]))
+}
+
+fn install_packages() -> Result<(), String> {
     let missing: Vec<_> = PACKAGES
         .into_iter()
         .filter(|package| !is_installed(package))

@@ -10,6 +10,7 @@ mod limits;
 mod log;
 mod manifests;
 mod notifications;
+mod s3;
 mod storage;
 mod tls;
 

@@ -115,7 +115,12 @@ impl BlobStore {
             opened => opened?,
         };
         let Some(file) = opened else {
-            let reader = self.driver.reader(&path, range.start).await?;
+            let reader = match self.driver.reader(&path, range.start).await {
+                Err(error) if error.is_not_found() => {
+                    return Err(Error::BlobUnknown(blob.canonical));
+                }
+                reader => reader?,
+            };
             return Ok(Content::Stream {
                 reader,
                 length: range.end - range.start,

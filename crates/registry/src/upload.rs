@@ -359,7 +359,7 @@ impl Upload {
     /// [`Error::DigestMismatch`] ends the upload in nothing. When the store fails, what was
     /// durable before stays.
     pub async fn commit(mut self, claimed: &Digest) -> Result<Descriptor> {
-        let sink = self.sink.take().ok_or_else(unusable)?;
+        let mut sink = self.sink.take().ok_or_else(unusable)?;
         let size = sink.len();
         let shared = self.links.shared.clone();
         let (canonical, actual) = sink.digests(claimed.algorithm()).await?;
