@@ -298,8 +298,9 @@ impl DerefMut for Wharfinger {
 
 /// Leaves the folder out where the settings name a bucket.
 pub(crate) fn one_store(configuration: &mut Value) {
-    let storage = &mut configuration["storage"];
-    if let (Some(_), Some(storage)) = (storage.get("s3"), storage.as_object_mut()) {
+    if let Some(storage) = configuration["storage"].as_object_mut()
+        && storage.contains_key("s3")
+    {
         storage.remove("filesystem");
     }
 }
