@@ -114,7 +114,9 @@ impl StoreProxy {
         let first = lines.next().unwrap_or_default().to_owned();
         let headers: Vec<_> = lines.filter_map(|line| line.split_once(':')).collect();
         let header = |name: &str| {
-            let found = headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+            let found = headers
+                .iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name));
             found.map(|(_, value)| value.trim().to_owned())
         };
         let length = header("content-length").and_then(|length| length.parse().ok());
@@ -141,21 +143,25 @@ impl StoreProxy {
             Fate::Answered | Fate::AnswerLost => {}
             Fate::Lost => return Ok(()),
             Fate::Refused(status, code) => {
-                let body = format!("<Error><Code>{code}</Code><Message>As planned.</Message></Error>");
+                let body =
+                    format!("<Error><Code>{code}</Code><Message>As planned.</Message></Error>");
                 let body = if first.starts_with("HEAD") { "" } else { &body };
                 let head = format!(
                     "HTTP/1.1 {status} Refused\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
                     body.len()
                 );
-                return connection.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice());
+                return connection
+                    .write_all([head.as_bytes(), body.as_bytes()].concat().as_slice());
             }
         }
         let mut upstream = TcpStream::connect(store)?;
         upstream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        let kept = headers.iter().filter(|(name, _)| {
-            !["connection", "expect"].contains(&name.to_lowercase().as_str())
-        });
-        let kept: String = kept.map(|(name, value)| format!("{name}:{value}\r\n")).collect();
+        let kept = headers
+            .iter()
+            .filter(|(name, _)| !["connection", "expect"].contains(&name.to_lowercase().as_str()));
+        let kept: String = kept
+            .map(|(name, value)| format!("{name}:{value}\r\n"))
+            .collect();
         let head = format!("{first}\r\n{kept}Connection: close\r\n\r\n");
         upstream.write_all(head.as_bytes())?;
         upstream.write_all(&body)?;
@@ -188,8 +194,16 @@ fn read_head(connection: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
 fn operation(first: &str, copies: bool) -> &'static str {
     let mut words = first.split(' ');
     let method = words.next().unwrap_or_default();
-    let (_, query) = words.next().unwrap_or_default().split_once('?').unwrap_or_default();
-    let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
+    let (_, query) = words
+        .next()
+        .unwrap_or_default()
+        .split_once('?')
+        .unwrap_or_default();
+    let has = |name: &str| {
+        query
+            .split('&')
+            .any(|pair| pair.split('=').next() == Some(name))
+    };
     match method {
         "HEAD" => "HeadObject",
         "GET" if has("uploads") => "ListMultipartUploads",

@@ -72,7 +72,10 @@ fn images_go_into_a_bucket_and_come_back() {
     // Exactly what Distribution would have written.
     let keys = store.keys();
     for digest in layers.iter().chain([&manifest]) {
-        assert!(keys.contains(&blob_key(digest)), "{digest} is not in {keys:?}");
+        assert!(
+            keys.contains(&blob_key(digest)),
+            "{digest} is not in {keys:?}"
+        );
     }
     let repository = format!("{ROOT}/repositories/a/b");
     let hex = manifest.strip_prefix("sha256:").unwrap();
@@ -105,18 +108,29 @@ fn images_go_into_a_bucket_and_come_back() {
     server.stop();
 
     let own = home.path().join("own");
-    let server = config(&own, store.addr).set("storage.redirect.disable", true).start();
+    let server = config(&own, store.addr)
+        .set("storage.redirect.disable", true)
+        .start();
     assert_eq!(Skopeo::new(&own).pull(&server.image("a/b:1")), manifest);
     let whole = server.http().get(&path);
-    assert_eq!((whole.status, digest(&whole.body)), (200, layers[1].clone()));
-    let part = server.http().send("GET", &path, &[("Range", "bytes=6000000-6000099")], b"");
+    assert_eq!(
+        (whole.status, digest(&whole.body)),
+        (200, layers[1].clone())
+    );
+    let part = server
+        .http()
+        .send("GET", &path, &[("Range", "bytes=6000000-6000099")], b"");
     assert_eq!(part.status, 206);
     assert!(part.body == whole.body[6_000_000..6_000_100]);
-    let last = server.http().send("GET", &path, &[("Range", "bytes=-7")], b"");
+    let last = server
+        .http()
+        .send("GET", &path, &[("Range", "bytes=-7")], b"");
     assert!(last.body == whole.body[whole.body.len() - 7..]);
 
     // Access goes with the link, and what is not there is told as ever.
-    let unknown = server.http().get(&format!("/v2/a/other/blobs/{}", layers[1]));
+    let unknown = server
+        .http()
+        .get(&format!("/v2/a/other/blobs/{}", layers[1]));
     assert_eq!(unknown.outcome(), (404, "BLOB_UNKNOWN".to_owned()));
     let deleted = server.http().send("DELETE", &path, &[], b"");
     assert_eq!(deleted.status, 202);
@@ -135,8 +149,14 @@ fn distribution_and_wharfinger_take_turns_on_one_bucket() {
     let server = config(&home.path().join("own"), store.addr).start();
     let (from_other, first, _) = image(home.path(), 10);
     let (from_own, second, _) = image(home.path(), 20);
-    run(&mut copy(&from_other, &format!("docker://{}", other.image("x/y:first"))));
-    run(&mut copy(&from_own, &format!("docker://{}", server.image("x/y:second"))));
+    run(&mut copy(
+        &from_other,
+        &format!("docker://{}", other.image("x/y:first")),
+    ));
+    run(&mut copy(
+        &from_own,
+        &format!("docker://{}", server.image("x/y:second")),
+    ));
     // What one has pushed the other serves, over redirects.
     for (image, digest) in [("x/y:first", &first), ("x/y:second", &second)] {
         for (number, registry) in [other.image(image), server.image(image)].iter().enumerate() {
@@ -149,7 +169,10 @@ fn distribution_and_wharfinger_take_turns_on_one_bucket() {
         assert_eq!(tags["tags"], json!(["first", "second"]));
     }
     // And each goes on with what the other has: a tag moved, a manifest deleted.
-    run(&mut copy(&from_own, &format!("docker://{}", other.image("x/y:first"))));
+    run(&mut copy(
+        &from_own,
+        &format!("docker://{}", other.image("x/y:first")),
+    ));
     assert_eq!(server.http().digest("x/y", "first"), second);
     let path = format!("/v2/x/y/manifests/{first}");
     assert_eq!(server.http().send("DELETE", &path, &[], b"").status, 202);
@@ -174,7 +197,10 @@ fn two_nodes_share_an_upload_chunk_by_chunk() {
         let range = format!("0-{}", end - 1);
         assert_eq!(answer.header("range"), Some(range.as_str()));
         let told = nodes[(turn + 1) % 2].http().get(&next);
-        assert_eq!((told.status, told.header("range")), (204, Some(range.as_str())));
+        assert_eq!(
+            (told.status, told.header("range")),
+            (204, Some(range.as_str()))
+        );
         (location, sent) = (next, end);
     }
     let path = with_digest(&location, &digest(&blob));
@@ -182,11 +208,17 @@ fn two_nodes_share_an_upload_chunk_by_chunk() {
     let headers = [OCTETS, ("Content-Range", range.as_str())];
     let done = nodes[1].http().send("PUT", &path, &headers, &blob[sent..]);
     assert_eq!(done.status, 201, "{done:?}");
-    let at = nodes[0].http().get(&format!("/v2/shared/blobs/{}", digest(&blob)));
+    let at = nodes[0]
+        .http()
+        .get(&format!("/v2/shared/blobs/{}", digest(&blob)));
     let got = Http(store.addr).get(&at.location());
     assert!(got.body == blob);
     assert_eq!(store.open_uploads(), Vec::<String>::new());
-    let left: Vec<_> = store.keys().into_iter().filter(|key| key.contains("_uploads")).collect();
+    let left: Vec<_> = store
+        .keys()
+        .into_iter()
+        .filter(|key| key.contains("_uploads"))
+        .collect();
     assert_eq!(left, Vec::<String>::new());
 
     // One that is given up leaves nothing either.
@@ -196,7 +228,11 @@ fn two_nodes_share_an_upload_chunk_by_chunk() {
     let given_up = nodes[1].http().send("DELETE", &location, &[], b"");
     assert_eq!(given_up.status, 204, "{given_up:?}");
     assert_eq!(store.open_uploads(), Vec::<String>::new());
-    let left: Vec<_> = store.keys().into_iter().filter(|key| key.contains("_uploads")).collect();
+    let left: Vec<_> = store
+        .keys()
+        .into_iter()
+        .filter(|key| key.contains("_uploads"))
+        .collect();
     assert_eq!(left, Vec::<String>::new());
 }
 
@@ -215,7 +251,10 @@ fn another_node_goes_on_where_one_was_killed() {
         let length = (blob.len() - first) as u64;
         let range = format!("{first}-{}", blob.len() - 1);
         let headers = [OCTETS, ("Content-Range", range.as_str())];
-        let mut sending = dying.http().begin("PATCH", &location, &headers, length).unwrap();
+        let mut sending = dying
+            .http()
+            .begin("PATCH", &location, &headers, length)
+            .unwrap();
         std::io::Write::write_all(&mut sending, &blob[first..first + 13_000_000]).unwrap();
         eventually("parts are in the store", || {
             store.log().matches("partNumber=").count() >= 2
@@ -224,12 +263,17 @@ fn another_node_goes_on_where_one_was_killed() {
 
         let told = other.http().get(&location);
         let range = format!("0-{}", first - 1);
-        assert_eq!((told.status, told.header("range")), (204, Some(range.as_str())));
+        assert_eq!(
+            (told.status, told.header("range")),
+            (204, Some(range.as_str()))
+        );
         let (_, location) = patch(other.http(), &told.location(), first, &blob[first..]);
         let path = with_digest(&location, &digest(&blob));
         let done = other.http().send("PUT", &path, &[], b"");
         assert_eq!(done.status, 201, "{done:?}");
-        let at = other.http().get(&format!("/v2/killed/blobs/{}", digest(&blob)));
+        let at = other
+            .http()
+            .get(&format!("/v2/killed/blobs/{}", digest(&blob)));
         assert!(Http(store.addr).get(&at.location()).body == blob);
         assert_eq!(store.open_uploads(), Vec::<String>::new());
     }
@@ -246,7 +290,9 @@ fn what_is_claimed_by_another_algorithm_is_read_from_the_bucket() {
     let claimed = hasher.finish().to_string();
     let location = server.http().open_upload("other");
     let (_, location) = patch(server.http(), &location, 0, &blob);
-    let done = server.http().send("PUT", &with_digest(&location, &claimed), &[], b"");
+    let done = server
+        .http()
+        .send("PUT", &with_digest(&location, &claimed), &[], b"");
     assert_eq!(done.status, 201, "{done:?}");
     let at = server.http().get(&format!("/v2/other/blobs/{claimed}"));
     assert!(Http(store.addr).get(&at.location()).body == blob);
@@ -257,7 +303,9 @@ fn a_store_that_fails_now_and_then_is_asked_again() {
     let home = folder();
     let store = S3::start(home.path());
     let proxy = StoreProxy::start(store.addr);
-    let server = config(home.path(), proxy.addr).set("storage.redirect.disable", true).start();
+    let server = config(home.path(), proxy.addr)
+        .set("storage.redirect.disable", true)
+        .start();
     proxy.decide(|asked| match asked.before % 10 {
         1 => Fate::Refused(503, "SlowDown"),
         4 => Fate::Lost,
@@ -266,8 +314,14 @@ fn a_store_that_fails_now_and_then_is_asked_again() {
         _ => Fate::Answered,
     });
     let (source, manifest, _) = image(home.path(), 30);
-    run(&mut copy(&source, &format!("docker://{}", server.image("f/g:1"))));
-    assert_eq!(Skopeo::new(home.path()).pull(&server.image("f/g:1")), manifest);
+    run(&mut copy(
+        &source,
+        &format!("docker://{}", server.image("f/g:1")),
+    ));
+    assert_eq!(
+        Skopeo::new(home.path()).pull(&server.image("f/g:1")),
+        manifest
+    );
     proxy.decide(|_| Fate::Answered);
     assert_eq!(store.open_uploads(), Vec::<String>::new());
 }
@@ -286,8 +340,14 @@ fn a_store_that_refuses_is_told_to_the_client_and_in_the_log() {
     let failed = server.http().get("/v2/r/manifests/1");
     assert_eq!(failed.outcome(), (500, "UNKNOWN".to_owned()));
     let log = server.log();
-    assert!(log.contains("the store says AccessDenied: As planned."), "{log}");
-    assert!(log.contains("the store says SlowDown: As planned."), "{log}");
+    assert!(
+        log.contains("the store says AccessDenied: As planned."),
+        "{log}"
+    );
+    assert!(
+        log.contains("the store says SlowDown: As planned."),
+        "{log}"
+    );
     // And it goes on when the store does.
     proxy.decide(|_| Fate::Answered);
     assert_eq!(server.http().get("/v2/r/manifests/1").status, 404);
@@ -301,7 +361,10 @@ fn a_bucket_that_cannot_be_used_stops_the_start() {
     let mut service = missing.spawn();
     assert!(!service.wait().success());
     let log = service.log();
-    assert!(log.contains("storage.s3.bucket: ") && log.contains("NoSuchBucket"), "{log}");
+    assert!(
+        log.contains("storage.s3.bucket: ") && log.contains("NoSuchBucket"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -310,7 +373,10 @@ fn the_debris_of_a_bucket_is_collected() {
     let store = S3::start(home.path());
     let mut server = config(home.path(), store.addr).start();
     let (source, _, layers) = image(home.path(), 40);
-    run(&mut copy(&source, &format!("docker://{}", server.image("kept:1"))));
+    run(&mut copy(
+        &source,
+        &format!("docker://{}", server.image("kept:1")),
+    ));
     let unused = server.http().push_blob("kept", &noise(41, 100_000));
     server.stop();
     let file = config(home.path(), store.addr).write();
@@ -336,7 +402,10 @@ impl Watched {
         work(self.http);
         sleep(Duration::from_millis(300));
         let counts = self.proxy.counts();
-        let kinds: Vec<_> = counts.iter().map(|(kind, number)| format!("{number} {kind}")).collect();
+        let kinds: Vec<_> = counts
+            .iter()
+            .map(|(kind, number)| format!("{number} {kind}"))
+            .collect();
         let kinds = match kinds.is_empty() {
             true => "none".to_owned(),
             false => kinds.join(", "),
@@ -346,9 +415,16 @@ impl Watched {
 }
 
 /// The rows of the table in `docs/object-stores.md`: what is done, and how many requests that is.
-fn counted(watched: &Watched, store: &S3, name: &str, restart: impl FnOnce() -> Watched) -> Vec<(usize, String)> {
+fn counted(
+    watched: &Watched,
+    store: &S3,
+    name: &str,
+    restart: impl FnOnce() -> Watched,
+) -> Vec<(usize, String)> {
     let repository = format!("counted/{name}");
-    let layers: Vec<_> = (0..10).map(|seed| noise(name.len() as u64 * 100 + seed, 10_000)).collect();
+    let layers: Vec<_> = (0..10)
+        .map(|seed| noise(name.len() as u64 * 100 + seed, 10_000))
+        .collect();
     let layers: Vec<_> = layers.iter().map(Vec::as_slice).collect();
     let manifest = manifest(name.as_bytes(), &layers);
     let push = watched.count(|http| {
@@ -357,7 +433,11 @@ fn counted(watched: &Watched, store: &S3, name: &str, restart: impl FnOnce() -> 
             assert_eq!(http.head(&path).status, 404);
             http.push_blob(&repository, blob);
         }
-        assert_eq!(http.push_manifest(&repository, "1", MANIFEST, &manifest).status, 201);
+        assert_eq!(
+            http.push_manifest(&repository, "1", MANIFEST, &manifest)
+                .status,
+            201
+        );
     });
     let large = noise(7 + name.len() as u64, 23_000_000);
     let chunked = watched.count(|http| {
@@ -378,7 +458,12 @@ fn counted(watched: &Watched, store: &S3, name: &str, restart: impl FnOnce() -> 
     let link = digest(&manifest);
     for tag in 0..5000 {
         let tags = format!("{ROOT}/repositories/{repository}/_manifests/tags");
-        let put = Http(store.addr).send("PUT", &format!("/{BUCKET}/{tags}/t{tag:04}/current/link"), &[], link.as_bytes());
+        let put = Http(store.addr).send(
+            "PUT",
+            &format!("/{BUCKET}/{tags}/t{tag:04}/current/link"),
+            &[],
+            link.as_bytes(),
+        );
         assert_eq!(put.status, 200);
     }
     let page = watched.count(|http| {
@@ -386,7 +471,9 @@ fn counted(watched: &Watched, store: &S3, name: &str, restart: impl FnOnce() -> 
         assert_eq!(list.status, 200);
     });
     let all = watched.count(|http| {
-        let list = http.get(&format!("/v2/{repository}/tags/list?n=10000")).json();
+        let list = http
+            .get(&format!("/v2/{repository}/tags/list?n=10000"))
+            .json();
         assert!(list["tags"].as_array().unwrap().len() >= 1000);
     });
     vec![push, chunked, cold, warm, head_cold, head_warm, page, all]
@@ -414,10 +501,15 @@ fn requests_to_the_store_are_as_few_as_the_documentation_says() {
     let start_own = || {
         let mut config = config(&own, proxies[0].addr).set("tags.maxtags", 10_000);
         config = config.set("storage.cache.blobdescriptor", "inmemory");
-        config.set("storage.maintenance.uploadpurging.enabled", false).start()
+        config
+            .set("storage.maintenance.uploadpurging.enabled", false)
+            .start()
     };
     let mut server: Wharfinger = start_own();
-    let watched = |http| Watched { http, proxy: proxies[0].clone() };
+    let watched = |http| Watched {
+        http,
+        proxy: proxies[0].clone(),
+    };
     let ours = counted(&watched(server.http()), &store, "own", || {
         server.stop();
         server = start_own();
@@ -431,7 +523,10 @@ fn requests_to_the_store_are_as_few_as_the_documentation_says() {
         Distribution::start_with(&other, &other, &with_cache)
     };
     let mut distribution = start_other();
-    let watched = |http| Watched { http, proxy: proxies[1].clone() };
+    let watched = |http| Watched {
+        http,
+        proxy: proxies[1].clone(),
+    };
     let theirs = counted(&watched(distribution.http()), &store, "other", || {
         distribution.service.stop();
         distribution = start_other();
@@ -440,7 +535,9 @@ fn requests_to_the_store_are_as_few_as_the_documentation_says() {
 
     let rows = WORK.iter().zip(ours.iter().zip(&theirs));
     let rows: Vec<_> = rows
-        .map(|(work, ((ours, kinds), (theirs, _)))| format!("| {work} | {ours} | {theirs} | {kinds} |"))
+        .map(|(work, ((ours, kinds), (theirs, _)))| {
+            format!("| {work} | {ours} | {theirs} | {kinds} |")
+        })
         .collect();
     let table = rows.join("\n");
     println!("{table}");
@@ -448,7 +545,10 @@ fn requests_to_the_store_are_as_few_as_the_documentation_says() {
     let docs = std::fs::read_to_string(docs).unwrap();
     for (work, (ours, _)) in WORK.iter().zip(&ours) {
         let row = format!("| {work} | {ours} | ");
-        assert!(docs.contains(&row), "docs/object-stores.md says otherwise than\n{table}");
+        assert!(
+            docs.contains(&row),
+            "docs/object-stores.md says otherwise than\n{table}"
+        );
     }
     for ((ours, _), (theirs, _)) in ours.iter().zip(&theirs) {
         assert!(ours <= theirs, "{table}");

@@ -775,9 +775,11 @@ fn buckets_are_read() {
     assert_eq!(least.multipartcopychunksize, ByteSize::new(33_554_432));
     assert_eq!(least.multipartcopymaxconcurrency, 100);
     // As people have it in files for Distribution.
-    let usual = s3("accesskey: a, secretkey: b, regionendpoint: 'http://minio:9000', bucket: b, \
+    let usual = s3(
+        "accesskey: a, secretkey: b, regionendpoint: 'http://minio:9000', bucket: b, \
                     chunksize: '5242880', secure: no, forcepathstyle: true, encrypt: true, keyid: \
-                    k, storageclass: reduced_redundancy, loglevel: debug, rootdirectory: /a/b/");
+                    k, storageclass: reduced_redundancy, loglevel: debug, rootdirectory: /a/b/",
+    );
     assert_eq!(usual.accesskey.expose(), "a");
     assert_eq!(usual.chunksize, ByteSize::mebibytes(5));
     assert!(!usual.secure && usual.forcepathstyle && usual.logs_requests());
@@ -789,14 +791,38 @@ fn buckets_that_cannot_be_are_refused() {
     let cases = [
         ("region: r", "storage.s3.bucket: the bucket is missing"),
         ("bucket: b", "storage.s3.region: the region is missing"),
-        ("bucket: a/b, region: r", "storage.s3.bucket: \"a/b\" cannot be"),
-        ("bucket: b, region: r/s", "storage.s3.region: \"r/s\" cannot be"),
-        ("bucket: b, region: r, accesskey: a", "storage.s3.accesskey: storage.s3.secretkey is"),
-        ("bucket: b, region: r, secretkey: a", "storage.s3.secretkey: storage.s3.accesskey is"),
-        ("bucket: b, region: r, sessiontoken: a", "storage.s3.sessiontoken: storage.s3.accesskey"),
-        ("bucket: b, region: r, v4auth: false", "storage.s3.v4auth: requests are signed by"),
-        ("bucket: b, region: r, chunksize: 1000", "storage.s3.chunksize: 1000 is not from 5MiB to"),
-        ("bucket: b, region: r, chunksize: ten", "storage.s3.chunksize: \"ten\" is not a number of"),
+        (
+            "bucket: a/b, region: r",
+            "storage.s3.bucket: \"a/b\" cannot be",
+        ),
+        (
+            "bucket: b, region: r/s",
+            "storage.s3.region: \"r/s\" cannot be",
+        ),
+        (
+            "bucket: b, region: r, accesskey: a",
+            "storage.s3.accesskey: storage.s3.secretkey is",
+        ),
+        (
+            "bucket: b, region: r, secretkey: a",
+            "storage.s3.secretkey: storage.s3.accesskey is",
+        ),
+        (
+            "bucket: b, region: r, sessiontoken: a",
+            "storage.s3.sessiontoken: storage.s3.accesskey",
+        ),
+        (
+            "bucket: b, region: r, v4auth: false",
+            "storage.s3.v4auth: requests are signed by",
+        ),
+        (
+            "bucket: b, region: r, chunksize: 1000",
+            "storage.s3.chunksize: 1000 is not from 5MiB to",
+        ),
+        (
+            "bucket: b, region: r, chunksize: ten",
+            "storage.s3.chunksize: \"ten\" is not a number of",
+        ),
         (
             "bucket: b, region: r, multipartcopychunksize: 6GiB",
             "storage.s3.multipartcopychunksize: 6GiB is not",
@@ -809,15 +835,42 @@ fn buckets_that_cannot_be_are_refused() {
             "bucket: b, region: r, multipartcopymaxconcurrency: 0",
             "storage.s3.multipartcopymaxconcurrency: there must",
         ),
-        ("bucket: b, region: r, storageclass: cold", "storage.s3.storageclass: \"cold\" is not one"),
-        ("bucket: b, region: r, storageclass: outposts", "storage.s3.storageclass: buckets of the"),
-        ("bucket: b, region: r, objectacl: mine", "storage.s3.objectacl: \"mine\" is not one of"),
-        ("bucket: b, regionendpoint: 'http://h/x'", "storage.s3.regionendpoint: \"http://h/x\" is no"),
-        ("bucket: b, regionendpoint: h, accelerate: true", "storage.s3.accelerate: only Amazon's"),
-        ("bucket: b.c, region: r, accelerate: true", "storage.s3.accelerate: Amazon's servers at"),
-        ("bucket: b, region: r, rootdirectory: a//b", "storage.s3.rootdirectory: \"a//b\" cannot"),
-        ("bucket: b, region: r, loglevel: loud", "storage.s3.loglevel: \"loud\" is not one of off,"),
-        ("bucket: b, region: r, encrypt: maybe", "storage.s3.encrypt: \"maybe\" is not true or"),
+        (
+            "bucket: b, region: r, storageclass: cold",
+            "storage.s3.storageclass: \"cold\" is not one",
+        ),
+        (
+            "bucket: b, region: r, storageclass: outposts",
+            "storage.s3.storageclass: buckets of the",
+        ),
+        (
+            "bucket: b, region: r, objectacl: mine",
+            "storage.s3.objectacl: \"mine\" is not one of",
+        ),
+        (
+            "bucket: b, regionendpoint: 'http://h/x'",
+            "storage.s3.regionendpoint: \"http://h/x\" is no",
+        ),
+        (
+            "bucket: b, regionendpoint: h, accelerate: true",
+            "storage.s3.accelerate: only Amazon's",
+        ),
+        (
+            "bucket: b.c, region: r, accelerate: true",
+            "storage.s3.accelerate: Amazon's servers at",
+        ),
+        (
+            "bucket: b, region: r, rootdirectory: a//b",
+            "storage.s3.rootdirectory: \"a//b\" cannot",
+        ),
+        (
+            "bucket: b, region: r, loglevel: loud",
+            "storage.s3.loglevel: \"loud\" is not one of off,",
+        ),
+        (
+            "bucket: b, region: r, encrypt: maybe",
+            "storage.s3.encrypt: \"maybe\" is not true or",
+        ),
     ];
     for (text, message) in cases {
         let found = wrong(&format!("version: 0.1\nstorage:\n  s3: {{{text}}}\n"), &[]);

@@ -185,7 +185,11 @@ impl Checker<'_> {
             }
         }
         if !ACCESS_LISTS.contains(&s3.objectacl.as_str()) {
-            let message = format!("{:?} is not one of {}", s3.objectacl, ACCESS_LISTS.join(", "));
+            let message = format!(
+                "{:?} is not one of {}",
+                s3.objectacl,
+                ACCESS_LISTS.join(", ")
+            );
             self.wrong("storage.s3.objectacl", message);
         }
     }

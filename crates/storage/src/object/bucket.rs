@@ -1,12 +1,14 @@
 //! Requests to a bucket, by key.
 
+use std::error::Error;
 use std::fmt;
 use std::ops::Range;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::aws::AmazonS3;
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::list::{PaginatedListOptions, PaginatedListStore as _};
 use object_store::multipart::{MultipartStore as _, PartId};
 use object_store::path::Path;
@@ -15,6 +17,8 @@ use object_store::{
     GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore as _, ObjectStoreExt as _, PutPayload,
     Result,
 };
+use tokio::time::sleep;
+use tracing::debug;
 
 use super::s3::{CopyOptions, Signed};
 use super::unfinished::Part;
@@ -80,11 +84,10 @@ impl Listing<'_> {
             return Ok(None);
         }
         let prefix = (!self.prefix.is_empty()).then_some(self.prefix);
-        let asked = self
-            .bucket
-            .store
-            .list_paginated(prefix, self.options.clone());
-        let listed = asked.await?;
+        let (bucket, options) = (self.bucket, &self.options);
+        let listed = bucket
+            .again(|| bucket.store.list_paginated(prefix, options.clone()))
+            .await?;
         self.at_end = listed.page_token.is_none();
         self.options.page_token = listed.page_token;
         let objects = listed.result.objects.into_iter().map(|meta| Object {
@@ -101,6 +104,30 @@ impl Listing<'_> {
 }
 
 impl Bucket {
+    /// Sends a request that may as well be sent twice again where its answer was lost: whoever
+    /// sent it has not tried again itself then.
+    async fn again<T, F>(&self, send: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let began = Instant::now();
+        let mut tried = 0;
+        loop {
+            match send().await {
+                Err(error)
+                    if is_answer_lost(&error)
+                        && tried < self.signed.retries().most
+                        && began.elapsed() < self.signed.retries().within =>
+                {
+                    debug!(%error, "an answer of the store was lost");
+                    tried += 1;
+                    sleep(Duration::from_millis(100 << tried.min(5))).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     pub(super) async fn get(&self, key: &str, from: u64) -> Result<GetResult> {
         let range = (from > 0).then_some(GetRange::Offset(from));
         let options = GetOptions::new().with_range(range);
@@ -114,8 +141,12 @@ impl Bucket {
         }
         let range = most.map(|most| GetRange::Bounded(0..most));
         let options = GetOptions::new().with_range(range);
-        let got = self.store.get_opts(&path(key)?, options).await?;
-        got.bytes().await
+        let path = path(key)?;
+        let get = async || {
+            let got = self.store.get_opts(&path, options.clone()).await?;
+            got.bytes().await
+        };
+        self.again(get).await
     }
 
     /// Some bytes of an object.
@@ -138,14 +169,19 @@ impl Bucket {
     /// Removes objects, whether they are there or not.
     pub(super) async fn delete(&self, keys: Vec<String>) -> Result<()> {
         if let [one] = keys.as_slice() {
-            return match self.store.delete(&path(one)?).await {
+            let path = path(one)?;
+            return match self.again(|| self.store.delete(&path)).await {
                 Err(object_store::Error::NotFound { .. }) => Ok(()),
                 deleted => deleted,
             };
         }
-        let paths: Vec<_> = keys.iter().map(|key| path(key)).collect();
-        let deleted = self.store.delete_stream(stream::iter(paths).boxed());
-        deleted.try_for_each(async |_| Ok(())).await
+        let paths: Vec<_> = keys.iter().map(|key| path(key)).collect::<Result<_>>()?;
+        let delete = async || {
+            let paths = stream::iter(paths.clone()).map(Ok).boxed();
+            let deleted = self.store.delete_stream(paths);
+            deleted.try_for_each(async |_| Ok(())).await
+        };
+        self.again(delete).await
     }
 
     /// What starts with `prefix`, in the order of keys, from behind `after` on, `page` keys at a
@@ -180,7 +216,8 @@ impl Bucket {
     /// Copies an object of `size` bytes.
     pub(super) async fn copy(&self, from: &str, to: &str, size: u64) -> Result<()> {
         if size <= self.copying.threshold {
-            return self.making.copy(&path(from)?, &path(to)?).await;
+            let (from, to) = (path(from)?, path(to)?);
+            return self.again(|| self.making.copy(&from, &to)).await;
         }
         let upload = self.begin(to).await?;
         let copied = async {
@@ -222,7 +259,8 @@ impl Bucket {
     }
 
     pub(super) async fn begin(&self, key: &str) -> Result<String> {
-        self.making.create_multipart(&path(key)?).await
+        let path = path(key)?;
+        self.again(|| self.making.create_multipart(&path)).await
     }
 
     pub(super) async fn put_part(
@@ -247,9 +285,7 @@ impl Bucket {
         });
         let upload = upload.to_owned();
         let path = path(key)?;
-        let completed = self
-            .store
-            .complete_multipart(&path, &upload, ids.collect());
+        let completed = self.store.complete_multipart(&path, &upload, ids.collect());
         completed.await.map(drop)
     }
 
@@ -271,6 +307,22 @@ impl Bucket {
         let url = self.store.signed_url(method, &path, REDIRECT_LASTS);
         Ok(url.await?.to_string())
     }
+}
+
+/// Whether the connection failed in a way that a request which changes something is not sent
+/// again for by itself.
+pub(super) fn is_answer_lost(error: &object_store::Error) -> bool {
+    let mut cause = Some(error as &(dyn Error + 'static));
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<HttpError>() {
+            return !matches!(
+                error.kind(),
+                HttpErrorKind::Connect | HttpErrorKind::Request
+            );
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn path(key: &str) -> Result<Path> {
@@ -300,14 +352,23 @@ mod tests {
     #[test]
     fn pieces_cover_the_range_and_none_is_small() {
         const MIB: u64 = 1 << 20;
-        assert_eq!(pieces(0..12 * MIB, 5 * MIB), [0..5 * MIB, 5 * MIB..12 * MIB]);
-        assert_eq!(pieces(0..10 * MIB, 5 * MIB), [0..5 * MIB, 5 * MIB..10 * MIB]);
+        assert_eq!(
+            pieces(0..12 * MIB, 5 * MIB),
+            [0..5 * MIB, 5 * MIB..12 * MIB]
+        );
+        assert_eq!(
+            pieces(0..10 * MIB, 5 * MIB),
+            [0..5 * MIB, 5 * MIB..10 * MIB]
+        );
         assert_eq!(pieces(0..3, 5 * MIB), [0..3]);
         for end in [5 * MIB, 33 * MIB + 1, 64 * MIB, 64 * MIB - 1] {
             let all = pieces(0..end, 8 * MIB);
             assert!(all.windows(2).all(|pair| pair[0].end == pair[1].start));
             assert_eq!(all.last().unwrap().end, end);
-            assert!(all.iter().all(|piece| piece.end - piece.start >= SMALLEST_PART));
+            assert!(
+                all.iter()
+                    .all(|piece| piece.end - piece.start >= SMALLEST_PART)
+            );
         }
     }
 }

@@ -152,7 +152,15 @@ fn another_node_goes_on_wherever_the_last_one_closed() {
         let server = Server::with_bucket().await;
         let whole = content(23 * MIB);
         let mut at = 0;
-        for end in [100, 4 * MIB, 11 * MIB, 11 * MIB + 1, 20 * MIB, 20 * MIB, 23 * MIB] {
+        for end in [
+            100,
+            4 * MIB,
+            11 * MIB,
+            11 * MIB + 1,
+            20 * MIB,
+            20 * MIB,
+            23 * MIB,
+        ] {
             // A driver of its own each time: nothing is remembered in the process.
             let driver = server.driver();
             let mode = match at {
@@ -173,7 +181,10 @@ fn another_node_goes_on_wherever_the_last_one_closed() {
         let writer = driver.writer(&path("/up/data"), mode).await.unwrap();
         writer.commit().await.unwrap();
         assert!(driver.get(&path("/up/data")).await.unwrap() == whole);
-        assert_eq!(all(&driver).await, (vec!["some/where/up/data".to_owned()], 0));
+        assert_eq!(
+            all(&driver).await,
+            (vec!["some/where/up/data".to_owned()], 0)
+        );
     });
 }
 
@@ -222,8 +233,14 @@ fn an_offset_that_was_closed_before_the_last_can_be_gone_back_to() {
             close(behind(ends[0]), ends[0]..ends[1]).await;
             let writer = write(&driver, behind(at), whole.slice(at..)).await;
             writer.commit().await.unwrap();
-            assert!(driver.get(&path("/up/data")).await.unwrap() == whole, "{at}");
-            assert_eq!(all(&driver).await, (vec!["some/where/up/data".to_owned()], 0));
+            assert!(
+                driver.get(&path("/up/data")).await.unwrap() == whole,
+                "{at}"
+            );
+            assert_eq!(
+                all(&driver).await,
+                (vec!["some/where/up/data".to_owned()], 0)
+            );
             driver.delete(&path("/up/data")).await.unwrap();
         }
     });
@@ -242,7 +259,10 @@ fn a_long_file_is_cut_and_gone_on_with() {
             writer.commit().await.unwrap();
             let got = driver.get(&path("/up/data")).await.unwrap();
             assert!(got == [&whole[..at], b"end"].concat(), "{at}");
-            assert_eq!(all(&driver).await, (vec!["some/where/up/data".to_owned()], 0));
+            assert_eq!(
+                all(&driver).await,
+                (vec!["some/where/up/data".to_owned()], 0)
+            );
         }
     });
 }
@@ -253,22 +273,45 @@ fn what_is_deleted_or_given_up_leaves_no_multipart_upload() {
         let server = Server::with_bucket().await;
         let driver = server.driver();
         for deleted in ["/up", "/up/data"] {
-            write(&driver, WriteMode::Create, content(8 * MIB)).await.close().await.unwrap();
+            write(&driver, WriteMode::Create, content(8 * MIB))
+                .await
+                .close()
+                .await
+                .unwrap();
             assert_eq!(all(&driver).await.1, 1);
             driver.delete(&path(deleted)).await.unwrap();
             assert_eq!(all(&driver).await, (vec![], 0));
         }
-        write(&driver, WriteMode::Create, content(8 * MIB)).await.close().await.unwrap();
+        write(&driver, WriteMode::Create, content(8 * MIB))
+            .await
+            .close()
+            .await
+            .unwrap();
         let mode = WriteMode::Append { at: 8 * MIB as u64 };
-        write(&driver, mode, content(9 * MIB)).await.cancel().await.unwrap();
+        write(&driver, mode, content(9 * MIB))
+            .await
+            .cancel()
+            .await
+            .unwrap();
         assert_eq!(all(&driver).await, (vec![], 0));
-        write(&driver, WriteMode::Create, content(9 * MIB)).await.cancel().await.unwrap();
+        write(&driver, WriteMode::Create, content(9 * MIB))
+            .await
+            .cancel()
+            .await
+            .unwrap();
         assert_eq!(all(&driver).await, (vec![], 0));
         // One that died, and another that begins anew.
         drop(write(&driver, WriteMode::Create, content(9 * MIB)).await);
         driver.settled().await;
-        write(&driver, WriteMode::Create, content(7 * MIB)).await.close().await.unwrap();
-        assert_eq!(driver.stat(&path("/up/data")).await.unwrap().size, 7 * MIB as u64);
+        write(&driver, WriteMode::Create, content(7 * MIB))
+            .await
+            .close()
+            .await
+            .unwrap();
+        assert_eq!(
+            driver.stat(&path("/up/data")).await.unwrap().size,
+            7 * MIB as u64
+        );
         assert_eq!(all(&driver).await.1, 1);
     });
 }
@@ -278,11 +321,18 @@ fn leftovers_are_multipart_uploads_that_nobody_needs() {
     crate::testing::block_on(async {
         let driver = Server::with_bucket().await.driver();
         let bucket = &driver.0.bucket;
-        write(&driver, WriteMode::Create, content(8 * MIB)).await.close().await.unwrap();
+        write(&driver, WriteMode::Create, content(8 * MIB))
+            .await
+            .close()
+            .await
+            .unwrap();
         bucket.begin("some/where/up/data").await.unwrap();
         bucket.begin("some/where/blobs/data").await.unwrap();
         bucket.begin("some/where/other/data").await.unwrap();
-        driver.put(&path("/other/startedat"), "x".into(), Durability::Machine).await.unwrap();
+        driver
+            .put(&path("/other/startedat"), "x".into(), Durability::Machine)
+            .await
+            .unwrap();
         bucket.begin("elsewhere/data").await.unwrap();
         // The server says that all uploads were begun years ago.
         let ages = Duration::from_secs(50 * 365 * 24 * 3600);
@@ -290,7 +340,11 @@ fn leftovers_are_multipart_uploads_that_nobody_needs() {
         // What somebody goes on with stays, and what another registry may go on with.
         assert_eq!(driver.remove_leftovers(Duration::ZERO).await.unwrap(), 2);
         let mode = WriteMode::Append { at: 8 * MIB as u64 };
-        write(&driver, mode, content(5 * MIB)).await.commit().await.unwrap();
+        write(&driver, mode, content(5 * MIB))
+            .await
+            .commit()
+            .await
+            .unwrap();
         let keys = bucket.signed.open_uploads("").await.unwrap();
         let keys: Vec<_> = keys.iter().map(|upload| upload.key.as_str()).collect();
         assert_eq!(keys.len(), 2, "{keys:?}");
@@ -305,10 +359,20 @@ fn long_files_are_moved_part_by_part() {
         // At the threshold, above it, and with a rest that is no part by itself.
         for size in [8 * MIB, 8 * MIB + 1, 21 * MIB] {
             let whole = content(size);
-            write(&driver, WriteMode::Create, whole.clone()).await.commit().await.unwrap();
-            driver.rename(&path("/up/data"), &path("/blobs/data")).await.unwrap();
+            write(&driver, WriteMode::Create, whole.clone())
+                .await
+                .commit()
+                .await
+                .unwrap();
+            driver
+                .rename(&path("/up/data"), &path("/blobs/data"))
+                .await
+                .unwrap();
             assert!(driver.get(&path("/blobs/data")).await.unwrap() == whole);
-            assert_eq!(all(&driver).await, (vec!["some/where/blobs/data".to_owned()], 0));
+            assert_eq!(
+                all(&driver).await,
+                (vec!["some/where/blobs/data".to_owned()], 0)
+            );
         }
     });
 }
@@ -318,14 +382,20 @@ fn a_redirect_gives_the_content_without_credentials() {
     crate::testing::block_on(async {
         let driver = Server::with_bucket().await.driver();
         let file = path("/file");
-        driver.put(&file, "content".into(), Durability::Machine).await.unwrap();
+        driver
+            .put(&file, "content".into(), Durability::Machine)
+            .await
+            .unwrap();
         let request = |method| RedirectRequest {
             path: &file,
             method,
             content_type: "application/octet-stream",
         };
         let url = driver.redirect_url(request("GET")).await.unwrap().unwrap();
-        assert!(url.contains("X-Amz-Expires=1200") && url.contains("X-Amz-Signature="), "{url}");
+        assert!(
+            url.contains("X-Amz-Expires=1200") && url.contains("X-Amz-Signature="),
+            "{url}"
+        );
         let got = client().get(url).send().await.unwrap();
         assert_eq!(got.headers()["content-type"], "application/octet-stream");
         assert_eq!(got.bytes().await.unwrap(), "content");
@@ -347,15 +417,25 @@ fn what_each_object_is_to_have_is_told_to_the_store() {
             ..server.options()
         };
         let driver = ObjectDriver::s3(&options, client()).unwrap();
-        driver.put(&path("/small"), "x".into(), Durability::Machine).await.unwrap();
+        driver
+            .put(&path("/small"), "x".into(), Durability::Machine)
+            .await
+            .unwrap();
         for size in [9 * MIB, 2] {
-            write(&driver, WriteMode::Create, content(size)).await.commit().await.unwrap();
+            write(&driver, WriteMode::Create, content(size))
+                .await
+                .commit()
+                .await
+                .unwrap();
             let to = path(&format!("/moved/{size}"));
             driver.rename(&path("/up/data"), &to).await.unwrap();
         }
         for name in ["small", "moved/2", &format!("moved/{}", 9 * MIB)] {
             // Nobody's request: the access list lets everybody read it.
-            let url = format!("http://{}/{}/some/where/{name}", server.address, server.bucket);
+            let url = format!(
+                "http://{}/{}/some/where/{name}",
+                server.address, server.bucket
+            );
             let answer = client().head(url).send().await.unwrap();
             assert!(answer.status().is_success(), "{name}: {answer:?}");
             let header = |name: &str| answer.headers()[name].to_str().unwrap();
@@ -372,16 +452,25 @@ fn listings_are_in_the_order_of_names_whatever_the_order_of_keys() {
         let driver = Server::with_bucket().await.driver();
         let model = crate::MemoryDriver::new();
         // Folders whose names begin others' names, which keys have in another order.
-        let names = ["1", "1-a", "1-b", "1.0", "1.0-a", "1.0.1", "1.0.1-a", "10", "a", "a-", "b.c"];
+        let names = [
+            "1", "1-a", "1-b", "1.0", "1.0-a", "1.0.1", "1.0.1-a", "10", "a", "a-", "b.c",
+        ];
         for name in names {
             for file in [format!("/t/{name}/link"), format!("/t/{name}/x/y")] {
                 for driver in [&driver as &dyn Driver, &model] {
                     let durability = Durability::Machine;
-                    driver.put(&path(&file), "".into(), durability).await.unwrap();
+                    driver
+                        .put(&path(&file), "".into(), durability)
+                        .await
+                        .unwrap();
                 }
             }
         }
-        for after in [None].into_iter().chain(names.map(Some)).chain([Some("1.0.0")]) {
+        for after in [None]
+            .into_iter()
+            .chain(names.map(Some))
+            .chain([Some("1.0.0")])
+        {
             for limit in [None, Some(1), Some(2), Some(3), Some(7)] {
                 let listed = driver.list(&path("/t"), after, limit).await.unwrap();
                 let expected = model.list(&path("/t"), after, limit).await.unwrap();
@@ -399,6 +488,9 @@ fn a_bucket_that_is_not_there_is_told() {
         let error = driver.check().await.unwrap_err().to_string();
         assert!(error.contains("NoSuchBucket"), "{error}");
         let error = driver.get(&path("/file")).await.unwrap_err();
-        assert!(!error.is_not_found() && error.to_string().contains("NoSuchBucket"), "{error}");
+        assert!(
+            !error.is_not_found() && error.to_string().contains("NoSuchBucket"),
+            "{error}"
+        );
     });
 }

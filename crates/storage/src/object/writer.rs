@@ -8,12 +8,12 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
+use super::Shared;
+use super::bucket::{SMALLEST_PART, is_answer_lost};
 use super::failure::failed;
 use super::keys;
 use super::turns::Turn;
 use super::unfinished::{Header, Part, Unfinished};
-use super::Shared;
-use super::bucket::SMALLEST_PART;
 use crate::{Error, Result, StoragePath, WriteMode, Writer};
 
 /// A file that is being written.
@@ -218,7 +218,11 @@ impl ObjectWriter {
     async fn keep(&mut self, unfinished: &Unfinished) -> Result<()> {
         let size = unfinished.size();
         let key = keys::unfinished(&self.key, size);
-        let put = self.shared.bucket.put(&key, vec![unfinished.encode()]).await;
+        let put = self
+            .shared
+            .bucket
+            .put(&key, vec![unfinished.encode()])
+            .await;
         put.map_err(failed(&self.path, "write"))?;
         if !self.kept.contains(&size) {
             self.kept.push(size);
@@ -285,7 +289,9 @@ impl ObjectWriter {
         let Some(sending) = self.sending.take() else {
             return Ok(());
         };
-        let sent = sending.await.map_err(|_| Error::broken_writer(&self.path))?;
+        let sent = sending
+            .await
+            .map_err(|_| Error::broken_writer(&self.path))?;
         let part = sent.map_err(failed(&self.path, "write"))?;
         if let Some(upload) = &mut self.upload {
             upload.parts.push(part);
@@ -346,22 +352,24 @@ impl ObjectWriter {
             let tail = mem::take(&mut self.tail);
             let bucket = &self.shared.bucket;
             let part = bucket.put_part(&self.key, &header.upload, header.parts.len(), tail);
-            header.parts.push(part.await.map_err(failed(&self.path, "write"))?);
+            header
+                .parts
+                .push(part.await.map_err(failed(&self.path, "write"))?);
         }
         let bucket = &self.shared.bucket;
         let completed = bucket.complete(&self.key, &header.upload, &header.parts);
         match completed.await {
-            // Asked again after an answer was lost, the store does not know the upload any more.
-            Err(object_store::Error::NotFound { .. }) if self.is_there().await? => {}
+            // The answer was lost; asked again, the store does not know the upload any more.
+            Err(error) if is_doubtful(&error) && self.is_there().await => {}
             completed => completed.map_err(failed(&self.path, "complete"))?,
         }
         self.forget(|_| false, false).await
     }
 
     /// Whether there is an object of the file's whole size.
-    async fn is_there(&self) -> Result<bool> {
+    async fn is_there(&self) -> bool {
         let meta = self.shared.bucket.head(&self.key).await;
-        Ok(meta.map_err(failed(&self.path, "complete"))?.size == self.size)
+        meta.is_ok_and(|meta| meta.size == self.size)
     }
 
     async fn put_whole(mut self) -> Result<()> {
@@ -448,4 +456,9 @@ impl Writer for ObjectWriter {
     async fn cancel(self: Box<Self>) -> Result<()> {
         self.end(Self::cancel_here).await
     }
+}
+
+/// Whether the store may have completed an upload although it does not say so.
+fn is_doubtful(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. }) || is_answer_lost(error)
 }

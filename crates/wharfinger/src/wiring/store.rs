@@ -109,8 +109,7 @@ impl Store {
 
 fn bucket(s3: &S3) -> Result<ObjectDriver, Unusable> {
     let credentials = match s3.accesskey.is_empty() {
-        true => S3Credentials::found()
-            .map_err(|error| unusable("storage.s3.accesskey")(&error))?,
+        true => S3Credentials::found().map_err(|error| unusable("storage.s3.accesskey")(&error))?,
         false => S3Credentials::Keys {
             access_key: s3.accesskey.expose().to_owned(),
             secret_key: s3.secretkey.expose().to_owned(),

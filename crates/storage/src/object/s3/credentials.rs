@@ -190,7 +190,10 @@ fn in_profile(text: &str, profile: &str) -> Option<S3Credentials> {
     let mut within = false;
     let (mut access_key, mut secret_key, mut session_token) = (None, None, None);
     for line in text.lines().map(str::trim) {
-        if let Some(section) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+        if let Some(section) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
             within = section.trim() == profile;
         } else if within
             && !line.starts_with(['#', ';'])
@@ -227,7 +230,9 @@ mod tests {
     fn the_environment_comes_first_and_must_be_whole() {
         let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
         let all = [&keys[..], &[("AWS_PROFILE", "none")]].concat();
-        assert!(matches!(found(&all), Ok(S3Credentials::Keys { access_key, .. }) if access_key == "a"));
+        assert!(
+            matches!(found(&all), Ok(S3Credentials::Keys { access_key, .. }) if access_key == "a")
+        );
         let error = found(&keys[..1]).unwrap_err().to_string();
         assert!(error.contains("AWS_SECRET_ACCESS_KEY is not"), "{error}");
         let error = found(&keys[1..]).unwrap_err().to_string();

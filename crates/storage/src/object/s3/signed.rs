@@ -82,6 +82,10 @@ impl Signed {
         }
     }
 
+    pub(in crate::object) fn retries(&self) -> Retries {
+        self.retries
+    }
+
     pub(in crate::object) fn bucket(&self) -> &str {
         &self.bucket
     }
