@@ -292,11 +292,12 @@ impl Upload {
         }
         let (hashers, _held) = sink.close().await?;
         let record = async {
-            if self.recorded && self.durable > 0 {
+            let driver = &self.links.shared.driver;
+            // What an object store has, it has for good.
+            if self.recorded && (self.durable > 0 || driver.has_only_objects()) {
                 return Ok(());
             }
             let (path, content) = self.record();
-            let driver = &self.links.shared.driver;
             Ok(driver.put(&path, content, durability).await?)
         };
         let save = async {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::{Claim, ClaimError, Claimed, Result, StoragePath};
+use crate::{Claim, ClaimError, Claimed, Error, Result, StoragePath};
 
 /// A file's content from some offset on, in pieces of bounded size.
 pub type Reader = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -151,6 +151,18 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`.
     async fn stat(&self, path: &StoragePath) -> Result<Stat>;
+
+    /// The size of a file in bytes, for which a store may have to look less closely than for
+    /// [`stat`](Driver::stat). A file that was closed and not committed may count as missing.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind` for a folder.
+    async fn file_size(&self, path: &StoragePath) -> Result<u64> {
+        match self.stat(path).await? {
+            stat if stat.is_dir => Err(Error::not_a_file(path)),
+            stat => Ok(stat.size),
+        }
+    }
 
     /// The direct children of a folder in the order of their names' bytes, those that sort behind
     /// `after` only, `limit` at the most. Names that are no valid path part are left out.

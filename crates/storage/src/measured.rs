@@ -240,6 +240,12 @@ impl Driver for MeasuredDriver {
         self.timings.time(Action::Stat, span, call).await
     }
 
+    async fn file_size(&self, path: &StoragePath) -> Result<u64> {
+        let span = span!(Stat, self.name(), path);
+        let call = self.driver.file_size(path);
+        self.timings.time(Action::Stat, span, call).await
+    }
+
     async fn list(
         &self,
         path: &StoragePath,

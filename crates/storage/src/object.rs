@@ -149,7 +149,8 @@ impl Shared {
                 found.unfinished.insert(size, Stat { size, ..stat });
             }
         }
-        if with_folder && !found.folder && !listing.is_at_end() {
+        let is_file = found.object.is_some() || !found.unfinished.is_empty();
+        if with_folder && !is_file && !found.folder && !listing.is_at_end() {
             found.folder = self.bucket.has_any(&below).await.map_err(&list)?;
         }
         Ok(found)
@@ -314,23 +315,18 @@ impl Driver for ObjectDriver {
         if path.is_root() {
             return Ok(FOLDER);
         }
-        match self.0.bucket.head(&self.0.keys.of(path)).await {
-            Ok(meta) => {
-                return Ok(Stat {
-                    size: meta.size,
-                    modified: Some(meta.last_modified.into()),
-                    is_dir: false,
-                });
-            }
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(failed(path, "look")(error)),
-        }
+        // One listing tells of a file, of an unfinished one and of a folder alike.
         let mut found = self.0.find(path, true).await?;
-        match (found.unfinished.pop_last(), found.folder) {
-            (Some((_, stat)), _) => Ok(stat),
-            (None, true) => Ok(FOLDER),
-            (None, false) => found.object.ok_or_else(|| Error::not_found(path)),
+        match (found.object, found.unfinished.pop_last(), found.folder) {
+            (Some(stat), _, _) | (None, Some((_, stat)), _) => Ok(stat),
+            (None, None, true) => Ok(FOLDER),
+            (None, None, false) => Err(Error::not_found(path)),
         }
+    }
+
+    async fn file_size(&self, path: &StoragePath) -> Result<u64> {
+        let meta = self.0.bucket.head(&self.key(path)?).await;
+        Ok(meta.map_err(failed(path, "look"))?.size)
     }
 
     async fn list(

@@ -44,6 +44,8 @@ pub(super) struct ObjectWriter {
     is_stored: bool,
     /// Whether this is a new file, of which nothing is known yet.
     is_new: bool,
+    /// Whether there may be an object under the file's own key.
+    has_object: bool,
     /// Whether an operation has failed, or was abandoned halfway.
     broken: bool,
 }
@@ -78,6 +80,7 @@ impl ObjectWriter {
             kept: Vec::new(),
             is_stored: false,
             is_new: true,
+            has_object: true,
             broken: false,
         };
         if let WriteMode::Append { at } = mode {
@@ -121,6 +124,7 @@ impl ObjectWriter {
         self.size = at;
         self.at = at;
         self.is_new = false;
+        self.has_object = size.is_some();
         self.is_stored = self.begins_with.is_none_or(|object| object.size == at);
         Ok(())
     }
@@ -182,6 +186,7 @@ impl ObjectWriter {
         if mem::take(&mut self.is_new) {
             // What an earlier writer, which nobody went on with, has left.
             let found = self.shared.find(&self.path, false).await?;
+            self.has_object = found.object.is_some();
             if let Some(last) = found.unfinished.last_key_value() {
                 let given_up = self.shared.give_up(&self.key, *last.0).await;
                 given_up.map_err(failed(&self.path, "give up what is kept of it"))?;
@@ -337,7 +342,9 @@ impl ObjectWriter {
         self.keep(&Unfinished { header, tail }).await?;
         // What this writer began with stays, for who has not heard yet that it got further.
         let (at, size) = (self.at, self.size);
-        self.forget(|kept| kept == at || kept == size, true).await
+        let has_object = self.has_object;
+        self.forget(|kept| kept == at || kept == size, has_object)
+            .await
     }
 
     async fn commit_here(mut self) -> Result<()> {

@@ -92,6 +92,13 @@ pub async fn stat_files_and_folders(place: Place) {
     assert_eq!((file.size, file.is_dir), (4096, false));
     let folder = place.driver.stat(&place.path("folder")).await.unwrap();
     assert_eq!((folder.size, folder.is_dir), (0, true));
+    let size = async |below: &str| place.driver.file_size(&place.path(below)).await;
+    assert_eq!(size("folder/file").await.unwrap(), 4096);
+    assert!(size("folder/none").await.unwrap_err().is_not_found());
+    match size("folder").await.unwrap_err() {
+        Error::WrongKind { .. } => {}
+        error => assert!(place.driver.has_only_objects() && error.is_not_found()),
+    }
     place.remove().await;
 }
 
