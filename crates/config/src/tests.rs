@@ -627,7 +627,9 @@ fn the_documentation_shows_the_defaults_and_names_every_key_that_works() {
     keys.remove("notifications.endpoints");
     let endpoint = serde_json::to_value(Endpoint::default()).unwrap();
     changes::collect(endpoint, "notifications.endpoints[]".to_owned(), &mut keys);
-    assert!(keys.len() > 40, "{keys:?}");
+    let s3 = serde_json::to_value(S3::default()).unwrap();
+    changes::collect(s3, "storage.s3".to_owned(), &mut keys);
+    assert!(keys.len() > 60, "{keys:?}");
     for key in keys.keys() {
         let elsewhere = ["auth", "redis", "proxy"];
         let other = elsewhere.iter().any(|above| key.starts_with(above));

