@@ -274,20 +274,23 @@ impl Driver for ObjectDriver {
 
     async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader> {
         let key = self.key(path)?;
-        let got = match self.0.bucket.get(&key, offset).await {
-            Ok(got) => got,
-            Err(error) if offset > 0 && is_behind_the_end(&error) => {
-                let meta = self.0.bucket.head(&key).await;
-                let size = meta.map_err(failed(path, "look"))?.size;
-                return match size == offset {
-                    true => Ok(stream::empty().boxed()),
-                    false => Err(Error::InvalidOffset {
-                        path: path.clone(),
-                        offset,
-                    }),
-                };
-            }
-            Err(error) => return Err(failed(path, "read")(error)),
+        // No store takes a larger number.
+        let got = match offset <= i64::MAX as u64 {
+            true => self.0.bucket.get(&key, offset).await.map(Some),
+            false => Ok(None),
+        };
+        let got = match got {
+            Err(error) if offset > 0 && is_behind_the_end(&error) => None,
+            got => got.map_err(failed(path, "read"))?,
+        };
+        let Some(got) = got else {
+            return match self.file_size(path).await? == offset {
+                true => Ok(stream::empty().boxed()),
+                false => Err(Error::InvalidOffset {
+                    path: path.clone(),
+                    offset,
+                }),
+            };
         };
         let path = path.clone();
         let pieces = got.into_stream();
