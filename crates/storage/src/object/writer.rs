@@ -1,10 +1,10 @@
 //! Writing files part by part.
 
-use std::mem;
 use std::sync::Arc;
+use std::{io, mem};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
@@ -15,6 +15,9 @@ use super::keys;
 use super::turns::Turn;
 use super::unfinished::{Header, Part, Unfinished};
 use crate::{Error, Result, StoragePath, WriteMode, Writer};
+
+/// How many parts a file can have, less the last.
+const MOST_PARTS: usize = 9_999;
 
 /// A file that is being written.
 ///
@@ -216,8 +219,14 @@ impl ObjectWriter {
 
     /// The first bytes of the tail, as long as there is no part before it.
     fn first_bytes(&self, size: u64) -> Bytes {
-        let all = self.tail.concat();
-        Bytes::from(all).slice(..usize::try_from(size).unwrap_or(usize::MAX))
+        let mut left = usize::try_from(size).unwrap_or(usize::MAX);
+        let mut first = BytesMut::with_capacity(left);
+        for buffer in &self.tail {
+            let taken = left.min(buffer.len());
+            first.extend_from_slice(&buffer[..taken]);
+            left -= taken;
+        }
+        first.freeze()
     }
 
     async fn keep(&mut self, unfinished: &Unfinished) -> Result<()> {
@@ -246,10 +255,23 @@ impl ObjectWriter {
                 });
             }
             self.sent().await?;
+            self.allows_another_part()?;
             let content = self.take_part();
             self.send(content).await;
         }
         Ok(())
+    }
+
+    fn allows_another_part(&self) -> Result<()> {
+        let parts = self.upload.as_ref().map_or(0, |upload| upload.parts.len());
+        match parts < MOST_PARTS {
+            true => Ok(()),
+            false => {
+                let reason = format!("a file can have {MOST_PARTS} parts; larger parts are needed");
+                let source = io::Error::new(io::ErrorKind::FileTooLarge, reason);
+                Err(Error::io(&self.path, "write", source))
+            }
+        }
     }
 
     /// The bytes of a whole part, off the tail.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{info, warn};
 use wharfinger_config::{Config, S3};
 use wharfinger_storage::{
     Amazon, CopyOptions, Driver, FilesystemDriver, FilesystemOptions, MemoryDriver, ObjectDriver,
@@ -74,7 +74,14 @@ impl Store {
         let root = StoragePath::root();
         let listed = driver.list(&root, None, Some(1));
         match tokio::time::timeout(FIRST_ANSWER, listed).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => {
+                info!(
+                    bucket = name,
+                    "others may write to the bucket too, and nobody can be kept from it: collect \
+                     garbage only while every registry on it is stopped or read-only"
+                );
+                Ok(())
+            }
             Ok(Err(error)) if error.is_refused() || error.to_string().contains("NoSuchBucket") => {
                 Err(unusable(self.key())(&error))
             }
