@@ -16,8 +16,11 @@ use super::{Unusable, count, unusable};
 /// How long a store may take to be connected to.
 const CONNECTING: Duration = Duration::from_secs(10);
 
-/// How long a store may be silent within a request.
+/// How long a store may be silent within a request, besides the time that sending a part takes.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How fast parts must be sent at least, in bytes a second.
+const SLOWEST: u64 = 256 * 1024;
 
 /// How long a store may take at the start before the registry begins without its answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
@@ -173,7 +176,7 @@ fn bucket(s3: &S3) -> Result<ObjectDriver, Unusable> {
     let client = builder
         .user_agent(name.trim_end())
         .connect_timeout(CONNECTING)
-        .read_timeout(SILENCE)
+        .read_timeout(SILENCE + Duration::from_secs(s3.chunksize.get() / SLOWEST))
         .build()
         .map_err(|error| unusable("storage.s3")(&wharfinger_client::cause(&error)))?;
     ObjectDriver::s3(&options, client).map_err(|error| unusable("storage.s3")(&error))
