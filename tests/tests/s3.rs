@@ -183,7 +183,14 @@ fn distribution_and_wharfinger_take_turns_on_one_bucket() {
 fn two_nodes_share_an_upload_chunk_by_chunk() {
     let home = folder();
     let store = S3::start(home.path());
-    let nodes = ["a", "b"].map(|node| config(&home.path().join(node), store.addr).start());
+    let proxy = StoreProxy::start(store.addr);
+    let nodes = ["a", "b"].map(|node| {
+        let config = config(&home.path().join(node), proxy.addr);
+        let config = config.set("storage.s3.multipartcopythresholdsize", "16MiB");
+        config
+            .set("storage.s3.multipartcopychunksize", "8MiB")
+            .start()
+    });
     let blob = noise(3, 31_000_000);
     let mut location = nodes[0].http().open_upload("shared");
     let mut sent = 0;
@@ -208,6 +215,8 @@ fn two_nodes_share_an_upload_chunk_by_chunk() {
     let headers = [OCTETS, ("Content-Range", range.as_str())];
     let done = nodes[1].http().send("PUT", &path, &headers, &blob[sent..]);
     assert_eq!(done.status, 201, "{done:?}");
+    // It got to its place part by part: 31 MB in pieces of 8 MiB, the last a little less.
+    assert_eq!(proxy.counts().get("UploadPartCopy"), Some(&4));
     let at = nodes[0]
         .http()
         .get(&format!("/v2/shared/blobs/{}", digest(&blob)));
@@ -277,6 +286,23 @@ fn another_node_goes_on_where_one_was_killed() {
         assert!(Http(store.addr).get(&at.location()).body == blob);
         assert_eq!(store.open_uploads(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn memory_does_not_grow_with_what_is_pushed_and_pulled() {
+    let home = folder();
+    let store = S3::start(home.path());
+    let server = config(home.path(), store.addr)
+        .set("storage.redirect.disable", true)
+        .start();
+    let blob = noise(9, 150_000_000);
+    let before = server.peak_memory();
+    let digest = server.http().push_blob("large", &blob);
+    let got = server.http().get(&format!("/v2/large/blobs/{digest}"));
+    assert!(got.body == blob);
+    // Two parts of 5 MiB, the batches on their way to them, and what the allocator keeps.
+    let grown = server.peak_memory() - before;
+    assert!(grown < 50_000_000, "{grown} bytes");
 }
 
 #[test]
