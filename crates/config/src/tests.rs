@@ -786,6 +786,8 @@ fn buckets_are_read() {
     assert_eq!(usual.chunksize, ByteSize::mebibytes(5));
     assert!(!usual.secure && usual.forcepathstyle && usual.logs_requests());
     assert!(!s3("region: r, bucket: b, loglevel: off").logs_requests());
+    let other_name = "version: 0.1\nstorage: {s3aws: {region: r, bucket: c}}\n";
+    assert_eq!(good(other_name, &[]).storage.s3.unwrap().bucket, "c");
 }
 
 #[test]
