@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::Http;
 use crate::process::Service;
-use crate::wharfinger::{SECRET, merge};
+use crate::wharfinger::{SECRET, merge, one_store};
 
 /// A running Distribution.
 #[derive(Debug)]
@@ -52,10 +52,13 @@ impl Distribution {
             },
         });
         merge(&mut text, settings);
+        one_store(&mut text);
         // JSON is YAML too.
         fs::write(&file, format!("{text:#}")).expect("a configuration can be written");
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(file);
+        // Amazon's library fails when it finds this one, set for whatever else runs here.
+        command.env_remove("AWS_CA_BUNDLE");
         let mut service = Service::start(&mut command, &home.join("distribution.log"));
         service.wait_until(|_| TcpStream::connect(addr).ok());
         Self {

@@ -21,6 +21,8 @@ pub mod pebble;
 pub mod process;
 pub mod receiver;
 pub mod redis;
+pub mod s3;
+pub mod store_proxy;
 pub mod token;
 pub mod wharfinger;
 

@@ -120,6 +120,7 @@ impl Config {
             "http": { "addr": "127.0.0.1:0", "secret": SECRET },
         });
         merge(&mut text, &self.settings);
+        one_store(&mut text);
         // JSON is YAML too.
         fs::write(&file, format!("{text:#}")).expect("a configuration can be written");
         file
@@ -292,6 +293,15 @@ impl Deref for Wharfinger {
 impl DerefMut for Wharfinger {
     fn deref_mut(&mut self) -> &mut Service {
         &mut self.service
+    }
+}
+
+/// Leaves the folder out where the settings name a bucket.
+pub(crate) fn one_store(configuration: &mut Value) {
+    if let Some(storage) = configuration["storage"].as_object_mut()
+        && storage.contains_key("s3")
+    {
+        storage.remove("filesystem");
     }
 }
 

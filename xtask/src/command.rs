@@ -10,6 +10,12 @@ pub(crate) fn root() -> PathBuf {
     root
 }
 
+/// Cargo's target folder.
+pub(crate) fn target_folder() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    root().join(target.unwrap_or_else(|| "target".into()))
+}
+
 /// A cargo command in the repository's root.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -1,10 +1,10 @@
-//! The Debian packages that the tests with real clients need.
+//! What the tests need of others: Debian packages, and a server of S3's protocol.
 
 use std::process::Command;
 
-use crate::command::{output, run};
+use crate::command::{output, run, target_folder};
 
-const PACKAGES: [&str; 22] = [
+const PACKAGES: [&str; 23] = [
     "apache2-utils", // htpasswd
     "buildah",
     "ca-certificates",
@@ -21,6 +21,7 @@ const PACKAGES: [&str; 22] = [
     "pebble",
     "podman",
     "procps",
+    "python3-venv", // for the server of S3's protocol
     "redis-sentinel",
     "redis-server",
     "skopeo",
@@ -29,11 +30,30 @@ const PACKAGES: [&str; 22] = [
     "util-linux",
 ];
 
+/// The server of S3's protocol that the tests of the object store driver ask.
+const MOTO: &str = "moto[server]==5.2.5";
+
 /// Installs what is missing.
 ///
 /// # Errors
 /// When something is missing and cannot be installed.
 pub(crate) fn install() -> Result<(), String> {
+    install_packages()?;
+    install_moto()
+}
+
+/// Installs Moto in a folder of its own in the target folder.
+fn install_moto() -> Result<(), String> {
+    let folder = target_folder().join("moto");
+    if folder.join("bin/moto_server").is_file() {
+        return Ok(());
+    }
+    println!("installing {MOTO}");
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", MOTO]))
+}
+
+fn install_packages() -> Result<(), String> {
     let missing: Vec<_> = PACKAGES
         .into_iter()
         .filter(|package| !is_installed(package))

@@ -13,9 +13,19 @@ use std::error::Error;
 use std::sync::Arc;
 
 use reqwest::{ClientBuilder, NoProxy, Proxy};
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
+};
+
+/// How the registry calls itself.
+pub const USER_AGENT: &str = concat!("wharfinger/", env!("CARGO_PKG_VERSION"));
 
 /// The certificate authorities that this machine trusts now: those of its system, or of the file
 /// and the folder that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. There may be none.
@@ -46,15 +56,73 @@ pub fn authorities_in(pem: &[u8]) -> Result<RootCertStore, String> {
 /// A client that trusts these certificate authorities, says who it is, and obeys `HTTP_PROXY` and
 /// its like, but for `localhost` and its addresses.
 pub fn builder(authorities: RootCertStore) -> ClientBuilder {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
+    let tls = tls().with_root_certificates(authorities);
+    over(tls.with_no_client_auth())
+}
+
+/// The same client, which takes any certificate: whoever can get in between can read and change
+/// what is sent.
+pub fn trusting_builder() -> ClientBuilder {
+    let trusting = Trusting(provider().signature_verification_algorithms);
+    let tls = tls()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(trusting));
+    over(tls.with_no_client_auth())
+}
+
+fn provider() -> CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
+
+fn tls() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for every version")
-        .with_root_certificates(authorities)
-        .with_no_client_auth();
+}
+
+fn over(tls: ClientConfig) -> ClientBuilder {
     proxied(reqwest::Client::builder(), |name| std::env::var(name).ok())
         .tls_backend_preconfigured(tls)
-        .user_agent(concat!("wharfinger/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
+}
+
+/// Takes any certificate whose key the other side has.
+#[derive(Debug)]
+struct Trusting(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _stapled: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
 }
 
 /// Sends requests through the proxies that these variables name. No proxy leads to this machine

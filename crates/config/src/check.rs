@@ -11,6 +11,7 @@ mod log;
 mod manifests;
 mod notifications;
 mod redis;
+mod s3;
 mod storage;
 mod tls;
 

@@ -146,7 +146,7 @@ fn is_socket_path(addr: &str) -> bool {
 }
 
 /// `storage: s3` is short for `storage: {s3: {}}`, and so is `auth: none`; a driver without
-/// parameters is there all the same.
+/// parameters is there all the same. `s3aws` is another name of `s3`, as in Distribution.
 fn spell_out(tree: &mut Node) {
     let Value::Map(sections) = &mut tree.value else {
         return;
@@ -160,6 +160,9 @@ fn spell_out(tree: &mut Node) {
         section.spell_out();
         if let Value::Map(entries) = &mut section.value {
             for (key, node) in entries {
+                if key.text == "s3aws" {
+                    "s3".clone_into(&mut key.text);
+                }
                 if node.value == Value::Null && names.contains(&key.text.as_str()) {
                     node.value = Value::Map(Vec::new());
                 }

@@ -11,6 +11,7 @@ mod manifests;
 mod notifications;
 mod proxy;
 mod redis;
+mod s3;
 mod storage;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub use manifests::{
 pub use notifications::{Endpoint, EventFormat, EventQueue, Events, Ignore, Notifications};
 pub use proxy::{Exec, Proxy};
 pub use redis::{Redis, RedisPool, RedisTls};
+pub use s3::S3;
 pub use storage::{
     Cache, Delete, Filesystem, Maintenance, ReadOnly, Redirect, Storage, TagLookup, UploadPurging,
 };

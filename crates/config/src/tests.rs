@@ -417,7 +417,7 @@ fn what_is_not_built_is_refused() {
         assert!(found.starts_with("config.yml:4:"), "{found}");
         assert!(found.contains(&format!(" {key}: ")), "{found}");
     }
-    for driver in ["s3", "gcs", "azure", "oss", "swift"] {
+    for driver in ["gcs", "azure", "oss", "swift"] {
         let found = wrong(&format!("version: 0.1\nstorage: {driver}"), &[]);
         assert!(found.contains(&format!("storage.{driver}: ")), "{found}");
     }
@@ -629,7 +629,9 @@ fn the_documentation_shows_the_defaults_and_names_every_key_that_works() {
     keys.remove("notifications.endpoints");
     let endpoint = serde_json::to_value(Endpoint::default()).unwrap();
     changes::collect(endpoint, "notifications.endpoints[]".to_owned(), &mut keys);
-    assert!(keys.len() > 40, "{keys:?}");
+    let s3 = serde_json::to_value(S3::default()).unwrap();
+    changes::collect(s3, "storage.s3".to_owned(), &mut keys);
+    assert!(keys.len() > 60, "{keys:?}");
     for key in keys.keys() {
         let elsewhere = ["auth", "proxy"];
         let other = elsewhere.iter().any(|above| key.starts_with(above));
@@ -761,5 +763,124 @@ fn limits_that_make_no_sense_are_refused() {
     for (section, message) in cases {
         let found = wrong(&format!("{LEAST}http: {{{section}}}\n"), &[]);
         assert_eq!(found, format!("config.yml:{message}"));
+    }
+}
+
+#[test]
+fn buckets_are_read() {
+    let s3 = |text: &str| {
+        let file = format!("version: 0.1\nstorage:\n  s3: {{{text}}}\n");
+        let config = good(&file, &[]);
+        config.storage.s3.unwrap()
+    };
+    let least = s3("region: eu-central-1, bucket: b");
+    assert!(least.secure && least.v4auth && !least.forcepathstyle && !least.logs_requests());
+    assert_eq!(least.chunksize, ByteSize::new(10_485_760));
+    assert_eq!(least.multipartcopychunksize, ByteSize::new(33_554_432));
+    assert_eq!(least.multipartcopymaxconcurrency, 100);
+    // As people have it in files for Distribution.
+    let usual = s3(
+        "accesskey: a, secretkey: b, regionendpoint: 'http://minio:9000', bucket: b, \
+                    chunksize: '5242880', secure: no, forcepathstyle: true, encrypt: true, keyid: \
+                    k, storageclass: reduced_redundancy, loglevel: debug, rootdirectory: /a/b/",
+    );
+    assert_eq!(usual.accesskey.expose(), "a");
+    assert_eq!(usual.chunksize, ByteSize::mebibytes(5));
+    assert!(!usual.secure && usual.forcepathstyle && usual.logs_requests());
+    assert!(!s3("region: r, bucket: b, loglevel: off").logs_requests());
+    let other_name = "version: 0.1\nstorage: {s3aws: {region: r, bucket: c}}\n";
+    assert_eq!(good(other_name, &[]).storage.s3.unwrap().bucket, "c");
+}
+
+#[test]
+fn buckets_that_cannot_be_are_refused() {
+    let cases = [
+        ("region: r", "storage.s3.bucket: the bucket is missing"),
+        ("bucket: b", "storage.s3.region: the region is missing"),
+        (
+            "bucket: a/b, region: r",
+            "storage.s3.bucket: \"a/b\" cannot be",
+        ),
+        (
+            "bucket: b, region: r/s",
+            "storage.s3.region: \"r/s\" cannot be",
+        ),
+        (
+            "bucket: b, region: r, accesskey: a",
+            "storage.s3.accesskey: storage.s3.secretkey is",
+        ),
+        (
+            "bucket: b, region: r, secretkey: a",
+            "storage.s3.secretkey: storage.s3.accesskey is",
+        ),
+        (
+            "bucket: b, region: r, sessiontoken: a",
+            "storage.s3.sessiontoken: storage.s3.accesskey",
+        ),
+        (
+            "bucket: b, region: r, v4auth: false",
+            "storage.s3.v4auth: requests are signed by",
+        ),
+        (
+            "bucket: b, region: r, chunksize: 1000",
+            "storage.s3.chunksize: 1000 is not from 5MiB to",
+        ),
+        (
+            "bucket: b, region: r, chunksize: ten",
+            "storage.s3.chunksize: \"ten\" is not a number of",
+        ),
+        (
+            "bucket: b, region: r, multipartcopychunksize: 6GiB",
+            "storage.s3.multipartcopychunksize: 6GiB is not",
+        ),
+        (
+            "bucket: b, region: r, multipartcopythresholdsize: 6GiB",
+            "storage.s3.multipartcopythresholdsize: 6GiB is more",
+        ),
+        (
+            "bucket: b, region: r, multipartcopymaxconcurrency: 0",
+            "storage.s3.multipartcopymaxconcurrency: there must",
+        ),
+        (
+            "bucket: b, region: r, storageclass: cold",
+            "storage.s3.storageclass: \"cold\" is not one",
+        ),
+        (
+            "bucket: b, region: r, storageclass: outposts",
+            "storage.s3.storageclass: buckets of the",
+        ),
+        (
+            "bucket: b, region: r, objectacl: mine",
+            "storage.s3.objectacl: \"mine\" is not one of",
+        ),
+        (
+            "bucket: b, regionendpoint: 'http://h/x'",
+            "storage.s3.regionendpoint: \"http://h/x\" is no",
+        ),
+        (
+            "bucket: b, regionendpoint: h, accelerate: true",
+            "storage.s3.accelerate: only Amazon's",
+        ),
+        (
+            "bucket: b.c, region: r, accelerate: true",
+            "storage.s3.accelerate: Amazon's servers at",
+        ),
+        (
+            "bucket: b, region: r, rootdirectory: a//b",
+            "storage.s3.rootdirectory: \"a//b\" cannot",
+        ),
+        (
+            "bucket: b, region: r, loglevel: loud",
+            "storage.s3.loglevel: \"loud\" is not one of off,",
+        ),
+        (
+            "bucket: b, region: r, encrypt: maybe",
+            "storage.s3.encrypt: \"maybe\" is not true or",
+        ),
+    ];
+    for (text, message) in cases {
+        let found = wrong(&format!("version: 0.1\nstorage:\n  s3: {{{text}}}\n"), &[]);
+        assert!(found.contains(&format!(": {message}")), "{text}: {found}");
+        assert!(found.starts_with("config.yml:3:"), "{found}");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::warn;
 use wharfinger_oci::{Algorithm, Descriptor, Digest, RepositoryName, media_type};
-use wharfinger_storage::{Driver, Reader, RedirectRequest};
+use wharfinger_storage::{Driver, Error as StorageError, Reader, RedirectRequest};
 
 use crate::content_cache::{ContentCache, SmallContent};
 use crate::descriptor_cache::CachedDescriptor;
@@ -37,12 +37,12 @@ impl BlobStore {
     /// The blob's size in bytes, or `None` when it is not there.
     pub(crate) async fn stat(&self, canonical: &Digest) -> Result<Option<u64>> {
         let path = layout::blob_data(canonical);
-        match self.driver.stat(&path).await {
-            Ok(stat) if stat.is_dir => {
+        match self.driver.file_size(&path).await {
+            Ok(size) => Ok(Some(size)),
+            Err(StorageError::WrongKind { .. }) => {
                 let reason = "a folder lies where a blob's bytes belong".to_owned();
                 Err(Error::Damaged { path, reason })
             }
-            Ok(stat) => Ok(Some(stat.size)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -115,7 +115,12 @@ impl BlobStore {
             opened => opened?,
         };
         let Some(file) = opened else {
-            let reader = self.driver.reader(&path, range.start).await?;
+            let reader = match self.driver.reader(&path, range.start).await {
+                Err(error) if error.is_not_found() => {
+                    return Err(Error::BlobUnknown(blob.canonical));
+                }
+                reader => reader?,
+            };
             return Ok(Content::Stream {
                 reader,
                 length: range.end - range.start,

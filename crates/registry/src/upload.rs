@@ -292,11 +292,12 @@ impl Upload {
         }
         let (hashers, _held) = sink.close().await?;
         let record = async {
-            if self.recorded && self.durable > 0 {
+            let driver = &self.links.shared.driver;
+            // What an object store has, it has for good.
+            if self.recorded && (self.durable > 0 || driver.has_only_objects()) {
                 return Ok(());
             }
             let (path, content) = self.record();
-            let driver = &self.links.shared.driver;
             Ok(driver.put(&path, content, durability).await?)
         };
         let save = async {
@@ -359,7 +360,7 @@ impl Upload {
     /// [`Error::DigestMismatch`] ends the upload in nothing. When the store fails, what was
     /// durable before stays.
     pub async fn commit(mut self, claimed: &Digest) -> Result<Descriptor> {
-        let sink = self.sink.take().ok_or_else(unusable)?;
+        let mut sink = self.sink.take().ok_or_else(unusable)?;
         let size = sink.len();
         let shared = self.links.shared.clone();
         let (canonical, actual) = sink.digests(claimed.algorithm()).await?;

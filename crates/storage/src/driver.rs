@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::{Claim, ClaimError, Claimed, Result, StoragePath};
+use crate::{Claim, ClaimError, Claimed, Error, Result, StoragePath};
 
 /// A file's content from some offset on, in pieces of bounded size.
 pub type Reader = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -81,6 +81,18 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// The driver's name, as it stands in the configuration file.
     fn name(&self) -> &'static str;
 
+    /// Whether this is a store of objects, which has files and nothing else. Then
+    ///
+    /// - a path may be a file and have others below it, and no operation says that a file or a
+    ///   folder is the wrong kind; only the root is known to be a folder;
+    /// - a file that was closed and not committed can be looked at with [`stat`](Driver::stat) and
+    ///   gone on with, and may not be readable before it is committed;
+    /// - [`open`](Driver::open) has no handle for any path, and does not look;
+    /// - times may be whole seconds.
+    fn has_only_objects(&self) -> bool {
+        false
+    }
+
     /// The whole content of a file. For small files: it is held in memory.
     ///
     /// # Errors
@@ -140,6 +152,18 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// `NotFound`.
     async fn stat(&self, path: &StoragePath) -> Result<Stat>;
 
+    /// The size of a file in bytes, for which a store may have to look less closely than for
+    /// [`stat`](Driver::stat). A file that was closed and not committed may count as missing.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind` for a folder.
+    async fn file_size(&self, path: &StoragePath) -> Result<u64> {
+        match self.stat(path).await? {
+            stat if stat.is_dir => Err(Error::not_a_file(path)),
+            stat => Ok(stat.size),
+        }
+    }
+
     /// The direct children of a folder in the order of their names' bytes, those that sort behind
     /// `after` only, `limit` at the most. Names that are no valid path part are left out.
     ///
@@ -193,7 +217,8 @@ pub trait Driver: Debug + Send + Sync + 'static {
     }
 
     /// Says how this process works on the store, as long as what is returned is kept. It binds
-    /// only those that say so too. `None` where no other process can work on the store.
+    /// only those that say so too. `None` where no other process can work on the store, and where
+    /// others cannot be kept from it.
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when others' claims are in the way.

@@ -6,6 +6,7 @@
 //!
 //! - [`FilesystemDriver`] keeps files in a folder, laid out as CNCF Distribution lays them out.
 //! - [`MemoryDriver`] keeps them in memory.
+//! - [`ObjectDriver`] keeps them as objects of a store such as Amazon S3.
 //! - [`MeasuredDriver`] times and traces the calls of another driver.
 //! - [`Walk`] goes through a tree in path order, over any driver.
 //!
@@ -56,6 +57,7 @@ mod error;
 mod filesystem;
 mod measured;
 mod memory;
+mod object;
 mod path;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -68,5 +70,9 @@ pub use error::{Error, Result};
 pub use filesystem::{Claim, ClaimError, Claimed, FilesystemDriver, FilesystemOptions};
 pub use measured::MeasuredDriver;
 pub use memory::MemoryDriver;
+pub use object::{
+    Amazon, CopyOptions, CredentialsError, ObjectDriver, Retries, S3Credentials, S3Encryption,
+    S3Endpoint, S3Options,
+};
 pub use path::{InvalidPath, StoragePath};
 pub use walk::{Walk, WalkEntry};

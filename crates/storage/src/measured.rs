@@ -168,6 +168,10 @@ impl Driver for MeasuredDriver {
         self.driver.name()
     }
 
+    fn has_only_objects(&self) -> bool {
+        self.driver.has_only_objects()
+    }
+
     async fn get(&self, path: &StoragePath) -> Result<Bytes> {
         let span = span!(GetContent, self.name(), path);
         let call = self.driver.get(path);
@@ -233,6 +237,12 @@ impl Driver for MeasuredDriver {
     async fn stat(&self, path: &StoragePath) -> Result<Stat> {
         let span = span!(Stat, self.name(), path);
         let call = self.driver.stat(path);
+        self.timings.time(Action::Stat, span, call).await
+    }
+
+    async fn file_size(&self, path: &StoragePath) -> Result<u64> {
+        let span = span!(Stat, self.name(), path);
+        let call = self.driver.file_size(path);
         self.timings.time(Action::Stat, span, call).await
     }
 

@@ -20,7 +20,7 @@ pub use random::Random;
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .enable_time()
+        .enable_all()
         .build()
         .expect("a runtime");
     let limit = std::time::Duration::from_secs(120);

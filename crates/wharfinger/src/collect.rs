@@ -78,14 +78,23 @@ async fn collect(
     quiet: bool,
     wait: Duration,
 ) -> Result<(), CollectError> {
-    let Some(filesystem) = &config.storage.filesystem else {
+    if config.storage.inmemory.is_some() {
         return Err(CollectError::Memory);
-    };
+    }
     // Opening the store would make it.
-    if !Path::new(&filesystem.rootdirectory).is_dir() {
+    if let Some(filesystem) = &config.storage.filesystem
+        && !Path::new(&filesystem.rootdirectory).is_dir()
+    {
         return Err(CollectError::NoFolder(filesystem.rootdirectory.clone()));
     }
     let store = Store::open(config)?;
+    store.ask().await?;
+    if store.driver().has_only_objects() && !options.dry_run {
+        warn!(
+            "nobody can be kept from writing to a bucket: what is pushed while this runs may be \
+             lost, unless every registry on it is stopped or read-only"
+        );
+    }
     let _alone = match options.dry_run {
         true => None,
         false => claim(&*store.driver(), wait).await?,

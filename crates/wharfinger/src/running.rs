@@ -83,8 +83,9 @@ impl Running {
         registry_options.shared_descriptors = shared_cache.clone();
         let server_options = wiring::server_options(config)?;
         let tls = wiring::tls(config)?;
-        let in_folder = unusable("storage.filesystem.rootdirectory");
-        let store = Store::open(config).map_err(|error| in_folder(&error))?;
+        let store = Store::open(config)?;
+        store.ask().await?;
+        let in_folder = unusable(store.key());
         let read_only = registry_options.read_only;
         // It becomes writable when the store has been claimed.
         registry_options.read_only = true;

@@ -5,7 +5,7 @@ use crate::section::{DRIVERS, FOLDER, Storage};
 
 impl Checker<'_> {
     pub(super) fn storage(&mut self, storage: &Storage) {
-        let parameters = [&storage.s3, &storage.gcs, &storage.azure];
+        let parameters = [&storage.gcs, &storage.azure];
         let dropped = [&storage.oss, &storage.swift];
         let named = |name: &&&str| self.tree.at(&["storage", name]).is_some();
         let drivers: Vec<&str> = DRIVERS.iter().filter(named).copied().collect();
@@ -23,16 +23,19 @@ impl Checker<'_> {
                 );
             }
         }
-        for (name, _) in ["s3", "gcs", "azure"].iter().zip(parameters).filter(is_set) {
+        for (name, _) in ["gcs", "azure"].iter().zip(parameters).filter(is_set) {
             let key = format!("storage.{name}");
             let message =
-                format!("the driver {name} is not built yet; filesystem and inmemory are");
+                format!("the driver {name} is not built yet; filesystem, inmemory and s3 are");
             self.wrong(&key, message);
         }
         for (name, _) in ["oss", "swift"].iter().zip(dropped).filter(is_set) {
             let key = format!("storage.{name}");
             let message = format!("the driver {name} does not exist, as in Distribution 3");
             self.wrong(&key, message);
+        }
+        if let Some(s3) = &storage.s3 {
+            self.s3(s3);
         }
         if let Some(filesystem) = &storage.filesystem
             && filesystem.rootdirectory.is_empty()

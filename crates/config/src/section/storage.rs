@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Parameters;
+use super::{Parameters, S3};
 use crate::duration::GoDuration;
 
 /// Every driver that some release of Distribution has.
@@ -28,7 +28,7 @@ pub struct Storage {
     /// Memory, gone when the registry stops.
     pub inmemory: Option<Parameters>,
     /// Amazon S3 and what speaks its protocol.
-    pub s3: Option<Parameters>,
+    pub s3: Option<S3>,
     /// Google Cloud Storage.
     pub gcs: Option<Parameters>,
     /// Azure Blob Storage.

@@ -184,7 +184,7 @@ impl Sink {
 
     /// The content's canonical digest and its digest by `claimed`, reading the content again only
     /// when that algorithm was not hashed all along.
-    pub(super) async fn digests(&self, claimed: Algorithm) -> Result<(Digest, Digest)> {
+    pub(super) async fn digests(&mut self, claimed: Algorithm) -> Result<(Digest, Digest)> {
         let mut finished = Vec::new();
         for hasher in &self.hashers {
             finished.push(hasher.clone().finish());
@@ -197,7 +197,10 @@ impl Sink {
         let canonical = *by(Algorithm::CANONICAL).ok_or_else(failed)?;
         let claimed = match by(claimed) {
             Some(digest) => *digest,
-            None => self.reread(claimed).await?,
+            None => {
+                self.finish().await?;
+                self.reread(claimed).await?
+            }
         };
         Ok((canonical, claimed))
     }
@@ -281,17 +284,27 @@ impl Sink {
     }
 
     /// Ends the file for good; it survives the machine and can be moved.
-    pub(super) async fn commit(self) -> Result<Held> {
-        match self.data {
-            Data::File(writer) => writer.commit().await?,
-            Data::Stored | Data::Memory(_) => {
+    pub(super) async fn commit(mut self) -> Result<Held> {
+        self.finish().await?;
+        Ok(self.held)
+    }
+
+    /// Ends the file, so that it can be read wherever it is kept.
+    async fn finish(&mut self) -> Result<()> {
+        let writer = match std::mem::replace(&mut self.data, Data::Stored) {
+            memory @ Data::Memory(_) => {
+                self.data = memory;
+                return Ok(());
+            }
+            Data::File(writer) => writer,
+            Data::Stored => {
                 // What was stored was durable when the request before ended; a store with parts
                 // still has to put them together, and an end left over by a crash has to go.
                 let mode = WriteMode::Append { at: self.length };
-                self.driver.writer(&self.path, mode).await?.commit().await?;
+                self.driver.writer(&self.path, mode).await?
             }
-        }
-        Ok(self.held)
+        };
+        Ok(writer.commit().await?)
     }
 
     /// Leaves the file as it is.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 use wharfinger_oci::{Algorithm, Hasher};
-use wharfinger_storage::StoragePath;
+use wharfinger_storage::{StoragePath, WriteMode};
 
 use super::UploadId;
 use crate::link::{LinkedBlobs, ignore_absent};
@@ -85,7 +85,11 @@ pub(super) async fn restore(links: &LinkedBlobs, id: &UploadId) -> Result<(u64, 
     debug!(upload = %id, size, "no hash state: hashing what is there");
     let mut hasher = Hasher::new(Algorithm::CANONICAL);
     let data = layout::upload_data(&links.name, id);
-    let mut reader = links.shared.driver.reader(&data, 0).await?;
+    // A store with parts has to put them together before they can be read.
+    let driver = &links.shared.driver;
+    let writer = driver.writer(&data, WriteMode::Append { at: size }).await?;
+    writer.commit().await?;
+    let mut reader = driver.reader(&data, 0).await?;
     let mut offset = 0;
     while let Some(bytes) = reader.next().await {
         let bytes = bytes?;

@@ -125,6 +125,14 @@ impl Place {
         }
     }
 
+    /// Opening what is not there is an error, unless the driver never has a handle.
+    async fn no_file_to_open(&self, below: &str) {
+        match self.driver.open(&self.path(below)).await {
+            Ok(None) if self.driver.has_only_objects() => {}
+            opened => assert!(opened.unwrap_err().is_not_found()),
+        }
+    }
+
     async fn read_from(&self, below: &str, offset: u64) -> Vec<u8> {
         let reader = self
             .driver

@@ -355,6 +355,10 @@ impl Driver for FaultDriver {
         self.inner.name()
     }
 
+    fn has_only_objects(&self) -> bool {
+        self.inner.has_only_objects()
+    }
+
     async fn get(&self, path: &StoragePath) -> Result<Bytes> {
         self.meet(Operation::Get, &[path], self.inner.get(path))
             .await
