@@ -105,7 +105,7 @@ fn checks_of_every_kind_take_the_registry_out_of_service_and_put_it_back() {
 
     status.store(500, Ordering::Relaxed);
     goes("the URL's status is noticed", BAD);
-    let name = format!("http://user:(hidden)@{web}/up");
+    let name = format!("http://(hidden)@{web}/up");
     let reason = failing(&name);
     assert!(reason.starts_with("it answers 500"), "{reason}");
     status.store(204, Ordering::Relaxed);

@@ -54,7 +54,7 @@ pub fn authorities_in(pem: &[u8]) -> Result<RootCertStore, String> {
 }
 
 /// A client that trusts these certificate authorities, says who it is, and obeys `HTTP_PROXY` and
-/// its like, but for `localhost` and its addresses.
+/// its like, but for `localhost`, its addresses, and link-local ones.
 pub fn builder(authorities: RootCertStore) -> ClientBuilder {
     let tls = tls().with_root_certificates(authorities);
     over(tls.with_no_client_auth())
@@ -126,11 +126,12 @@ impl ServerCertVerifier for Trusting {
 }
 
 /// Sends requests through the proxies that these variables name. No proxy leads to this machine
-/// itself: so it is with Distribution, and what leads there would mean another one.
+/// itself, nor to what is next to it (a cloud tells a machine its keys there): so it is with
+/// Distribution, and what leads there would mean another one.
 fn proxied(mut builder: ClientBuilder, variable: impl Fn(&str) -> Option<String>) -> ClientBuilder {
     let either = |names: [&str; 4]| names.into_iter().find_map(&variable);
     let none = ["NO_PROXY", "no_proxy"].into_iter().find_map(&variable);
-    let none = format!("localhost,127.0.0.0/8,::1,{}", none.unwrap_or_default());
+    let none = format!("localhost,127.0.0.0/8,::1,169.254.0.0/16,{}", none.unwrap_or_default());
     let proxies = [
         (
             Proxy::http as fn(String) -> reqwest::Result<Proxy>,
