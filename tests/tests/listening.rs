@@ -23,8 +23,13 @@ fn over_socket(socket: &Path, url: &str) -> Command {
 
 /// Starts a server on a Unix socket and waits for it.
 fn on_socket(config: &Config) -> Service {
+    // An earlier one may have logged into the same file.
+    let before = fs::read_to_string(config.log()).map_or(0, |log| log.len());
     let mut service = config.spawn();
-    service.wait_until(|service| service.log().contains("listening on unix:").then_some(()));
+    service.wait_until(|service| {
+        let log = service.log();
+        log[before..].contains("listening on unix:").then_some(())
+    });
     service
 }
 

@@ -131,7 +131,10 @@ impl ServerCertVerifier for Trusting {
 fn proxied(mut builder: ClientBuilder, variable: impl Fn(&str) -> Option<String>) -> ClientBuilder {
     let either = |names: [&str; 4]| names.into_iter().find_map(&variable);
     let none = ["NO_PROXY", "no_proxy"].into_iter().find_map(&variable);
-    let none = format!("localhost,127.0.0.0/8,::1,169.254.0.0/16,{}", none.unwrap_or_default());
+    let none = format!(
+        "localhost,127.0.0.0/8,::1,169.254.0.0/16,{}",
+        none.unwrap_or_default()
+    );
     let proxies = [
         (
             Proxy::http as fn(String) -> reqwest::Result<Proxy>,
