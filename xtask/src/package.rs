@@ -4,19 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::command::{cargo, output, root, run};
+use crate::command::{cargo, output, root, run, target_folder};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Where packages are put together, and where they are to be found afterwards.
 fn folder() -> PathBuf {
-    target().join("package")
-}
-
-fn target() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    // Cargo takes a relative one from the folder that it was started in: the root.
-    root().join(target)
+    target_folder().join("package")
 }
 
 /// Builds the binary and gives its place.
@@ -28,7 +22,7 @@ fn binary() -> Result<PathBuf, String> {
         "-p",
         "wharfinger",
     ]))?;
-    Ok(target().join("release/wharfinger"))
+    Ok(target_folder().join("release/wharfinger"))
 }
 
 /// Makes a Debian package with debhelper, and prints where it is.

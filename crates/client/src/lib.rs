@@ -173,12 +173,12 @@ pub fn chain(error: &dyn Error) -> String {
 
 /// What is behind an error: its last cause. Those before it may tell addresses with secrets in
 /// them.
-pub fn cause(error: &dyn Error) -> String {
+pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    cause
 }
 
 #[cfg(test)]

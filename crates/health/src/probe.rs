@@ -115,10 +115,7 @@ async fn is_absent(path: &Path) -> Result<(), String> {
 /// Why a request failed, down to the first cause, without the URL and the password that may stand
 /// in it.
 fn reason(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
+    let cause = wharfinger_client::cause(error);
     match cause.downcast_ref::<reqwest::Error>() {
         Some(_) if error.is_redirect() => "it redirects without end".to_owned(),
         Some(_) => "it does not answer".to_owned(),

@@ -302,7 +302,7 @@ impl HttpClient for Client {
         let failure = match &answer {
             Ok(response) if response.status().is_success() => None,
             Ok(response) => Some(format!("the collector answers {}", response.status())),
-            Err(error) => Some(wharfinger_client::cause(&**error)),
+            Err(error) => Some(wharfinger_client::cause(&**error).to_string()),
         };
         match failure {
             Some(error) => {

@@ -53,30 +53,28 @@ pub(super) fn verifier(
             TlsPart::ClientAuthority(*index).unusable(file, reason)
         })?;
     }
-    let unchecked = |mandatory| -> Arc<dyn ClientCertVerifier> {
-        Arc::new(Unchecked {
-            mandatory,
-            algorithms: provider.signature_verification_algorithms,
-            hints: authorities.subjects(),
-        })
-    };
-    let checked = || {
-        let authorities = Arc::new(authorities.clone());
-        WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(provider))
-    };
-    let or_listed = |built: Result<Arc<dyn ClientCertVerifier>, _>| {
-        let signed = built.expect("there are authorities and no revocation lists");
-        Arc::new(SignedOrListed {
-            signed,
+    let authorities = Arc::new(authorities);
+    let signed = || {
+        let authorities = Arc::clone(&authorities);
+        let signed =
+            WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(provider)).build();
+        Checked {
+            signed: signed.expect("there are authorities and no revocation lists"),
             listed: listed.iter().map(|(_, one)| one.clone()).collect(),
-        })
+        }
     };
-    Ok(match options.client_auth {
-        ClientAuth::Request => unchecked(false),
-        ClientAuth::RequireAny => unchecked(true),
-        ClientAuth::VerifyIfGiven => or_listed(checked().allow_unauthenticated().build()),
-        ClientAuth::RequireAndVerify => or_listed(checked().build()),
-    })
+    let (mandatory, checked) = match options.client_auth {
+        ClientAuth::Request => (false, None),
+        ClientAuth::RequireAny => (true, None),
+        ClientAuth::VerifyIfGiven => (false, Some(signed())),
+        ClientAuth::RequireAndVerify => (true, Some(signed())),
+    };
+    Ok(Arc::new(Verifier {
+        mandatory,
+        checked,
+        algorithms: provider.signature_verification_algorithms,
+        hints: authorities.subjects(),
+    }))
 }
 
 /// The certificates of all files, each with its file's place in the list.
@@ -91,61 +89,12 @@ fn listed(options: &TlsOptions) -> Result<Vec<(usize, CertificateDer<'static>)>,
     Ok(listed)
 }
 
-/// Takes certificates that an authority has signed, and, as Go's servers do, those that stand in the
-/// list themselves: people who made one certificate for one client have it there.
+/// How what is shown is checked: an authority must have signed it, or, as Go's servers have it, it
+/// stands in the list itself. People who made one certificate for one client have it there.
 #[derive(Debug)]
-struct SignedOrListed {
+struct Checked {
     signed: Arc<dyn ClientCertVerifier>,
     listed: HashSet<CertificateDer<'static>>,
-}
-
-impl ClientCertVerifier for SignedOrListed {
-    fn client_auth_mandatory(&self) -> bool {
-        self.signed.client_auth_mandatory()
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.signed.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let signed = self
-            .signed
-            .verify_client_cert(end_entity, intermediates, now);
-        if signed.is_err() && self.listed.contains(end_entity) && suits_client(end_entity, now) {
-            return Ok(ClientCertVerified::assertion());
-        }
-        signed
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed
-            .verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed
-            .verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signed.supported_verify_schemes()
-    }
 }
 
 /// Whether a certificate holds now, and lets a client show it, as far as it says who may.
@@ -169,16 +118,18 @@ fn suits_client(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         }
 }
 
-/// Takes any certificate, as long as the client has its key.
+/// Takes certificates as `clientauth` says, as long as the client has the key.
 #[derive(Debug)]
-struct Unchecked {
+struct Verifier {
     mandatory: bool,
+    /// `None` where any certificate will do.
+    checked: Option<Checked>,
     algorithms: WebPkiSupportedAlgorithms,
     /// Whose certificates clients should choose from.
     hints: Vec<DistinguishedName>,
 }
 
-impl ClientCertVerifier for Unchecked {
+impl ClientCertVerifier for Verifier {
     fn client_auth_mandatory(&self) -> bool {
         self.mandatory
     }
@@ -189,11 +140,18 @@ impl ClientCertVerifier for Unchecked {
 
     fn verify_client_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        Ok(ClientCertVerified::assertion())
+        let Some(Checked { signed, listed }) = &self.checked else {
+            return Ok(ClientCertVerified::assertion());
+        };
+        let signed = signed.verify_client_cert(end_entity, intermediates, now);
+        if signed.is_err() && listed.contains(end_entity) && suits_client(end_entity, now) {
+            return Ok(ClientCertVerified::assertion());
+        }
+        signed
     }
 
     fn verify_tls12_signature(
