@@ -11,6 +11,7 @@ use wharfinger_storage::{Driver, Error as StorageError, Reader, RedirectRequest}
 
 use crate::content_cache::{ContentCache, SmallContent};
 use crate::descriptor_cache::CachedDescriptor;
+use crate::gc::{Item, Reliance};
 use crate::link::{LinkSet, LinkedBlobs, ignore_absent};
 use crate::publication::Publication;
 use crate::{Error, Progress, Registry, Result, Upload, UploadId, layout};
@@ -178,6 +179,29 @@ impl Blobs {
         Ok(descriptor(digest, blob.size))
     }
 
+    /// The same for a client that only asks whether the blob is there, and will not upload it then:
+    /// a collection under way spares it.
+    ///
+    /// # Errors
+    /// As [`Blobs::stat`]; a blob that is being removed is unknown.
+    pub async fn promise(&self, digest: &Digest) -> Result<Descriptor> {
+        let shared = &self.links.shared;
+        let mut reliance = Reliance::begin(shared).await?;
+        let blob = self.blob(digest).await?;
+        let item = Item::Blob(blob.canonical);
+        if reliance.is_lost(&item) {
+            return Err(Error::BlobUnknown(*digest));
+        }
+        // Who is read-only takes no push that could depend on it.
+        if !shared.gate.is_closed() && !reliance.rely_on([item.clone()]).await? {
+            if reliance.is_lost(&item) {
+                return Err(Error::BlobUnknown(*digest));
+            }
+            self.blob(digest).await?;
+        }
+        Ok(descriptor(digest, blob.size))
+    }
+
     async fn blob(&self, digest: &Digest) -> Result<CachedDescriptor> {
         self.links
             .stat(digest)
@@ -239,18 +263,17 @@ impl Blobs {
     /// # Errors
     /// [`Error::ReadOnly`], or that the store failed.
     pub async fn put(&self, bytes: Bytes) -> Result<Descriptor> {
-        let _writing = self.links.shared.writing()?;
-        let _pushing = self
-            .links
-            .shared
-            .repositories
-            .shared(&self.links.name)
-            .await;
+        let shared = &self.links.shared;
+        let _writing = shared.writing()?;
         let canonical = Digest::canonical(&bytes);
-        let mut publication = Publication::begin(&self.links.shared, &[canonical]).await;
+        let mut reliance = Reliance::begin(shared).await?;
+        reliance.keep(&[Item::Blob(canonical)]).await?;
+        let _pushing = shared.repositories.shared(&self.links.name).await;
+        let mut publication = Publication::begin(shared, &[canonical]).await;
         let blob = publication.blob(canonical, bytes).await?;
         publication.links([(self.links.clone(), canonical)], blob);
         publication.write().await?;
+        reliance.confirm().await?;
         Ok(descriptor(&canonical, blob.size))
     }
 
@@ -301,20 +324,25 @@ impl Blobs {
         from: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Descriptor>> {
+        let shared = &self.links.shared;
         let source = self.in_repository(from);
-        let Some(blob) = source.stat(digest).await? else {
-            return Ok(None);
+        let mut reliance = Reliance::begin(shared).await?;
+        let (blob, _pushing) = loop {
+            let pushing = shared.repositories.shared(&self.links.name).await;
+            let Some(blob) = source.stat(digest).await? else {
+                return Ok(None);
+            };
+            if reliance.rely_on([Item::Blob(blob.canonical)]).await? {
+                break (blob, pushing);
+            }
+            drop(pushing);
+            reliance.wait().await?;
         };
-        let _pushing = self
-            .links
-            .shared
-            .repositories
-            .shared(&self.links.name)
-            .await;
         self.links.link(&blob.canonical, blob).await?;
         if *digest != blob.canonical {
             self.links.link(digest, blob).await?;
         }
+        reliance.confirm().await?;
         Ok(Some(descriptor(digest, blob.size)))
     }
 
@@ -333,8 +361,9 @@ impl Blobs {
         if digest.is_canonical() && self.links.shared.blobs.stat(digest).await?.is_none() {
             return Ok(None);
         }
-        if let Some(blob) = self.links.stat(digest).await? {
-            return Ok(Some(descriptor(digest, blob.size)));
+        let here = self.links.name.clone();
+        if let Some(descriptor) = self.mount_one(&here, digest).await? {
+            return Ok(Some(descriptor));
         }
         let registry = Registry {
             shared: Arc::clone(&self.links.shared),

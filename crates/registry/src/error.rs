@@ -59,6 +59,13 @@ pub enum Error {
     /// The registry is in read-only mode.
     #[error("the registry is read-only")]
     ReadOnly,
+    /// A collection removes what the request depends on, or went by while the request was under
+    /// way. It can be sent again.
+    #[error("a collection is at work on what the request needs; try again")]
+    Collecting,
+    /// Another collection is at work on the store.
+    #[error("another collection is at work on the store")]
+    AlreadyCollecting,
     /// What lies in the store is not what must lie there. Never served.
     #[error("{path}: damaged: {reason}")]
     Damaged {

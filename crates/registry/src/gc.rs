@@ -1,19 +1,38 @@
 //! Collection: removing what no manifest needs any more.
 //!
-//! It has two halves. [`mark`](self::mark) finds out what is needed and writes nothing;
-//! [`sweep`](self::sweep) removes the rest, links before the blobs they lead to, so that an
-//! interruption at any point leaves nothing but garbage for the next run.
+//! [`mark`](self::mark) finds out what is needed and writes nothing; [`sweep`](self::sweep) finds
+//! and removes the rest, links before the blobs they lead to, so that an interruption at any point
+//! leaves nothing but garbage for the next run.
+//!
+//! While others write, that goes by a protocol (`docs/collection.md`): [`run`](self::run) has the
+//! collector's steps, [`reliance`](self::reliance) the writers', [`view`](self::view) what a node
+//! knows of the [`state`](self::state) in the store, and [`turn`](self::turn) whose turn it is.
 
+mod item;
 mod keep;
 mod mark;
 mod mark_set;
+mod pace;
+mod reliance;
+mod run;
+mod state;
 mod sweep;
+mod turn;
+mod view;
+
+use std::time::Duration;
 
 use wharfinger_oci::{Digest, RepositoryName};
 
+use crate::catalog::CatalogWalk;
 use crate::upload::LEFTOVER_AGE;
 use crate::{Registry, Result};
+pub(crate) use item::Item;
+use mark::{Marker, Marks};
 use mark_set::MarkSet;
+use pace::Pace;
+pub(crate) use reliance::Reliance;
+pub(crate) use view::Views;
 
 /// What a collection removes besides blobs that nothing needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +42,13 @@ pub struct CollectOptions {
     /// Manifests go that no tag leads to: neither by itself, nor through an index, nor as the
     /// subject of a manifest that stays, nor as one that has such a manifest as its subject.
     pub delete_untagged: bool,
+    /// Whether others may write to the store meanwhile, on this node or another, and for how long
+    /// what is not needed stays before it goes: the time that a client has between being told that
+    /// something is there and pushing what depends on it. What was written within that time stays
+    /// altogether. `None` when nobody writes.
+    pub serving: Option<Duration>,
+    /// How many files are read or removed in a second at the most.
+    pub rate: Option<u32>,
 }
 
 /// A step of a collection, told as it is taken.
@@ -42,6 +68,13 @@ pub enum CollectStep<'a> {
     LayerLink(&'a RepositoryName, &'a Digest),
     /// A blob goes.
     Blob(&'a Digest),
+    /// For so long nothing happens: others go on with what they have begun.
+    Waiting {
+        /// How long it takes.
+        time: Duration,
+        /// Whether what comes to be needed meanwhile stays, without having to be uploaded again.
+        is_pardonable: bool,
+    },
 }
 
 /// What a collection found and, but for a dry run, removed.
@@ -57,6 +90,10 @@ pub struct CollectReport {
     pub bytes: u64,
     /// How many links of repositories go.
     pub layer_links: u64,
+    /// How many blobs are not needed and stay, having been written too short a time ago.
+    pub young: u64,
+    /// How many blobs and manifests were to go, and stay as somebody has come to need them.
+    pub spared: u64,
 }
 
 impl Registry {
@@ -64,46 +101,79 @@ impl Registry {
     /// manifests, and last what crashes have left of files. Deletion need not be enabled for it.
     /// `told` hears of every step.
     ///
-    /// Nobody may write to the store meanwhile: a push that relies on a blob which is being
-    /// removed would be lost. Reading is safe.
+    /// Unless it is told that others [serve](CollectOptions::serving), nobody may write to the store
+    /// meanwhile: a push that relies on a blob which is being removed would be lost. Reading is
+    /// safe.
     ///
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged) when a manifest cannot be understood, and what
     /// the store answers. As long as not everything is marked, nothing is removed.
+    /// [`Error::AlreadyCollecting`](crate::Error::AlreadyCollecting) while another collection is at
+    /// work that knows of others.
     pub async fn collect(
+        &self,
+        options: CollectOptions,
+        told: impl FnMut(CollectStep<'_>) + Send,
+    ) -> Result<CollectReport> {
+        match options.serving {
+            Some(grace) => run::collect(self, options, grace, told).await,
+            None => self.collect_alone(options, told).await,
+        }
+    }
+
+    async fn collect_alone(
         &self,
         options: CollectOptions,
         mut told: impl FnMut(CollectStep<'_>) + Send,
     ) -> Result<CollectReport> {
-        let marked = mark::mark(self, options.delete_untagged, &mut told).await?;
-        let garbage = sweep::unmarked_blobs(self, &marked.needed).await?;
+        let pace = &Pace::new(options.rate);
+        let mut marks = Marks::default();
+        let marker = Marker {
+            registry: self,
+            delete_untagged: options.delete_untagged,
+            pace,
+        };
+        let all_untagged = marker.mark(&mut marks, &mut told).await?;
+        let unmarked =
+            sweep::unmarked_blobs(self, &marks, Duration::ZERO, usize::MAX, pace).await?;
+        let garbage = unmarked.garbage;
         let mut report = CollectReport {
-            marked: marked.needed.len(),
-            manifests: 0,
+            marked: marks.needed.len(),
             blobs: garbage.len() as u64,
             bytes: garbage.iter().map(|blob| blob.size).sum(),
-            layer_links: 0,
+            ..CollectReport::default()
         };
-        for untagged in &marked.untagged {
+        for untagged in &all_untagged {
             report.manifests += untagged.manifests.len() as u64;
-            for manifest in &untagged.manifests {
-                told(CollectStep::Manifest(
-                    &untagged.repository,
-                    &manifest.digest,
-                ));
+            for digest in &untagged.manifests {
+                told(CollectStep::Manifest(&untagged.repository, digest));
             }
         }
         told(CollectStep::Marked(&report));
         if !options.dry_run {
-            for untagged in &marked.untagged {
-                sweep::remove_untagged(self, untagged).await?;
+            for untagged in &all_untagged {
+                sweep::remove_manifests(self, &untagged.repository, &untagged.manifests).await?;
             }
         }
-        report.layer_links = sweep::links(self, &marked.needed, options.dry_run, &mut told).await?;
-        for blob in &garbage {
-            told(CollectStep::Blob(&blob.digest));
+        let goes = |digest: &Digest| !marks.needed.contains(Item::Blob(*digest).fingerprint());
+        let mut walk = CatalogWalk::complete(self);
+        while let Some(name) = walk.next().await? {
+            let links = sweep::links(self, &name, goes).await?;
+            for digest in &links {
+                told(CollectStep::LayerLink(&name, digest));
+            }
+            report.layer_links += links.len() as u64;
             if !options.dry_run {
-                self.shared.blobs.remove(&blob.digest).await?;
+                sweep::unlink(self, &name, &links, pace).await?;
+            }
+        }
+        for batch in garbage.chunks(BATCH) {
+            let digests: Vec<_> = batch.iter().map(|blob| blob.digest).collect();
+            for digest in &digests {
+                told(CollectStep::Blob(digest));
+            }
+            if !options.dry_run {
+                sweep::remove_blobs(self, &digests, pace).await?;
             }
         }
         if !options.dry_run {
@@ -112,3 +182,6 @@ impl Registry {
         Ok(report)
     }
 }
+
+/// How many blobs are told of before they are removed together.
+const BATCH: usize = 64;

@@ -8,6 +8,7 @@ use crate::UploadId;
 
 const BLOBS: &str = "/docker/registry/v2/blobs";
 const REPOSITORIES: &str = "/docker/registry/v2/repositories";
+const GC: &str = "/docker/registry/v2/_gc";
 
 fn path(text: String) -> StoragePath {
     text.parse().expect("names and digests make valid paths")
@@ -191,6 +192,41 @@ pub fn hash_state(
     path(format!(
         "{REPOSITORIES}/{name}/_uploads/{id}/hashstates/{algorithm}/{offset}"
     ))
+}
+
+/// The folder of what collections tell others. Distribution looks at none of it.
+pub fn gc() -> StoragePath {
+    path(GC.to_owned())
+}
+
+/// Where collection stands.
+pub fn gc_state() -> StoragePath {
+    path(format!("{GC}/state"))
+}
+
+/// The folder of all collections' lists and pardons.
+pub fn gc_runs() -> StoragePath {
+    path(format!("{GC}/runs"))
+}
+
+/// The folder of one collection.
+pub fn gc_run(run: &str) -> StoragePath {
+    path(format!("{GC}/runs/{run}"))
+}
+
+/// One of the files that list what a collection has condemned.
+pub fn gc_condemned(run: &str, file: u32) -> StoragePath {
+    path(format!("{GC}/runs/{run}/condemned/{file}"))
+}
+
+/// The folder of a collection's pardons.
+pub fn gc_pardons(run: &str) -> StoragePath {
+    path(format!("{GC}/runs/{run}/pardoned"))
+}
+
+/// One of a collection's pardons.
+pub fn gc_pardon(run: &str, key: &str) -> StoragePath {
+    path(format!("{GC}/runs/{run}/pardoned/{key}"))
 }
 
 /// What lies at a path.

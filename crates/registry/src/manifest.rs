@@ -12,6 +12,7 @@ use wharfinger_oci::{Algorithm, Descriptor, Digest, Tag, media_type, schema1};
 
 use crate::content_cache::SmallContent;
 use crate::descriptor_cache::CachedDescriptor;
+use crate::gc::{Item, Reliance};
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::publication::Publication;
 use crate::{Error, Repository, Result, layout};
@@ -46,6 +47,28 @@ impl Manifests {
     /// [`Error::Damaged`] for a broken link.
     pub async fn contains(&self, digest: &Digest) -> Result<bool> {
         Ok(self.links.stat(digest).await?.is_some())
+    }
+
+    /// Sees to it that a collection under way spares a manifest that a client is told to be there,
+    /// and will not push then.
+    ///
+    /// # Errors
+    /// [`Error::ManifestUnknown`] for one that is being removed.
+    pub async fn promise(&self, digest: &Digest) -> Result<()> {
+        let shared = &self.repository.shared;
+        let mut reliance = Reliance::begin(shared).await?;
+        let item = Item::Manifest(self.repository.name.clone(), *digest);
+        if reliance.is_lost(&item) {
+            return Err(Error::ManifestUnknown(digest.to_string()));
+        }
+        if !shared.gate.is_closed() && !reliance.rely_on([item.clone()]).await? {
+            let unknown = || Error::ManifestUnknown(digest.to_string());
+            return match reliance.is_lost(&item) {
+                true => Err(unknown()),
+                false => Ok(()),
+            };
+        }
+        Ok(())
     }
 
     /// The manifest with this digest. A signed schema 1 manifest is put together from its payload
@@ -131,11 +154,19 @@ impl Manifests {
                 actual,
             });
         }
-        let _pushing = shared.repositories.shared(&self.repository.name).await;
-        validation::check(&self.repository, manifest, tags).await?;
-
         let payload = manifest.payload().clone();
         let canonical = Digest::canonical(&payload);
+        let mut reliance = Reliance::begin(shared).await?;
+        let _pushing = loop {
+            let pushing = shared.repositories.shared(&self.repository.name).await;
+            let mut needed = validation::check(&self.repository, manifest, tags).await?;
+            needed.extend(self.own(manifest, digest, canonical));
+            if reliance.rely_on(needed).await? {
+                break pushing;
+            }
+            drop(pushing);
+            reliance.wait().await?;
+        };
         let signatures = manifest.signatures();
         if !signatures.is_empty() {
             // Signatures are kept for a manifest that is there.
@@ -160,6 +191,7 @@ impl Manifests {
         publication.links(links, blob);
         publication.tags(&self.repository.name, tags, digest);
         publication.write().await?;
+        reliance.confirm().await?;
 
         let media_type: Arc<str> = manifest.media_type().into();
         if let Some(stored) = stored_media_type(&payload) {
@@ -174,6 +206,18 @@ impl Manifests {
             digest: *digest,
             size: manifest.bytes().len() as u64,
         })
+    }
+
+    /// What may be there already of what is stored with a manifest, and its subject.
+    fn own(&self, manifest: &Manifest, digest: &Digest, canonical: Digest) -> Vec<Item> {
+        let name = &self.repository.name;
+        let signatures = manifest.signatures().iter();
+        let blobs = signatures.map(|signature| Digest::canonical(signature));
+        let blobs = blobs.chain([canonical]).map(Item::Blob);
+        let subject = manifest.subject().map(|subject| subject.digest);
+        let manifests = subject.into_iter().chain([*digest, canonical]);
+        let manifests = manifests.map(|digest| Item::Manifest(name.clone(), digest));
+        blobs.chain(manifests).collect()
     }
 
     /// Removes a manifest, the tags that stand for it, and its record as a referrer; gives the

@@ -26,6 +26,10 @@ pub struct Options {
     /// there what it deletes. [`Options::descriptor_life`] should then be
     /// [`Options::SHARED_DESCRIPTOR_LIFE`]. It is of use only with a cache in memory before it.
     pub shared_descriptors: Option<SharedCache>,
+    /// For how long an answer may be based on what was read of the state of collections. All that
+    /// write to one store must have the same; only tests have another than
+    /// [`Options::COLLECTION_LEASE`].
+    pub collection_lease: Duration,
     /// How many tags are read at once when all must be (`storage.tag.concurrencylimit`).
     pub tag_concurrency: usize,
     /// How many bytes of manifests and small blobs are kept in memory; 0 switches it off.
@@ -46,6 +50,8 @@ impl Options {
     /// How long it should where a shared cache is behind it, which can be asked again at little
     /// cost.
     pub const SHARED_DESCRIPTOR_LIFE: Duration = Duration::from_secs(5);
+    /// What every node takes for [`Options::collection_lease`].
+    pub const COLLECTION_LEASE: Duration = Duration::from_secs(10);
 }
 
 impl Default for Options {
@@ -57,6 +63,7 @@ impl Default for Options {
             descriptor_cache: 10_000,
             descriptor_life: Self::DESCRIPTOR_LIFE,
             shared_descriptors: None,
+            collection_lease: Self::COLLECTION_LEASE,
             tag_concurrency: 16,
             content_cache: 8 << 20,
             schema1_push: false,

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
 use wharfinger_oci::{Digest, RepositoryName};
 use wharfinger_storage::Driver;
 
 use crate::blob::BlobStore;
 use crate::content_cache::ContentCache;
 use crate::descriptor_cache::DescriptorCache;
+use crate::gc::Views;
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::lock::KeyedLocks;
 use crate::metrics::{Lookups, UploadCounts};
@@ -36,6 +38,10 @@ pub(crate) struct Shared {
     /// Held by upload: one request at a time works on it.
     pub(crate) uploads: KeyedLocks<UploadId>,
     pub(crate) uploads_counted: UploadCounts,
+    /// What this node knows of collections.
+    pub(crate) views: Views,
+    /// Held by whoever collects in this process.
+    pub(crate) collecting: Arc<Mutex<()>>,
     pub(crate) schema1_key: SchemaOneKey,
     pub(crate) gate: Arc<Gate>,
     pub(crate) claimed: HeldClaim,
@@ -94,6 +100,7 @@ impl Registry {
             )),
         };
         let gate = Arc::new(Gate::new(options.read_only));
+        let lease = options.collection_lease;
         let shared = Shared {
             blobs: BlobStore::new(Arc::clone(&driver), content),
             driver,
@@ -104,6 +111,8 @@ impl Registry {
             publishing: KeyedLocks::default(),
             uploads: KeyedLocks::default(),
             uploads_counted: UploadCounts::default(),
+            views: Views::new(lease),
+            collecting: Arc::default(),
             schema1_key,
             gate,
             claimed: HeldClaim::default(),

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::Digest;
 use wharfinger_oci::schema1::SigningKey;
 
+use crate::gc::{Item, Reliance};
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::publication::Publication;
 use crate::{Error, Repository, Result};
@@ -72,8 +73,15 @@ impl Signatures {
     /// # Errors
     /// [`Error::ReadOnly`]; [`Error::ManifestRefused`] when the revision would have more than 256.
     pub async fn put(&self, revision: &Digest, signatures: &[Bytes]) -> Result<()> {
-        let _writing = self.repository.shared.writing()?;
-        self.add(revision, signatures).await
+        let shared = &self.repository.shared;
+        let _writing = shared.writing()?;
+        let mut reliance = Reliance::begin(shared).await?;
+        let own = signatures.iter().map(|s| Item::Blob(Digest::canonical(s)));
+        let revision_too = Item::Manifest(self.repository.name.clone(), *revision);
+        let all: Vec<_> = own.chain([revision_too]).collect();
+        reliance.keep(&all).await?;
+        self.add(revision, signatures).await?;
+        reliance.confirm().await
     }
 
     /// The same as a part of a write that is under way.

@@ -18,6 +18,7 @@ use wharfinger_storage::{Durability, StoragePath};
 
 use crate::blob::descriptor;
 use crate::descriptor_cache::CachedDescriptor;
+use crate::gc::{Item, Reliance};
 use crate::link::{LinkedBlobs, ignore_absent};
 use crate::metrics::{OpenUpload, UploadCounts};
 use crate::publication::Publication;
@@ -373,6 +374,9 @@ impl Upload {
                 actual,
             });
         }
+        // The store may have these bytes, and then they are not kept twice.
+        let mut reliance = Reliance::begin(&shared).await?;
+        reliance.keep(&[Item::Blob(canonical)]).await?;
         let _pushing = shared.repositories.shared(&self.links.name).await;
         let blob = CachedDescriptor { canonical, size };
         let mut digests = vec![canonical];
@@ -390,6 +394,7 @@ impl Upload {
         }
         publication.links(links, blob);
         publication.write().await?;
+        reliance.confirm().await?;
         UploadCounts::add(&shared.uploads_counted.completed);
         if self.recorded || size > 0 {
             self.remove_folder().await;

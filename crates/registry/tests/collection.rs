@@ -18,11 +18,15 @@ use wharfinger_storage::{Driver, Durability, StoragePath, Walk};
 const ALL: CollectOptions = CollectOptions {
     dry_run: false,
     delete_untagged: false,
+    serving: None,
+    rate: None,
 };
 
 const UNTAGGED: CollectOptions = CollectOptions {
     dry_run: false,
     delete_untagged: true,
+    serving: None,
+    rate: None,
 };
 
 async fn collect(registry: &Registry, options: CollectOptions) -> CollectReport {
@@ -406,6 +410,7 @@ async fn each_step_is_told() {
         CollectStep::LayerLink(..) => counted[4] += 1,
         CollectStep::Blob(..) => counted[5] += 1,
         CollectStep::Marked(report) => at_mark = Some(*report),
+        CollectStep::Waiting { .. } => panic!("nobody else writes"),
     });
     let report = report.await.unwrap();
     // Two images with two blobs each, one of the images named by the other first; two images,

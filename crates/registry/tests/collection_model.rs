@@ -251,8 +251,8 @@ async fn check(acts: Vec<(bool, Act)>, delete_untagged: bool) {
     // A process of its own collects, as the command does.
     let collector = Registry::new(Arc::clone(&driver), Options::default()).unwrap();
     let options = CollectOptions {
-        dry_run: false,
         delete_untagged,
+        ..CollectOptions::default()
     };
     collector.collect(options, |_| {}).await.unwrap();
 

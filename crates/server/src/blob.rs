@@ -20,7 +20,10 @@ pub(crate) async fn get(
     digest: &Digest,
 ) -> Result<Response<Body>> {
     let blobs = call.repository(name).blobs();
-    let descriptor = blobs.stat(digest).await?;
+    let descriptor = match call.request.method {
+        Method::HEAD => blobs.promise(digest).await?,
+        _ => blobs.stat(digest).await?,
+    };
     if let Some(url) = blobs
         .redirect(&descriptor, call.request.method.as_str())
         .await?

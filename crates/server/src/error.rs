@@ -177,6 +177,7 @@ impl From<RegistryError> for ApiError {
             E::UploadInvalid(_) => Self::with(Code::BLOB_UPLOAD_INVALID, text),
             E::DigestMismatch { .. } => Self::with(Code::DIGEST_INVALID, text),
             E::Unsupported(_) | E::ReadOnly => Self::with(Code::UNSUPPORTED, text),
+            E::Collecting | E::AlreadyCollecting => Self::with(Code::UNAVAILABLE, text),
             E::Body(source) => {
                 warn!(error = %text, "a request's body broke off");
                 let error = Self::with(Code::SIZE_INVALID, text);

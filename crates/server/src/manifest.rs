@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
 use wharfinger_oci::{Digest, Reference, RepositoryName, Tag, media_type};
 use wharfinger_registry::{Error as RegistryError, Repository, Served};
@@ -28,17 +28,15 @@ pub(crate) async fn get(
         Reference::Digest(digest) => *digest,
         Reference::Tag(tag) => repository.tags().get(tag).await?,
     };
-    let served = repository
-        .manifests()
-        .get(&digest)
-        .await
-        .map_err(|error| match error {
-            // What was asked for is the tag; the digest behind it says nothing to the client.
-            RegistryError::ManifestUnknown(_) => {
-                RegistryError::ManifestUnknown(reference.to_string())
-            }
-            error => error,
-        })?;
+    let manifests = repository.manifests();
+    if let (&Method::HEAD, Reference::Digest(digest)) = (&call.request.method, reference) {
+        manifests.promise(digest).await?;
+    }
+    let served = manifests.get(&digest).await.map_err(|error| match error {
+        // What was asked for is the tag; the digest behind it says nothing to the client.
+        RegistryError::ManifestUnknown(_) => RegistryError::ManifestUnknown(reference.to_string()),
+        error => error,
+    })?;
     let served = match reference {
         Reference::Tag(_) => for_old_client(&repository, &call.request.headers, served).await?,
         Reference::Digest(_) => served,
@@ -60,7 +58,7 @@ pub(crate) async fn get(
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);
-        if call.request.method == http::Method::GET {
+        if call.request.method == Method::GET {
             *response.body_mut() = Body::Full(served.bytes);
         }
         let media_type = HeaderValue::from_str(&served.descriptor.media_type);

@@ -222,7 +222,7 @@ pub trait Driver: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when others' claims are in the way.
-    fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError>;
+    fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError>;
 
     /// Writes something and removes it again, to tell whether the store can be written to.
     ///

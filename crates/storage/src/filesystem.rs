@@ -238,7 +238,7 @@ impl Driver for FilesystemDriver {
         .await
     }
 
-    fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+    fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         claim::claim(self.root(), claim).map(Some)
     }
 

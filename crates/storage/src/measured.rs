@@ -295,7 +295,7 @@ impl Driver for MeasuredDriver {
 
     // What follows keeps the house, and is no part of any request.
 
-    fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+    fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         self.driver.claim(claim)
     }
 

@@ -1,6 +1,6 @@
 //! The driver that keeps files in memory: for tests and for registries that may forget.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,18 @@ struct State {
     /// The latest writer of each path that is being written.
     writers: HashMap<StoragePath, u64>,
     last_writer: u64,
+    /// The folders that somebody has claimed.
+    claimed: HashSet<StoragePath>,
+}
+
+/// A claimed folder.
+#[derive(Debug)]
+struct ClaimedFolder(MemoryDriver, StoragePath);
+
+impl Drop for ClaimedFolder {
+    fn drop(&mut self) {
+        lock(&self.0.0).claimed.remove(&self.1);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -371,8 +383,14 @@ impl Driver for MemoryDriver {
         taken.map(drop)
     }
 
-    fn claim(&self, _claim: Claim) -> Result<Option<Claimed>, ClaimError> {
-        Ok(None)
+    fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
+        let Claim::Folder(path) = claim else {
+            return Ok(None);
+        };
+        match lock(&self.0).claimed.insert(path.clone()) {
+            true => Ok(Some(Claimed::by(ClaimedFolder(self.clone(), path.clone())))),
+            false => Err(ClaimError::Taken),
+        }
     }
 
     async fn check(&self) -> Result<()> {

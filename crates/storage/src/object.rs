@@ -382,7 +382,7 @@ impl Driver for ObjectDriver {
     }
 
     /// Any machine may work on the store, and none can be kept from it.
-    fn claim(&self, _claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+    fn claim(&self, _claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         Ok(None)
     }
 

@@ -4,30 +4,32 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::manifest::{MAX_SIZE, Mentions, mentions};
 use wharfinger_oci::{Digest, RepositoryName, media_type};
 
+use super::item::Item;
 use super::keep::kept;
+use super::pace::Pace;
 use super::{CollectStep, MarkSet};
 use crate::catalog::CatalogWalk;
-use crate::link::LinkSet;
+use crate::link::{LinkSet, read_link};
 use crate::manifest::stored_media_type;
 use crate::{Error, Registry, Repository, Result, layout};
 
 /// How many manifests are read at once.
 const CONCURRENCY: usize = 16;
 
-/// What marking found.
+/// What is known to stay.
 #[derive(Debug, Default)]
-pub(super) struct Marked {
+pub(super) struct Marks {
     /// The blobs that are needed.
     pub(super) needed: MarkSet,
-    /// The manifests that go.
-    pub(super) untagged: Vec<Untagged>,
+    /// The manifests that stay.
+    pub(super) manifests: MarkSet,
 }
 
 /// The manifests of a repository that go because no tag leads to them.
 #[derive(Debug)]
 pub(super) struct Untagged {
     pub(super) repository: RepositoryName,
-    pub(super) manifests: Vec<Node>,
+    pub(super) manifests: Vec<Digest>,
 }
 
 /// A manifest of a repository, under one of its digests.
@@ -39,52 +41,138 @@ pub(super) struct Node {
     is_schema1: bool,
 }
 
-/// Looks through all repositories.
-///
-/// # Errors
-/// Whatever keeps it from knowing all that is needed.
-pub(super) async fn mark(
-    registry: &Registry,
-    delete_untagged: bool,
-    told: &mut (impl FnMut(CollectStep<'_>) + Send),
-) -> Result<Marked> {
-    let mut marked = Marked::default();
-    let mut walk = CatalogWalk::complete(registry);
-    while let Some(name) = walk.next().await? {
-        told(CollectStep::Repository(&name));
-        let repository = registry.repository(&name);
+/// Looks through repositories, for what their manifests need.
+#[derive(Debug)]
+pub(super) struct Marker<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) delete_untagged: bool,
+    pub(super) pace: &'a Pace,
+}
+
+impl Marker<'_> {
+    /// Looks through all repositories; gives the manifests that go.
+    ///
+    /// # Errors
+    /// Whatever keeps it from knowing all that is needed.
+    pub(super) async fn mark(
+        &self,
+        marks: &mut Marks,
+        told: &mut (impl FnMut(CollectStep<'_>) + Send),
+    ) -> Result<Vec<Untagged>> {
+        let mut all = Vec::new();
+        let mut walk = CatalogWalk::complete(self.registry);
+        while let Some(name) = walk.next().await? {
+            let manifests = self.mark_repository(&name, marks, told).await?;
+            if !manifests.is_empty() {
+                all.push(Untagged {
+                    repository: name,
+                    manifests,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Looks through a repository; gives its manifests that go.
+    pub(super) async fn mark_repository(
+        &self,
+        name: &RepositoryName,
+        marks: &mut Marks,
+        told: &mut (impl FnMut(CollectStep<'_>) + Send),
+    ) -> Result<Vec<Digest>> {
+        told(CollectStep::Repository(name));
+        let repository = self.registry.repository(name);
         let mut digests = repository.links(LinkSet::Manifests).digests().await?;
         let mut tagged = Vec::new();
-        if delete_untagged {
+        if self.delete_untagged {
             tagged = tag_targets(&repository).await?;
             digests.extend(&tagged);
             digests.sort_unstable();
             digests.dedup();
         }
-        let nodes = read_all(&repository, &digests).await?;
-        let stays = match delete_untagged {
+        let nodes = self.read_all(&repository, &digests).await?;
+        let stays = match self.delete_untagged {
             true => kept(&nodes, &tagged),
             false => vec![true; nodes.len()],
         };
-        let mut manifests = Vec::new();
+        let mut untagged = Vec::new();
         for (node, stays) in nodes.into_iter().zip(stays) {
             if stays {
-                mark_manifest(&repository, &node, &mut marked.needed, told).await?;
+                mark_manifest(&repository, &node, marks, told).await?;
             } else {
-                manifests.push(node);
+                untagged.push(node.digest);
             }
         }
-        if !delete_untagged {
-            mark_misplaced(&repository, &mut marked.needed, told).await?;
+        if !self.delete_untagged {
+            mark_misplaced(&repository, marks, told).await?;
         }
-        if !manifests.is_empty() {
-            marked.untagged.push(Untagged {
-                repository: name,
-                manifests,
-            });
-        }
+        Ok(untagged)
     }
-    Ok(marked)
+
+    /// Looks through a repository for manifests that were not there when it was marked before.
+    pub(super) async fn mark_new(
+        &self,
+        name: &RepositoryName,
+        marks: &mut Marks,
+        told: &mut (impl FnMut(CollectStep<'_>) + Send),
+    ) -> Result<()> {
+        if self.delete_untagged {
+            // A tag may have been moved to any of them.
+            self.mark_repository(name, marks, told).await?;
+            return Ok(());
+        }
+        let repository = self.registry.repository(name);
+        let mut digests = repository.links(LinkSet::Manifests).digests().await?;
+        digests.retain(|digest| {
+            let item = Item::Manifest(name.clone(), *digest);
+            !marks.manifests.contains(item.fingerprint())
+        });
+        for node in self.read_all(&repository, &digests).await? {
+            mark_manifest(&repository, &node, marks, told).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks a manifest, and the manifests that it mentions with all that they need.
+    pub(super) async fn mark_with_mentioned(
+        &self,
+        name: &RepositoryName,
+        digest: Digest,
+        marks: &mut Marks,
+    ) -> Result<()> {
+        let repository = self.registry.repository(name);
+        let mut pending = vec![digest];
+        while let Some(digest) = pending.pop() {
+            // Layers are mentioned too, and are not to be read.
+            let link = layout::revision_link(name, &digest);
+            if read_link(&repository.shared, &link).await?.is_none() {
+                continue;
+            }
+            if let Some(node) = read(&repository, digest).await? {
+                let item = Item::Manifest(name.clone(), node.digest);
+                if !marks.manifests.contains(item.fingerprint()) {
+                    pending.extend(&node.mentions.digests);
+                }
+                mark_manifest(&repository, &node, marks, &mut |_| ()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_all(&self, repository: &Repository, digests: &[Digest]) -> Result<Vec<Node>> {
+        let reads: Vec<_> = digests
+            .iter()
+            .map(|digest| async {
+                self.pace.step().await;
+                read(repository, *digest).await
+            })
+            .collect();
+        let nodes: Vec<Option<Node>> = stream::iter(reads)
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        Ok(nodes.into_iter().flatten().collect())
+    }
 }
 
 /// What the tags stand for.
@@ -105,18 +193,6 @@ async fn tag_targets(repository: &Repository) -> Result<Vec<Digest>> {
         .try_collect()
         .await?;
     Ok(found.into_iter().flatten().collect())
-}
-
-async fn read_all(repository: &Repository, digests: &[Digest]) -> Result<Vec<Node>> {
-    let reads: Vec<_> = digests
-        .iter()
-        .map(|digest| read(repository, *digest))
-        .collect();
-    let nodes: Vec<Option<Node>> = stream::iter(reads)
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await?;
-    Ok(nodes.into_iter().flatten().collect())
 }
 
 /// Reads a manifest; `None` when there is no link to it.
@@ -155,14 +231,19 @@ fn is_schema1(content: &[u8]) -> bool {
 async fn mark_manifest(
     repository: &Repository,
     node: &Node,
-    needed: &mut MarkSet,
+    marks: &mut Marks,
     told: &mut (impl FnMut(CollectStep<'_>) + Send),
 ) -> Result<()> {
     let name = repository.name();
     told(CollectStep::MarkedManifest(name, &node.digest));
-    needed.insert(&node.canonical);
+    for digest in [node.digest, node.canonical] {
+        let item = Item::Manifest(name.clone(), digest);
+        marks.manifests.insert(item.fingerprint());
+    }
+    let needed = &mut marks.needed;
+    needed.insert(Item::Blob(node.canonical).fingerprint());
     let mut mark = |blob: &Digest| {
-        if needed.insert(blob) {
+        if needed.insert(Item::Blob(*blob).fingerprint()) {
             told(CollectStep::MarkedBlob(name, blob));
         }
     };
@@ -193,12 +274,12 @@ async fn mark_manifest(
 /// Only what nothing else needs is looked at.
 async fn mark_misplaced(
     repository: &Repository,
-    needed: &mut MarkSet,
+    marks: &mut Marks,
     told: &mut (impl FnMut(CollectStep<'_>) + Send),
 ) -> Result<()> {
     let blobs = &repository.shared.blobs;
     for digest in repository.links(LinkSet::Layers).digests().await? {
-        if !digest.is_canonical() || needed.contains(&digest) {
+        if !digest.is_canonical() || marks.needed.contains(Item::Blob(digest).fingerprint()) {
             continue;
         }
         let size = blobs.stat(&digest).await?;
@@ -213,7 +294,7 @@ async fn mark_misplaced(
         if is_schema1(&content)
             && let Some(node) = read(repository, digest).await?
         {
-            mark_manifest(repository, &node, needed, told).await?;
+            mark_manifest(repository, &node, marks, told).await?;
         }
     }
     Ok(())

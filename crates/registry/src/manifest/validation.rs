@@ -6,6 +6,7 @@ use wharfinger_oci::manifest::{Manifest, ManifestError, Referenced, Role};
 use wharfinger_oci::schema1::SignatureError;
 use wharfinger_oci::{Digest, Tag};
 
+use crate::gc::Item;
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::options::Validation;
 use crate::{Error, Options, Repository, Result};
@@ -13,6 +14,8 @@ use crate::{Error, Options, Repository, Result};
 /// How many references are looked up at once.
 const CONCURRENCY: usize = 16;
 
+/// Gives what the manifest depends on from then on.
+///
 /// # Errors
 /// [`Error::ManifestRefused`] for a url or a size that is not acceptable, and for a schema 1
 /// manifest that is not accepted or was made for another place;
@@ -21,7 +24,7 @@ pub(super) async fn check(
     repository: &Repository,
     manifest: &Manifest,
     tags: &[Tag],
-) -> Result<()> {
+) -> Result<Vec<Item>> {
     let options = repository.shared.options.load_full();
     check_schema1(&options, repository, manifest, tags)?;
     let rules = &options.validation;
@@ -29,34 +32,48 @@ pub(super) async fn check(
     for reference in &references {
         check_urls(rules, reference)?;
     }
-    if rules.sparse {
-        return Ok(());
-    }
     let layers = repository.links(LinkSet::Layers);
     let manifests = repository.links(LinkSet::Manifests);
     let lookups: Vec<_> = references
         .iter()
         .map(|reference| {
-            let required = match reference.role {
-                Role::Config | Role::Layer => Some(&layers),
-                Role::ForeignLayer => None,
-                Role::Manifest => rules
-                    .index_platforms
-                    .must_exist(reference.platform)
-                    .then_some(&manifests),
+            let links = match reference.role {
+                Role::Config | Role::Layer | Role::ForeignLayer => &layers,
+                Role::Manifest => &manifests,
             };
-            look_up(reference, required)
+            let is_required = match reference.role {
+                _ if rules.sparse => false,
+                Role::Config | Role::Layer => true,
+                Role::ForeignLayer => false,
+                Role::Manifest => rules.index_platforms.must_exist(reference.platform),
+            };
+            look_up(reference, links, is_required)
         })
         .collect();
     let looked_up: Vec<_> = stream::iter(lookups)
         .buffered(CONCURRENCY)
         .try_collect()
         .await?;
-    let missing: Vec<Digest> = looked_up.into_iter().flatten().collect();
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::ManifestReferencesUnknown(missing))
+    let mut needed = Vec::new();
+    let mut missing = Vec::new();
+    for (reference, found) in references.iter().zip(looked_up) {
+        match found {
+            LookedUp::Found(canonical) => needed.push(Item::Blob(canonical)),
+            // It may be there without a link, or come.
+            LookedUp::NotRequired if reference.digest.is_canonical() => {
+                needed.push(Item::Blob(reference.digest));
+            }
+            LookedUp::NotRequired => {}
+            LookedUp::Missing => missing.push(reference.digest),
+        }
+        if matches!(reference.role, Role::Manifest) {
+            let name = repository.name.clone();
+            needed.push(Item::Manifest(name, reference.digest));
+        }
+    }
+    match missing.is_empty() {
+        true => Ok(needed),
+        false => Err(Error::ManifestReferencesUnknown(missing)),
     }
 }
 
@@ -91,23 +108,37 @@ fn check_schema1(
     Ok(())
 }
 
-/// The reference's digest when it must be there and is not.
+/// What became of looking for a reference.
+enum LookedUp {
+    /// It is there, under this canonical digest.
+    Found(Digest),
+    /// It need not be there, and was not looked for or not found.
+    NotRequired,
+    Missing,
+}
+
 async fn look_up(
     reference: &Referenced<'_>,
-    required: Option<&LinkedBlobs>,
-) -> Result<Option<Digest>> {
-    let Some(links) = required else {
-        return Ok(None);
-    };
+    links: &LinkedBlobs,
+    is_required: bool,
+) -> Result<LookedUp> {
     let digest = reference.digest;
+    if !is_required {
+        // Only a digest of another algorithm does not tell under which name the bytes are kept.
+        let canonical = match digest.is_canonical() {
+            true => None,
+            false => links.resolve(&digest).await.ok().flatten(),
+        };
+        return Ok(canonical.map_or(LookedUp::NotRequired, LookedUp::Found));
+    }
     match links.stat(&digest).await? {
-        None => Ok(Some(digest)),
+        None => Ok(LookedUp::Missing),
         Some(found) => match reference.size {
             Some(size) if size != found.size => Err(Error::ManifestRefused(format!(
                 "{digest} has {} bytes, not the {size} that the manifest tells",
                 found.size
             ))),
-            _ => Ok(None),
+            _ => Ok(LookedUp::Found(found.canonical)),
         },
     }
 }

@@ -512,7 +512,7 @@ impl Driver for CrashDisk {
         state.step(path)
     }
 
-    fn claim(&self, _claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+    fn claim(&self, _claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         Ok(None)
     }
 

@@ -423,7 +423,7 @@ impl Driver for FaultDriver {
             .await
     }
 
-    fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+    fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         self.inner.claim(claim)
     }
 
