@@ -5,6 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use support::{content, image, name, push, put};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -26,6 +27,9 @@ const SERVING: CollectOptions = CollectOptions {
     serving: Some(Duration::ZERO),
     rate: None,
 };
+
+/// Time enough for a node to notice a run, on a machine with other things to do.
+const PATIENT: Duration = LEASE.saturating_mul(5);
 
 const UNTAGGED: CollectOptions = CollectOptions {
     delete_untagged: true,
@@ -173,14 +177,15 @@ async fn what_is_young_stays() {
 /// What can be done with blobs that are condemned, each of which must save them.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_comes_to_depend_on_the_condemned_saves_it() {
-    for way in [
+    let ways = [
         "head",
         "mount",
         "mount anywhere",
         "upload",
         "put",
         "manifest",
-    ] {
+    ];
+    join_all(ways.map(|way| async move {
         let driver = memory();
         let (collector, other) = (node(&driver), node(&driver));
         let (manifest, blobs) = garbage(&collector, "a", 1).await;
@@ -190,8 +195,14 @@ async fn whatever_comes_to_depend_on_the_condemned_saves_it() {
             _ => "a",
         };
         let repository = other.repository(&name(target));
-        let mut collection = Collection::begin(&collector, SERVING);
+        tokio::time::sleep(PATIENT).await;
+        let patient = CollectOptions {
+            serving: Some(PATIENT),
+            ..SERVING
+        };
+        let mut collection = Collection::begin(&collector, patient);
         collection.until(Wait::Condemned).await;
+        tokio::time::sleep(LEASE).await;
         let service = repository.blobs();
         for digest in &blobs[..2] {
             match way {
@@ -231,7 +242,8 @@ async fn whatever_comes_to_depend_on_the_condemned_saves_it() {
         pull(&repository, &digest).await.unwrap();
         Collection::begin(&collector, SERVING).end().await;
         pull(&repository, &digest).await.unwrap();
-    }
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,7 +327,7 @@ async fn a_request_that_sleeps_through_a_phase_is_not_acknowledged_for_nothing()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn untagged_manifests_are_saved_by_a_tag_a_head_or_an_index() {
-    for way in ["tag", "head", "nothing"] {
+    join_all(["tag", "head", "nothing"].map(|way| async move {
         let driver = memory();
         let (collector, other) = (node(&driver), node(&driver));
         let repository = other.repository(&name("a"));
@@ -323,8 +335,14 @@ async fn untagged_manifests_are_saved_by_a_tag_a_head_or_an_index() {
         let digest = put(&repository, &manifest, &[]).await;
         let goes = image(&repository, 2, "").await;
         let goes = put(&repository, &goes, &[]).await;
-        let mut collection = Collection::begin(&collector, UNTAGGED);
+        tokio::time::sleep(PATIENT).await;
+        let patient = CollectOptions {
+            serving: Some(PATIENT),
+            ..UNTAGGED
+        };
+        let mut collection = Collection::begin(&collector, patient);
         collection.until(Wait::Condemned).await;
+        tokio::time::sleep(LEASE).await;
         match way {
             "tag" => drop(put(&repository, &manifest, &["latest"]).await),
             "head" => repository.manifests().promise(&digest).await.unwrap(),
@@ -343,7 +361,8 @@ async fn untagged_manifests_are_saved_by_a_tag_a_head_or_an_index() {
             assert_eq!((report.manifests, report.blobs), (1, 3), "{way}");
             pull(&repository, &digest).await.unwrap();
         }
-    }
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -358,6 +377,7 @@ async fn a_run_whose_collector_went_is_taken_over() {
         collection.kill().await;
         let repository = second.repository(&name("a"));
         if is_early {
+            tokio::time::sleep(LEASE).await;
             // A pardon counts for whoever goes on.
             repository.blobs().promise(&blobs[0]).await.unwrap();
         }
