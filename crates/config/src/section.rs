@@ -36,7 +36,8 @@ pub use proxy::{Exec, Proxy};
 pub use redis::{Redis, RedisPool, RedisTls};
 pub use s3::S3;
 pub use storage::{
-    Cache, Delete, Filesystem, Maintenance, ReadOnly, Redirect, Storage, TagLookup, UploadPurging,
+    Cache, Delete, Filesystem, GarbageCollection, Maintenance, ReadOnly, Redirect, Storage,
+    TagLookup, UploadPurging,
 };
 pub(crate) use storage::{DRIVERS, FOLDER};
 

@@ -13,8 +13,10 @@ mod keep;
 mod mark;
 mod mark_set;
 mod pace;
+mod progress;
 mod reliance;
 mod run;
+mod schedule;
 mod state;
 mod sweep;
 mod turn;
@@ -31,7 +33,10 @@ pub(crate) use item::Item;
 use mark::{Marker, Marks};
 use mark_set::MarkSet;
 use pace::Pace;
+pub(crate) use progress::Progress;
+pub use progress::{Activity, CollectProgress};
 pub(crate) use reliance::Reliance;
+pub use schedule::CollectSchedule;
 pub(crate) use view::Views;
 
 /// What a collection removes besides blobs that nothing needs.
@@ -113,12 +118,20 @@ impl Registry {
     pub async fn collect(
         &self,
         options: CollectOptions,
-        told: impl FnMut(CollectStep<'_>) + Send,
+        mut told: impl FnMut(CollectStep<'_>) + Send,
     ) -> Result<CollectReport> {
-        match options.serving {
+        let progress = &self.shared.progress;
+        progress.begin();
+        let told = |step: CollectStep<'_>| {
+            progress.note(&step);
+            told(step);
+        };
+        let report = match options.serving {
             Some(grace) => run::collect(self, options, grace, told).await,
             None => self.collect_alone(options, told).await,
-        }
+        };
+        progress.end(&report, options.dry_run);
+        report
     }
 
     async fn collect_alone(

@@ -26,7 +26,9 @@ mod upload;
 
 pub use blob::{Blobs, Content};
 pub use error::{Error, Result};
-pub use gc::{CollectOptions, CollectReport, CollectStep};
+pub use gc::{
+    Activity, CollectOptions, CollectProgress, CollectReport, CollectSchedule, CollectStep,
+};
 pub use manifest::{Manifests, Served};
 pub use options::{IndexPlatforms, Options, UrlRules, Validation};
 pub use read_only::NotWritable;

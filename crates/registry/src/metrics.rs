@@ -123,6 +123,46 @@ impl Collector for Counted {
             counter(name, help, number(value))?;
         }
 
+        let collected = Registry {
+            shared: Arc::clone(shared),
+        }
+        .collect_progress();
+        for (name, help, value) in [
+            (
+                "gc_succeeded",
+                "Collections that ended well",
+                collected.succeeded,
+            ),
+            ("gc_failed", "Collections that failed", collected.failed),
+            (
+                "gc_removed_manifests",
+                "Manifests that collections removed",
+                collected.removed_manifests,
+            ),
+            (
+                "gc_removed_links",
+                "Links that collections removed",
+                collected.removed_links,
+            ),
+            (
+                "gc_removed_blobs",
+                "Blobs that collections removed",
+                collected.removed_blobs,
+            ),
+            (
+                "gc_removed_bytes",
+                "Bytes of the blobs that collections removed",
+                collected.removed_bytes,
+            ),
+            (
+                "gc_spared",
+                "Blobs and manifests that collections had condemned and spared",
+                collected.spared,
+            ),
+        ] {
+            counter(name, help, value)?;
+        }
+
         let by_type = "What became of lookups in the descriptor cache, as Distribution 2 counts";
         let mut types =
             encoder.encode_descriptor("storage_cache", by_type, None, MetricType::Counter)?;
@@ -151,7 +191,21 @@ impl Collector for Counted {
         let bytes = i64::try_from(content.bytes()).unwrap_or(i64::MAX);
         gauge("content_cache_bytes", kept, bytes)?;
         let open = "How many uploads requests are working on";
-        gauge("uploads_open", open, uploads.open.load(Relaxed))
+        gauge("uploads_open", open, uploads.open.load(Relaxed))?;
+
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let activity = "What the collection does: 0 nothing, 1 it marks, 2 it waits for pardons, \
+                        3 it removes";
+        gauge("gc_activity", activity, collected.activity as i64)?;
+        let looked = "How many repositories the collection has looked through";
+        gauge("gc_repositories", looked, number(collected.repositories))?;
+        let marked = "How many manifests the collection has marked";
+        gauge("gc_manifests", marked, number(collected.manifests))?;
+        let condemned = "How many blobs the collection has condemned";
+        gauge("gc_condemned_blobs", condemned, number(collected.condemned))?;
+        let last = "When the last collection ended well, in seconds since 1970";
+        let last_success = number(collected.last_success);
+        gauge("gc_last_success_timestamp_seconds", last, last_success)
     }
 }
 

@@ -10,7 +10,7 @@ use wharfinger_storage::Driver;
 use crate::blob::BlobStore;
 use crate::content_cache::ContentCache;
 use crate::descriptor_cache::DescriptorCache;
-use crate::gc::Views;
+use crate::gc::{Progress, Views};
 use crate::link::{LinkSet, LinkedBlobs};
 use crate::lock::KeyedLocks;
 use crate::metrics::{Lookups, UploadCounts};
@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) views: Views,
     /// Held by whoever collects in this process.
     pub(crate) collecting: Arc<Mutex<()>>,
+    pub(crate) progress: Progress,
     pub(crate) schema1_key: SchemaOneKey,
     pub(crate) gate: Arc<Gate>,
     pub(crate) claimed: HeldClaim,
@@ -113,6 +114,7 @@ impl Registry {
             uploads_counted: UploadCounts::default(),
             views: Views::new(lease),
             collecting: Arc::default(),
+            progress: Progress::default(),
             schema1_key,
             gate,
             claimed: HeldClaim::default(),

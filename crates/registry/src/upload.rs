@@ -29,7 +29,7 @@ mod purge;
 mod sink;
 mod state;
 
-pub(crate) use purge::LEFTOVER_AGE;
+pub(crate) use purge::{LEFTOVER_AGE, random};
 pub use purge::{PurgeReport, PurgeSchedule};
 use sink::{Held, InMemory, Sink};
 

@@ -1,5 +1,7 @@
 //! The second listener: metrics and health, for those who operate the registry and no one else.
 
+mod collection;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use crate::listen::Listener;
 use crate::peer::Peer;
 use crate::probes;
 use crate::serving::{self, Client, Service, Settings};
+pub use collection::Collector;
 
 /// The format that every Prometheus reads, as CNCF Distribution writes it.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -23,13 +26,15 @@ const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
 /// Answers questions about the process: `/debug/health`, `/livez`, `/readyz`, and metrics where
-/// they are enabled.
+/// they are enabled; and collects by `/debug/gc`.
 #[derive(Debug)]
 pub struct DebugServer {
     /// What decides whether requests are answered.
     pub health: Health,
     /// The path that metrics are served under, and the metrics.
     pub metrics: Option<(String, Registry)>,
+    /// What collects when it is asked for.
+    pub collector: Option<Collector>,
 }
 
 /// Few clients ask, and for little.
@@ -71,6 +76,9 @@ impl DebugServer {
         let (method, path) = (request.method(), request.uri().path());
         if let Some(response) = probes::answer(&self.health, method, path) {
             return without_body_for_head(method, response);
+        }
+        if let Some(collector) = self.collector.as_ref().filter(|_| path == collection::PATH) {
+            return without_body_for_head(method, collector.answer(request));
         }
         let response = match &self.metrics {
             _ if !matches!(*method, Method::GET | Method::HEAD) => empty(StatusCode::NOT_FOUND),
@@ -172,6 +180,7 @@ mod tests {
         DebugServer {
             health: Health::default(),
             metrics: Some(("/m".to_owned(), metrics)),
+            collector: None,
         }
     }
 
@@ -207,6 +216,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_collection_is_begun_and_watched() {
+        let driver = std::sync::Arc::new(wharfinger_storage::MemoryDriver::new());
+        let registry = wharfinger_registry::Registry::new(driver, Default::default()).unwrap();
+        let mut server = server();
+        assert_eq!(get(&server, "/debug/gc", "").await.0, 404);
+        server.collector = Some(Collector {
+            registry: registry.clone(),
+            options: Default::default(),
+        });
+        let (status, _, idle) = get(&server, "/debug/gc", "").await;
+        assert_eq!(status, 200);
+        assert!(idle.contains("\"activity\":\"idle\"") && idle.contains("\"succeeded\":0"));
+        let post = Request::post("/debug/gc").body(()).unwrap();
+        assert_eq!(server.answer(&post).status(), StatusCode::ACCEPTED);
+        while registry.collect_progress().succeeded == 0 {
+            tokio::task::yield_now().await;
+        }
+        let delete = Request::delete("/debug/gc").body(()).unwrap();
+        let refused = server.answer(&delete);
+        assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[tokio::test]
     async fn there_is_nothing_else() {
         let server = server();
         for path in ["/", "/metrics", "/debug/", "/debug/vars", "/v2/"] {
@@ -220,6 +252,7 @@ mod tests {
         let without = DebugServer {
             health: Health::default(),
             metrics: None,
+            collector: None,
         };
         assert_eq!(get(&without, "/metrics", "").await.0, 404);
     }

@@ -45,7 +45,7 @@ mod upload;
 mod upload_state;
 
 pub use connection::Server;
-pub use debug::DebugServer;
+pub use debug::{Collector, DebugServer};
 pub use limits::{ForwardedHeader, Limits, Network, Rate, TrustedProxies};
 pub use listen::{Address, Listener};
 pub use metrics::{Metrics, register_build_info, register_process};

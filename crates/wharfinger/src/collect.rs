@@ -1,4 +1,5 @@
-//! `wharfinger garbage-collect`, with the flags and the lines of Distribution's.
+//! `wharfinger garbage-collect`, with the flags and the lines of Distribution's. Beside registries
+//! that write it works, too, and takes its time.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -30,11 +31,16 @@ enum CollectError {
     #[error("storage.filesystem.rootdirectory: there is no folder {0}")]
     NoFolder(String),
     #[error(
-        "another process may write to the store, and what it relies on could be removed; stop the \
-         registry or make it read-only (storage.maintenance.readonly.enabled), give it time for \
-         that with --wait, or look at what would be removed with --dry-run"
+        "others write to the store, and did not end in time; stop the registry or make it \
+         read-only (storage.maintenance.readonly.enabled), or leave --wait away: then they may go \
+         on, and what is not needed goes after a while"
     )]
     Claimed,
+    #[error(
+        "another process has the store for itself, and collects or mends what is in it; try again \
+         when it has ended"
+    )]
+    Taken,
     #[error("{0}")]
     Storage(#[from] wharfinger_storage::Error),
     #[error("{0}")]
@@ -43,13 +49,23 @@ enum CollectError {
     Runtime(io::Error),
 }
 
+/// How it is done, besides what is removed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub(crate) dry_run: bool,
+    pub(crate) delete_untagged: bool,
+    /// Whether nothing is printed.
+    pub(crate) quiet: bool,
+    /// How long to wait until nobody writes to the store; nothing where others may.
+    pub(crate) wait: Duration,
+    /// How long what is not needed stays where others write.
+    pub(crate) grace: Option<Duration>,
+    /// Whether it is promised that nobody writes where that cannot be seen.
+    pub(crate) stopped: bool,
+}
+
 /// Collects once.
-pub(crate) fn run(
-    loaded: Result<Loaded, wharfinger_config::Error>,
-    options: CollectOptions,
-    quiet: bool,
-    wait: Duration,
-) -> ExitCode {
+pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>, how: How) -> ExitCode {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&[error]),
@@ -63,7 +79,7 @@ pub(crate) fn run(
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(collect(&loaded.config, options, quiet, wait)),
+        Ok(runtime) => runtime.block_on(collect(&loaded.config, how)),
         Err(error) => Err(CollectError::Runtime(error)),
     };
     match outcome {
@@ -72,12 +88,7 @@ pub(crate) fn run(
     }
 }
 
-async fn collect(
-    config: &Config,
-    options: CollectOptions,
-    quiet: bool,
-    wait: Duration,
-) -> Result<(), CollectError> {
+async fn collect(config: &Config, how: How) -> Result<(), CollectError> {
     if config.storage.inmemory.is_some() {
         return Err(CollectError::Memory);
     }
@@ -89,32 +100,38 @@ async fn collect(
     }
     let store = Store::open(config)?;
     store.ask().await?;
-    if store.driver().has_only_objects() && !options.dry_run {
-        warn!(
-            "nobody can be kept from writing to a bucket: what is pushed while this runs may be \
-             lost, unless every registry on it is stopped or read-only"
-        );
-    }
-    let _alone = match options.dry_run {
-        true => None,
-        false => claim(&*store.driver(), wait).await?,
+    let driver = store.driver();
+    let (_claimed, is_alone) = match how.dry_run {
+        true => (None, true),
+        false => claim(&*driver, how).await?,
+    };
+    let collection = &config.storage.maintenance.gc;
+    let options = CollectOptions {
+        dry_run: how.dry_run,
+        delete_untagged: how.delete_untagged,
+        serving: match is_alone {
+            true => None,
+            false => Some(how.grace.unwrap_or(collection.grace.get())),
+        },
+        rate: (collection.rate > 0).then_some(collection.rate),
     };
     let mut registry_options = wiring::registry_options(config)?;
-    if !options.dry_run {
+    registry_options.read_only = false;
+    if !how.dry_run {
         registry_options.shared_descriptors = shared_cache(config).await?;
     }
-    let registry = Registry::new(store.driver(), registry_options)?;
+    let registry = Registry::new(driver, registry_options)?;
     let mut out = BufWriter::new(io::stdout());
     // Whether anybody reads what is printed makes no difference to the work.
     let report = registry
         .collect(options, |step| {
-            if !quiet {
+            if !how.quiet {
                 let _ = print(&mut out, step);
             }
         })
         .await?;
-    if !quiet {
-        let _ = summarize(&mut out, &report, options.dry_run);
+    if !how.quiet {
+        let _ = summarize(&mut out, &report, how.dry_run);
     }
     let _ = out.flush();
     Ok(())
@@ -132,18 +149,28 @@ async fn shared_cache(config: &Config) -> Result<Option<SharedCache>, Unusable> 
     Ok(cache)
 }
 
-/// Has the store for itself, as soon as nobody writes to it.
-async fn claim(driver: &dyn Driver, wait: Duration) -> Result<Option<Claimed>, CollectError> {
-    let deadline = Instant::now() + wait;
+/// Claims the store; tells whether nobody else writes to it meanwhile.
+async fn claim(driver: &dyn Driver, how: How) -> Result<(Option<Claimed>, bool), CollectError> {
+    let deadline = Instant::now() + how.wait;
     loop {
         match driver.claim(Claim::Alone) {
-            Err(ClaimError::Taken) if Instant::now() < deadline => sleep(RETRY).await,
-            Err(ClaimError::Taken) => return Err(CollectError::Claimed),
+            // Nobody can be kept from writing to it, nor be seen.
+            Ok(None) => return Ok((None, how.stopped)),
+            Ok(claimed) => return Ok((claimed, true)),
             Err(error @ ClaimError::Unlockable(_)) => {
-                warn!(%error, "other processes are not told that this one works on the store");
-                return Ok(None);
+                warn!(%error, "it cannot be seen whether others write to the store");
+                return Ok((None, how.stopped));
             }
-            Ok(claimed) => return Ok(claimed),
+            Err(ClaimError::Taken) if Instant::now() < deadline => sleep(RETRY).await,
+            Err(ClaimError::Taken) if !how.wait.is_zero() || how.stopped => {
+                return Err(CollectError::Claimed);
+            }
+            Err(ClaimError::Taken) => {
+                return match driver.claim(Claim::Write) {
+                    Ok(claimed) => Ok((claimed, false)),
+                    Err(_) => Err(CollectError::Taken),
+                };
+            }
         }
     }
 }
@@ -167,11 +194,33 @@ fn print(out: &mut impl Write, step: CollectStep<'_>) -> io::Result<()> {
             writeln!(out, "{name}: layer link eligible for deletion: {digest}")
         }
         CollectStep::Blob(digest) => writeln!(out, "blob eligible for deletion: {digest}"),
+        CollectStep::Waiting {
+            time,
+            is_pardonable,
+        } => {
+            let time = time.as_secs();
+            match is_pardonable {
+                true => writeln!(
+                    out,
+                    "others may write to the store: what comes to be needed in {time} s stays \
+                     (--grace)"
+                )?,
+                false => writeln!(out, "the rest goes in {time} s")?,
+            }
+            out.flush()
+        }
     }
 }
 
 fn summarize(out: &mut impl Write, report: &CollectReport, dry_run: bool) -> io::Result<()> {
     let done = if dry_run { "would be freed" } else { "freed" };
+    if report.young + report.spared > 0 {
+        let (young, spared) = (report.young, report.spared);
+        writeln!(
+            out,
+            "{young} blobs stay as they are too new, and {spared} as somebody needs them again"
+        )?;
+    }
     writeln!(out, "{} {done}", size(report.bytes))
 }
 

@@ -19,7 +19,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use wharfinger_config::{Error, GoDuration, Loaded};
-use wharfinger_registry::CollectOptions;
+
+use crate::collect::How;
 
 /// A container registry: stores and serves container images and every other OCI artifact.
 #[derive(Debug, Parser)]
@@ -37,9 +38,10 @@ struct Cli {
 enum Command {
     /// Start the registry.
     Serve(Serve),
-    /// Remove blobs that no manifest needs. The registry must be stopped or read-only.
+    /// Remove blobs that no manifest needs: at once where nobody writes to the store, and after a
+    /// while where others do.
     #[command(mut_arg("dry_run", switch), mut_arg("delete_untagged", switch))]
-    #[command(mut_arg("quiet", switch))]
+    #[command(mut_arg("quiet", switch), mut_arg("stopped", switch))]
     GarbageCollect {
         #[command(flatten)]
         source: Source,
@@ -52,9 +54,17 @@ enum Command {
         /// Print nothing.
         #[arg(long, short)]
         quiet: bool,
-        /// Wait for at most this long, like 30s or 5m, until nobody writes to the store.
+        /// Wait for at most this long, like 30s or 5m, until nobody writes to the store, and then
+        /// have it alone.
         #[arg(long, value_name = "TIME", default_value = "0s")]
         wait: GoDuration,
+        /// How long what is not needed stays where others write, like 10m; else what
+        /// storage.maintenance.gc.grace says, or an hour.
+        #[arg(long, value_name = "TIME")]
+        grace: Option<GoDuration>,
+        /// Nobody writes to the store, which cannot be seen of a bucket.
+        #[arg(long)]
+        stopped: bool,
     },
     /// Look at the configuration.
     Config {
@@ -157,12 +167,18 @@ fn main() -> ExitCode {
             delete_untagged,
             quiet,
             wait,
+            grace,
+            stopped,
         } => {
-            let options = CollectOptions {
+            let how = How {
                 dry_run,
                 delete_untagged,
+                quiet,
+                wait: wait.get(),
+                grace: grace.map(GoDuration::get),
+                stopped,
             };
-            collect::run(source.load(), options, quiet, wait.get())
+            collect::run(source.load(), how)
         }
         Command::Config {
             command: ConfigCommand::Check { source },

@@ -18,6 +18,7 @@ pub(crate) enum Part {
     ReadOnly,
     /// The purging of old uploads.
     Purging,
+    Collection,
     /// The health checks.
     Health,
     /// TLS.
@@ -30,7 +31,7 @@ pub(crate) enum Part {
 
 /// Who takes on which keys, each with all below it. What stands nowhere here needs a restart, so
 /// that no key is forgotten: it is taken on, or said not to be.
-const TAKEN_ON: [(&str, Part); 35] = [
+const TAKEN_ON: [(&str, Part); 36] = [
     ("auth", Part::Server),
     ("catalog", Part::Server),
     ("compatibility.schema1.enabled", Part::Registry),
@@ -62,6 +63,7 @@ const TAKEN_ON: [(&str, Part); 35] = [
     ("storage.delete", Part::Registry),
     ("storage.maintenance.readonly", Part::ReadOnly),
     ("storage.maintenance.uploadpurging", Part::Purging),
+    ("storage.maintenance.gc", Part::Collection),
     ("storage.redirect", Part::Registry),
     ("storage.tag", Part::Registry),
     ("tags", Part::Server),

@@ -11,8 +11,8 @@ use wharfinger_config::{Config, Loaded};
 use wharfinger_health::Check;
 use wharfinger_notify::Notifier;
 use wharfinger_redis::SharedCache;
-use wharfinger_registry::{NotWritable, PurgeSchedule, Registry};
-use wharfinger_server::{Address, DebugServer, Listener, Options, Server, Tls};
+use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry};
+use wharfinger_server::{Address, Collector, DebugServer, Listener, Options, Server, Tls};
 use wharfinger_telemetry::Telemetry;
 
 use crate::reload::{Changes, Fresh, Part, Parts, Reader, Refused};
@@ -45,6 +45,7 @@ pub(crate) struct Running {
     read_only: watch::Sender<bool>,
     following: Task,
     purging: Option<Task>,
+    collecting: Option<Task>,
     /// With the names under which they note what fails.
     health: Vec<(String, Task)>,
 }
@@ -130,9 +131,11 @@ impl Running {
             read_only: wanted,
             following,
             purging: None,
+            collecting: None,
             health: Vec::new(),
         };
         running.start_purging();
+        running.start_collecting();
         running.start_health(checks).await;
         Ok(running)
     }
@@ -182,6 +185,10 @@ impl Running {
                 &self.notifier,
                 &self.config,
             ),
+            collector: Some(Collector {
+                registry: self.registry.clone(),
+                options: wiring::collect_options(&self.config.storage.maintenance.gc),
+            }),
         };
         Ok(Some((debug, listener)))
     }
@@ -244,6 +251,9 @@ impl Running {
         if changes.concern(Part::Purging) {
             self.start_purging();
         }
+        if changes.concern(Part::Collection) {
+            self.start_collecting();
+        }
         if changes.concern(Part::Health) {
             self.start_health(parts.checks).await;
         }
@@ -290,6 +300,20 @@ impl Running {
             .then(|| Task::spawn(registry.purge_regularly(schedule)));
     }
 
+    /// A collection under way ends where it is, and the schedule goes on with it.
+    fn start_collecting(&mut self) {
+        self.collecting = None;
+        let collection = &self.config.storage.maintenance.gc;
+        let schedule = CollectSchedule {
+            interval: collection.interval.get(),
+            options: wiring::collect_options(collection),
+        };
+        let registry = self.registry.clone();
+        self.collecting = collection
+            .enabled
+            .then(|| Task::spawn(registry.collect_regularly(schedule)));
+    }
+
     async fn start_health(&mut self, checks: Vec<Check>) {
         let health = self.server.health();
         for (name, task) in self.health.drain(..) {
@@ -314,9 +338,10 @@ impl Running {
             notifier,
             following,
             purging,
+            collecting,
             ..
         } = self;
-        drop(purging);
+        drop((purging, collecting));
         notifier.shut_down(left).await;
         following.end().await;
         if timeout(LAST_WRITES, registry.make_read_only())

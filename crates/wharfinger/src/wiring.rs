@@ -23,7 +23,7 @@ pub(crate) use listener::{debug_listener, listener};
 pub(crate) use metrics::Measured;
 pub(crate) use notifications::{notifier, server_notifications, use_endpoints};
 pub(crate) use redis::shared_cache;
-pub(crate) use registry::registry_options;
+pub(crate) use registry::{collect_options, registry_options};
 pub(crate) use server::server_options;
 pub(crate) use store::Store;
 pub(crate) use telemetry::{log_options, telemetry};

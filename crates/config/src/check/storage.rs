@@ -1,7 +1,11 @@
 //! `storage`.
 
 use super::Checker;
+use crate::duration::GoDuration;
 use crate::section::{DRIVERS, FOLDER, Storage};
+
+/// The shortest time after which a collection that is done regularly may remove something.
+const SHORTEST_GRACE: GoDuration = GoDuration::from_secs(60);
 
 impl Checker<'_> {
     pub(super) fn storage(&mut self, storage: &Storage) {
@@ -48,6 +52,20 @@ impl Checker<'_> {
                 "storage.cache.blobdescriptor",
                 format!("{other:?} is no cache; there are inmemory and redis"),
             ),
+        }
+        let collection = &storage.maintenance.gc;
+        if collection.enabled && collection.interval.is_zero() {
+            self.wrong(
+                "storage.maintenance.gc.interval",
+                "the interval must be longer than nothing, like 24h",
+            );
+        }
+        if collection.enabled && collection.grace < SHORTEST_GRACE {
+            self.wrong(
+                "storage.maintenance.gc.grace",
+                "the time must be at least 1m, so that a client can push a manifest after the \
+                 blobs that it names; 1h is usual",
+            );
         }
         let purging = &storage.maintenance.uploadpurging;
         if purging.enabled && purging.interval.is_zero() {

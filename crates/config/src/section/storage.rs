@@ -106,6 +106,8 @@ pub struct Maintenance {
     pub uploadpurging: UploadPurging,
     /// Refusing everything that writes.
     pub readonly: ReadOnly,
+    /// Removing what no manifest needs.
+    pub gc: GarbageCollection,
 }
 
 /// `storage.maintenance.uploadpurging`.
@@ -129,6 +131,37 @@ impl Default for UploadPurging {
             age: GoDuration::from_secs(168 * 3600),
             interval: GoDuration::from_secs(24 * 3600),
             dryrun: false,
+        }
+    }
+}
+
+/// `storage.maintenance.gc`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GarbageCollection {
+    /// Whether it is done while the registry serves.
+    pub enabled: bool,
+    /// The time between two collections, on whichever node.
+    pub interval: GoDuration,
+    /// How long what is not needed stays.
+    pub grace: GoDuration,
+    /// Whether manifests go that no tag leads to.
+    pub deleteuntagged: bool,
+    /// Whether it is only told what would go.
+    pub dryrun: bool,
+    /// How many files are read or removed in a second at the most; 0 is no limit.
+    pub rate: u32,
+}
+
+impl Default for GarbageCollection {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            interval: GoDuration::from_secs(24 * 3600),
+            grace: GoDuration::from_secs(3600),
+            deleteuntagged: false,
+            dryrun: false,
+            rate: 0,
         }
     }
 }

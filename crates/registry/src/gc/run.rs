@@ -70,6 +70,7 @@ where
         None => {
             let list = run.mark().await?;
             if list.is_empty() {
+                turn.find_nothing().await?;
                 run.remove_leftovers().await?;
                 return Ok(run.report);
             }

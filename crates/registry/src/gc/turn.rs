@@ -185,6 +185,23 @@ impl Turn {
         Ok(run)
     }
 
+    /// Tells others, who may want to collect too, that there is nothing to be removed now.
+    pub(super) async fn find_nothing(&self) -> Result<()> {
+        if self.state.lock().await.is_some() {
+            return self.go_on(Phase::Over).await;
+        }
+        let first = State {
+            run: RunId::generate(),
+            previous: None,
+            phase: Phase::Over,
+            since: Timestamp::now(),
+            files: 0,
+            collector: self.me,
+            beat: 0,
+        };
+        state::write(&*self.shared.driver, &first).await
+    }
+
     /// Goes on to another phase of the run.
     pub(super) async fn go_on(&self, phase: Phase) -> Result<()> {
         let driver = &*self.shared.driver;

@@ -167,7 +167,7 @@ impl Registry {
 }
 
 /// A number from 0 to 1.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     let (bits, _) = Uuid::new_v4().as_u64_pair();
     // 32 bits are a fraction that f64 holds exactly.
     f64::from((bits >> 32) as u32) / f64::from(u32::MAX)

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use regex::RegexSet;
-use wharfinger_config::{Config, Platforms, Validation};
-use wharfinger_registry::{IndexPlatforms, UrlRules};
+use wharfinger_config::{Config, GarbageCollection, Platforms, Validation};
+use wharfinger_registry::{CollectOptions, IndexPlatforms, UrlRules};
 
 use super::{Unusable, count, unusable};
 
@@ -37,6 +37,16 @@ pub(crate) fn registry_options(config: &Config) -> Result<wharfinger_registry::O
         validation: validation(&config.validation)?,
         ..wharfinger_registry::Options::default()
     })
+}
+
+/// What a collection beside others that write removes.
+pub(crate) fn collect_options(collection: &GarbageCollection) -> CollectOptions {
+    CollectOptions {
+        dry_run: collection.dryrun,
+        delete_untagged: collection.deleteuntagged,
+        serving: Some(collection.grace.get()),
+        rate: (collection.rate > 0).then_some(collection.rate),
+    }
 }
 
 fn validation(validation: &Validation) -> Result<wharfinger_registry::Validation, Unusable> {

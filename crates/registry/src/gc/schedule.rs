@@ -1,0 +1,115 @@
+//! Collecting again and again, by one of the nodes on a store.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use super::state::{self, Phase};
+use super::{CollectOptions, CollectReport, CollectStep};
+use crate::upload::random;
+use crate::{Error, Registry, Result};
+
+/// The first collection of a schedule comes within this time.
+const FIRST_WITHIN: Duration = Duration::from_secs(3600);
+
+/// How long after a failure it is tried again, at the most.
+const RETRY: Duration = Duration::from_secs(600);
+
+/// When collections begin (`storage.maintenance.gc`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CollectSchedule {
+    /// The time between two of them, on whichever node.
+    pub interval: Duration,
+    /// What they remove.
+    pub options: CollectOptions,
+}
+
+impl Registry {
+    /// Collects again and again, as long as no other node does. The first time comes at random
+    /// within an hour, or the interval when that is shorter. In read-only mode nothing is removed.
+    pub async fn collect_regularly(self, schedule: CollectSchedule) {
+        let interval = schedule.interval;
+        let mut wait = interval.min(FIRST_WITHIN).mul_f64(random());
+        loop {
+            debug!(in_seconds = wait.as_secs(), "the next collection");
+            sleep(wait).await;
+            wait = match self.collect_if_due(schedule).await {
+                Ok(wait) => wait,
+                Err(Error::ReadOnly) => {
+                    info!("nothing is collected in read-only mode");
+                    interval
+                }
+                Err(Error::AlreadyCollecting) => {
+                    info!("another node collects");
+                    interval
+                }
+                Err(error) => {
+                    warn!(%error, "the collection failed");
+                    interval.min(RETRY)
+                }
+            };
+        }
+    }
+
+    /// Collects unless that was done less than an interval ago; gives the time to the next one.
+    async fn collect_if_due(&self, schedule: CollectSchedule) -> Result<Duration> {
+        let last = state::read(&*self.shared.driver).await?;
+        let over = last.filter(|state| state.phase == Phase::Over);
+        let ago = over.map(|state| Timestamp::now().duration_since(state.since).unsigned_abs());
+        if let Some(ago) = ago.filter(|ago| *ago < schedule.interval) {
+            return Ok(schedule.interval - ago);
+        }
+        self.collect_and_log(schedule.options).await?;
+        Ok(schedule.interval)
+    }
+
+    /// Collects, and tells the log what comes of it.
+    ///
+    /// # Errors
+    /// As [`collect`](Registry::collect).
+    pub async fn collect_and_log(&self, options: CollectOptions) -> Result<CollectReport> {
+        let dry_run = options.dry_run;
+        info!(
+            dry_run,
+            delete_untagged = options.delete_untagged,
+            "a collection begins"
+        );
+        let told = |step: CollectStep<'_>| match step {
+            CollectStep::Marked(report) => info!(
+                needed = report.marked,
+                manifests = report.manifests,
+                blobs = report.blobs,
+                bytes = report.bytes,
+                young = report.young,
+                "everything that is needed is known"
+            ),
+            CollectStep::Waiting {
+                time,
+                is_pardonable: true,
+            } => info!(seconds = time.as_secs(), "what is not needed is condemned"),
+            CollectStep::Waiting { .. } => info!("what is not needed is removed soon"),
+            CollectStep::Manifest(repository, digest) => {
+                debug!(%repository, %digest, "an untagged manifest goes");
+            }
+            CollectStep::LayerLink(repository, digest) => {
+                debug!(%repository, %digest, "a link goes");
+            }
+            CollectStep::Blob(digest) => debug!(%digest, "a blob goes"),
+            _ => {}
+        };
+        let report = self.collect(options, told).await?;
+        info!(
+            dry_run,
+            manifests = report.manifests,
+            links = report.layer_links,
+            blobs = report.blobs,
+            bytes = report.bytes,
+            spared = report.spared,
+            young = report.young,
+            "the collection is over"
+        );
+        Ok(report)
+    }
+}
