@@ -271,7 +271,9 @@ impl Blobs {
         let _pushing = shared.repositories.shared(&self.links.name).await;
         let mut publication = Publication::begin(shared, &[canonical]).await;
         let blob = publication.blob(canonical, bytes).await?;
-        publication.links([(self.links.clone(), canonical)], blob);
+        publication
+            .links(vec![(self.links.clone(), canonical)], blob)
+            .await?;
         publication.write().await?;
         reliance.confirm().await?;
         Ok(descriptor(&canonical, blob.size))

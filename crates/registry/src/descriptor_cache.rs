@@ -77,11 +77,6 @@ impl DescriptorCache {
         }
     }
 
-    /// Whether other processes remove what this one knows, and say so.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.shared.is_some()
-    }
-
     /// The entry in memory for a digest in a repository's link set.
     pub(crate) fn get(
         &self,

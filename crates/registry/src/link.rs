@@ -150,11 +150,13 @@ impl LinkedBlobs {
     /// Grants access to the blob `blob` under the digest `digest`, durably. The blob must be
     /// durable before.
     pub(crate) async fn link(&self, digest: &Digest, blob: CachedDescriptor) -> Result<()> {
-        if self.is_known(digest, blob) {
+        if self.is_known(digest, blob).await? {
             return Ok(());
         }
         let mut publication = Publication::begin(&self.shared, &[*digest]).await;
-        publication.links([(self.clone(), *digest)], blob);
+        publication
+            .links(vec![(self.clone(), *digest)], blob)
+            .await?;
         publication.write().await
     }
 
@@ -163,13 +165,19 @@ impl LinkedBlobs {
         self.set.cached_as().zip(self.shared.descriptors.as_ref())
     }
 
-    /// Whether access is known to be granted durably: only durable links get into the cache. Where
-    /// others delete too it is never known: the link may be gone, and a push that left it out would
-    /// be acknowledged for nothing.
-    pub(crate) fn is_known(&self, digest: &Digest, blob: CachedDescriptor) -> bool {
-        self.cache().is_some_and(|(kind, cache)| {
-            !cache.is_shared() && cache.get(&self.name, kind, digest) == Some(blob)
-        })
+    /// Whether access is known to be granted durably: only durable links get into the cache. The
+    /// store is asked too, as another process may have removed the link since.
+    pub(crate) async fn is_known(&self, digest: &Digest, blob: CachedDescriptor) -> Result<bool> {
+        let cached = self
+            .cache()
+            .and_then(|(kind, cache)| cache.get(&self.name, kind, digest));
+        if cached != Some(blob) {
+            return Ok(false);
+        }
+        match read_link(&self.shared, &self.write_path(digest)).await {
+            Err(Error::Damaged { .. }) => Ok(false),
+            found => Ok(found? == Some(blob.canonical)),
+        }
     }
 
     /// Where the link for a digest is written.

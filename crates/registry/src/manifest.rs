@@ -188,7 +188,7 @@ impl Manifests {
             };
             links.push((self.repository.links(set), *digest));
         }
-        publication.links(links, blob);
+        publication.links(links, blob).await?;
         publication.tags(&self.repository.name, tags, digest);
         publication.write().await?;
         reliance.confirm().await?;

@@ -69,14 +69,14 @@ impl Publication {
 
     /// A step that grants access to a blob under digests of link sets, as far as they do not
     /// already.
-    pub(crate) fn links(
+    pub(crate) async fn links(
         &mut self,
-        links: impl IntoIterator<Item = (LinkedBlobs, Digest)>,
+        links: Vec<(LinkedBlobs, Digest)>,
         blob: CachedDescriptor,
-    ) {
+    ) -> Result<()> {
         let mut step = Vec::new();
         for (set, digest) in links {
-            if set.is_known(&digest, blob) {
+            if set.is_known(&digest, blob).await? {
                 continue;
             }
             step.push(link(set.write_path(&digest), &blob.canonical));
@@ -89,6 +89,7 @@ impl Publication {
             });
         }
         self.step(step);
+        Ok(())
     }
 
     fn step(&mut self, files: Vec<(StoragePath, Bytes)>) {

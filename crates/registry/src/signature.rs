@@ -100,7 +100,9 @@ impl Signatures {
             let canonical = Digest::canonical(signature);
             let mut publication = Publication::begin(shared, &[canonical]).await;
             let blob = publication.blob(canonical, signature.clone()).await?;
-            publication.links([(links.clone(), canonical)], blob);
+            publication
+                .links(vec![(links.clone(), canonical)], blob)
+                .await?;
             publication.write().await?;
         }
         Ok(())

@@ -384,6 +384,7 @@ impl Upload {
             digests.push(*claimed);
         }
         let links = digests.iter().map(|digest| (self.links.clone(), *digest));
+        let links: Vec<_> = links.collect();
         let (small, held) = match sink.into_memory().await? {
             Ok(InMemory { bytes, held, .. }) => (Some(bytes), held),
             Err(sink) => (None, self.publish(sink, blob).await?),
@@ -392,7 +393,7 @@ impl Upload {
         if let Some(bytes) = small {
             publication.blob(canonical, bytes).await?;
         }
-        publication.links(links, blob);
+        publication.links(links, blob).await?;
         publication.write().await?;
         reliance.confirm().await?;
         UploadCounts::add(&shared.uploads_counted.completed);

@@ -8,7 +8,7 @@
 pub mod contract;
 pub mod crash;
 pub mod fault;
-mod random;
+pub mod random;
 
 pub use random::Random;
 

@@ -274,7 +274,7 @@ policy: {repository: {classes: [image]}}
 storage:
   inmemory:
   delete: {enabled: true}
-  maintenance: {readonly: {enabled: true}, uploadpurging: {dryrun: true}}
+  maintenance: {gc: {dryrun: true}, readonly: {enabled: true}, uploadpurging: {dryrun: true}}
   redirect: {disable: true}
   tag: {concurrencylimit: 5}
 tags: {maxtags: 5}

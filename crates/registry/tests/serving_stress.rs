@@ -1,0 +1,234 @@
+//! Pushes, mounts, deletions and collections all at once, on several nodes: whatever was
+//! acknowledged can be pulled, and in the end no garbage is left.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use support::{content, name, parse, push};
+use wharfinger_oci::manifest::Manifest;
+use wharfinger_oci::{Digest, media_type};
+use wharfinger_registry::{CollectOptions, Error, Options, Registry, Repository, layout};
+use wharfinger_storage::testing::random::Random;
+use wharfinger_storage::{Driver, FilesystemDriver, FilesystemOptions, MemoryDriver, Walk};
+
+/// How many clients there are.
+const CLIENTS: u64 = 6;
+
+/// How many pushes each of them makes.
+const PUSHES: u64 = 50;
+
+/// How many blobs there are to be pushed: few, so that everybody needs the same.
+const BLOBS: u64 = 10;
+
+fn node(driver: &Arc<dyn Driver>, lease: Duration) -> Registry {
+    let options = Options {
+        delete: true,
+        collection_lease: lease,
+        ..Options::default()
+    };
+    Registry::new(Arc::clone(driver), options).unwrap()
+}
+
+/// Short contents are kept in memory until they are stored, long ones are moved to their place.
+fn blob(seed: u64) -> Bytes {
+    let length = if seed.is_multiple_of(3) {
+        3_000_000
+    } else {
+        500
+    };
+    content(u8::try_from(seed).unwrap(), length)
+}
+
+fn manifest(blobs: &[Bytes; 2], tail: u64) -> Manifest {
+    let [config, layer] = blobs;
+    let text = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}",
+        "config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},
+        "layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{}","size":{}}}],
+        "annotations":{{"tail":"{tail}"}}}}"#,
+        media_type::OCI_IMAGE_MANIFEST,
+        Digest::canonical(config),
+        config.len(),
+        Digest::canonical(layer),
+        layer.len(),
+    );
+    parse(media_type::OCI_IMAGE_MANIFEST, text)
+}
+
+async fn pull(repository: &Repository, digest: &Digest) -> Result<(), Error> {
+    let served = repository.manifests().get(digest).await?;
+    let manifest = Manifest::parse(Some(&served.descriptor.media_type), served.bytes).unwrap();
+    for reference in manifest.references() {
+        let blobs = repository.blobs();
+        let descriptor = blobs.stat(&reference.digest).await?;
+        let bytes = blobs.get(&descriptor).await?;
+        assert_eq!(Digest::canonical(&bytes), reference.digest);
+    }
+    Ok(())
+}
+
+/// Sees to it that a repository has a blob, as clients do.
+async fn provide(
+    repository: &Repository,
+    others: &Repository,
+    bytes: &Bytes,
+    random: &mut Random,
+) -> Result<(), Error> {
+    let digest = Digest::canonical(bytes);
+    let blobs = repository.blobs();
+    if random.up_to(3) > 0 && blobs.promise(&digest).await.is_ok() {
+        return Ok(());
+    }
+    if random.up_to(1) == 0 && blobs.mount(others.name(), &digest).await?.is_some() {
+        return Ok(());
+    }
+    if random.up_to(2) == 0 {
+        blobs.put(bytes.clone()).await?;
+    } else {
+        push(repository, bytes).await;
+    }
+    Ok(())
+}
+
+/// A client, with repositories of its own; gives what can be pulled from them.
+async fn client(nodes: Vec<Registry>, number: u64, refused: &AtomicU64) -> Vec<(String, Digest)> {
+    let mut random = Random::new(number);
+    let mut pushed: Vec<(String, Digest)> = Vec::new();
+    for push in 0..PUSHES {
+        let at = |random: &mut Random| &nodes[random.up_to(nodes.len() as u64 - 1) as usize];
+        let place = format!("client-{number}/{}", random.up_to(1));
+        let elsewhere = format!("client-{}/{}", random.up_to(CLIENTS - 1), random.up_to(1));
+        let blobs = [blob(random.up_to(BLOBS - 1)), blob(random.up_to(BLOBS - 1))];
+        let manifest = manifest(&blobs, random.up_to(4));
+        let digest = Digest::canonical(manifest.payload());
+        // What was found by HEAD may go when the grace period is short: a client begins anew.
+        let mut tries = 0;
+        loop {
+            let repository = at(&mut random).repository(&name(&place));
+            let others = at(&mut random).repository(&name(&elsewhere));
+            let mut outcome = Ok(());
+            for bytes in &blobs {
+                if let Err(error) = provide(&repository, &others, bytes, &mut random).await {
+                    outcome = Err(error);
+                }
+            }
+            if outcome.is_ok() {
+                let manifests = repository.manifests();
+                outcome = manifests.put(&manifest, &digest, &[]).await.map(drop);
+            }
+            match outcome {
+                Ok(()) => break,
+                Err(Error::ManifestReferencesUnknown(_) | Error::Collecting) => {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    tries += 1;
+                    assert!(tries < 100, "a push never succeeds");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        if !pushed.contains(&(place.clone(), digest)) {
+            pushed.push((place, digest));
+        }
+        if random.up_to(1) == 0 {
+            let chosen = random.up_to(pushed.len() as u64 - 1) as usize;
+            let (place, digest) = pushed.swap_remove(chosen);
+            let repository = at(&mut random).repository(&name(&place));
+            repository.manifests().delete(&digest).await.unwrap();
+        }
+        if push.is_multiple_of(8) {
+            for (place, digest) in &pushed {
+                let repository = at(&mut random).repository(&name(place));
+                pull(&repository, digest).await.unwrap();
+            }
+        }
+    }
+    pushed
+}
+
+async fn stored(driver: &Arc<dyn Driver>) -> BTreeSet<String> {
+    let mut blobs = BTreeSet::new();
+    let mut walk = Walk::new(&**driver, layout::blobs());
+    while let Some(entry) = walk.next().await.unwrap() {
+        if !entry.is_dir {
+            blobs.insert(entry.path.to_string());
+        }
+    }
+    blobs
+}
+
+async fn stress(driver: Arc<dyn Driver>, lease: Duration) {
+    let serving = CollectOptions {
+        serving: Some(Duration::ZERO),
+        ..CollectOptions::default()
+    };
+    let nodes: Vec<_> = (0..3).map(|_| node(&driver, lease)).collect();
+    let working = AtomicBool::new(true);
+    let (refused, removed, spared) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let collecting = async {
+        let mut turn = 0;
+        while working.load(Ordering::Relaxed) {
+            turn += 1;
+            let collecting = nodes[turn % nodes.len()].collect(serving, |_| {});
+            // Now and then a collector goes in the midst of its work.
+            let outcome = if turn.is_multiple_of(4) {
+                let patience = lease.mul_f64(4.0 * (turn % 7) as f64 / 7.0);
+                tokio::time::timeout(patience, collecting).await
+            } else {
+                Ok(collecting.await)
+            };
+            if let Ok(report) = outcome {
+                let report = report.unwrap();
+                removed.fetch_add(report.blobs, Ordering::Relaxed);
+                spared.fetch_add(report.spared, Ordering::Relaxed);
+            }
+        }
+    };
+    let clients = async {
+        let clients = (0..CLIENTS).map(|number| client(nodes.clone(), number, &refused));
+        let pushed = join_all(clients).await;
+        working.store(false, Ordering::Relaxed);
+        pushed
+    };
+    let (pushed, ()) = futures_util::future::join(clients, collecting).await;
+    let (removed, spared) = (removed.into_inner(), spared.into_inner());
+    let refused = refused.into_inner();
+    println!("{removed} blobs removed, {spared} spared, {refused} pushes begun anew");
+    assert!(removed > 0, "nothing was put to the test");
+
+    // A node that knows nothing yet.
+    let fresh = node(&driver, lease);
+    let mut needed = BTreeSet::new();
+    while fresh.collect(serving, |_| {}).await.unwrap().blobs > 0 {}
+    for (place, digest) in pushed.into_iter().flatten() {
+        let repository = fresh.repository(&name(&place));
+        pull(&repository, &digest).await.unwrap();
+        let served = repository.manifests().get(&digest).await.unwrap();
+        let manifest = Manifest::parse(Some(&served.descriptor.media_type), served.bytes).unwrap();
+        let references = manifest.references();
+        needed.extend(references.iter().map(|one| one.digest));
+        needed.insert(digest);
+    }
+    let needed: BTreeSet<_> = needed
+        .iter()
+        .map(|digest| layout::blob_data(digest).to_string())
+        .collect();
+    assert_eq!(stored(&driver).await, needed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_memory() {
+    stress(Arc::new(MemoryDriver::new()), Duration::from_millis(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap();
+    stress(Arc::new(driver), Duration::from_millis(60)).await;
+}
