@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use support::{content, name, parse, push};
+use support::{append, content, name, parse};
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::{Digest, media_type};
 use wharfinger_registry::{CollectOptions, Error, Options, Registry, Repository, layout};
@@ -91,7 +91,9 @@ async fn provide(
     if random.up_to(2) == 0 {
         blobs.put(bytes.clone()).await?;
     } else {
-        push(repository, bytes).await;
+        let mut upload = blobs.create(digest.algorithm())?;
+        append(&mut upload, bytes).await?;
+        upload.commit(&digest).await?;
     }
     Ok(())
 }
