@@ -37,14 +37,15 @@ struct Protocol {
     mark_again: bool,
     /// `mark_again` strikes what has been tagged anew, not only what is new.
     mark_again_sees_tags: bool,
+    /// It reads new manifests also where no tag leads to them.
+    mark_again_reads_untagged: bool,
     wait_after_execute: bool,
     pardons: bool,
     pardon_needs_view: bool,
     /// `rely_on` takes what the manifests mention that a pushed manifest mentions.
     rely_on_takes_nested: bool,
     confirm: bool,
-    /// Where `confirm` finds the next run, the request looks again for what it depends on.
-    confirm_looks_again: bool,
+    confirm_next: Next,
     forget: bool,
     /// What has been looked up before a node forgets does not get into its cache after that.
     fill_by_one_view: bool,
@@ -62,16 +63,29 @@ struct Protocol {
     mark_ends_promises: bool,
 }
 
+/// What a request does where `confirm` finds the next run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// `rely_on`, and looks again for what it depends on.
+    LooksAgain,
+    /// `rely_on`; but the client is told to try again unless both runs are in the right phase and
+    /// whatever is on the list could be pardoned.
+    Pardons,
+    /// `rely_on`, and nothing else.
+    ReliesOn,
+}
+
 const WHOLE: Protocol = Protocol {
     wait_after_condemn: true,
     mark_again: true,
     mark_again_sees_tags: true,
+    mark_again_reads_untagged: true,
     wait_after_execute: true,
     pardons: true,
     pardon_needs_view: true,
     rely_on_takes_nested: true,
     confirm: true,
-    confirm_looks_again: true,
+    confirm_next: Next::LooksAgain,
     forget: true,
     fill_by_one_view: true,
     spare_reads_manifests: true,
@@ -264,6 +278,22 @@ fn an_upload_and_a_mount_lose_nothing() {
         ..PLAIN
     };
     holds(scenario, 50_000);
+}
+
+/// The other way to go on where `confirm` finds the next run.
+#[test]
+fn requests_that_look_no_second_time_lose_nothing() {
+    let protocol = Protocol {
+        confirm_next: Next::Pardons,
+        ..WHOLE
+    };
+    let requests = &[(Kind::Upload, 0), (Kind::PushImage, 1)];
+    let scenario = Scenario {
+        protocol,
+        requests,
+        ..PLAIN
+    };
+    holds(scenario, 100_000);
 }
 
 #[test]

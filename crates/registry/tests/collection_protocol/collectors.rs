@@ -130,7 +130,7 @@ impl Steps<'_> {
             }
             Does::MarkAgainA => {
                 let new = world.has_image() && (own.marked | own.list) & IMAGE == 0;
-                if new {
+                if new && self.protocol.mark_again_reads_untagged {
                     own.list &= !LAYER;
                 }
                 if self.protocol.mark_again_sees_tags && world.keeps_image() {

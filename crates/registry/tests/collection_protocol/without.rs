@@ -2,7 +2,7 @@
 
 use super::checker::{Step, explore};
 use super::world::{Image, Kind};
-use super::{PLAIN, Protocol, Scenario, WHOLE};
+use super::{Next, PLAIN, Protocol, Scenario, WHOLE};
 
 const PUSH: Scenario = Scenario {
     requests: &[(Kind::PushImage, 0)],
@@ -140,6 +140,42 @@ fn without_what_mentioned_manifests_mention() {
     loses(protocol, Scenario { requests, ..PUSH }, order);
 }
 
+/// Where untagged manifests go, the new ones need not be read if whoever mentions them takes what
+/// they mention.
+#[test]
+fn new_untagged_manifests_need_not_be_read() {
+    let protocol = Protocol {
+        mark_again_reads_untagged: false,
+        ..WHOLE
+    };
+    let requests = &[(Kind::PushImage, 0), (Kind::PushIndex, 1)];
+    super::holds(
+        Scenario {
+            protocol,
+            requests,
+            ..PUSH
+        },
+        10_000,
+    );
+}
+
+#[test]
+fn without_reading_new_untagged_manifests_in_either_way() {
+    let protocol = Protocol {
+        mark_again_reads_untagged: false,
+        rely_on_takes_nested: false,
+        ..WHOLE
+    };
+    let requests = &[(Kind::PushImage, 0), (Kind::PushIndex, 1)];
+    let order = &[
+        "1 image: writes the image",
+        "mark_again: walks a",
+        "2 index: confirm",
+        "remove",
+    ];
+    loses(protocol, Scenario { requests, ..PUSH }, order);
+}
+
 #[test]
 fn without_the_look_at_what_pardoned_manifests_mention() {
     let protocol = Protocol {
@@ -189,7 +225,7 @@ fn without_confirm() {
 #[test]
 fn without_another_look_where_confirm_finds_the_next_run() {
     let protocol = Protocol {
-        confirm_looks_again: false,
+        confirm_next: Next::ReliesOn,
         ..WHOLE
     };
     loses(
