@@ -265,9 +265,10 @@ fn a_mount_and_a_push_lose_nothing() {
         links: [true, true],
         other: true,
         deletions: DELETE_OTHER,
+        runs: 1,
         ..PLAIN
     };
-    holds(scenario, 200_000);
+    holds(scenario, 10_000);
 }
 
 #[test]
@@ -275,9 +276,10 @@ fn an_upload_and_a_mount_lose_nothing() {
     let scenario = Scenario {
         requests: &[(Kind::Upload, 0), (Kind::Mount, 1)],
         layer: false,
+        runs: 1,
         ..PLAIN
     };
-    holds(scenario, 50_000);
+    holds(scenario, 10_000);
 }
 
 /// The other way to go on where `confirm` finds the next run.
@@ -291,15 +293,21 @@ fn requests_that_look_no_second_time_lose_nothing() {
     let scenario = Scenario {
         protocol,
         requests,
+        runs: 1,
         ..PLAIN
     };
-    holds(scenario, 100_000);
+    holds(scenario, 10_000);
 }
 
 #[test]
 fn an_image_and_its_index_lose_nothing() {
     let requests = &[(Kind::PushImage, 0), (Kind::PushIndex, 1)];
-    holds(Scenario { requests, ..PLAIN }, 100_000);
+    let scenario = Scenario {
+        requests,
+        runs: 1,
+        ..PLAIN
+    };
+    holds(scenario, 10_000);
 }
 
 #[test]
@@ -374,6 +382,13 @@ fn more_at_once_loses_nothing() {
         ..three
     };
     holds(scenario, 100_000);
+    for requests in [
+        &[(Kind::PushImage, 0), (Kind::PushIndex, 1)],
+        &[(Kind::Mount, 0), (Kind::PushOther, 1)],
+        &[(Kind::Upload, 0), (Kind::Mount, 1)],
+    ] {
+        holds(Scenario { requests, ..PLAIN }, 100_000);
+    }
     let requests = &[(Kind::PushImage, 0)];
     holds(
         Scenario {
