@@ -12,6 +12,7 @@ mod item;
 mod keep;
 mod mark;
 mod mark_set;
+mod moment;
 mod pace;
 mod progress;
 mod reliance;
@@ -177,7 +178,7 @@ impl Registry {
             }
             report.layer_links += links.len() as u64;
             if !options.dry_run {
-                sweep::unlink(self, &name, &links, pace).await?;
+                sweep::unlink(self, &name, &links, pace, || Ok(())).await?;
             }
         }
         for batch in garbage.chunks(BATCH) {
@@ -186,7 +187,7 @@ impl Registry {
                 told(CollectStep::Blob(digest));
             }
             if !options.dry_run {
-                sweep::remove_blobs(self, &digests, pace).await?;
+                sweep::remove_blobs(self, &digests, pace, || Ok(())).await?;
             }
         }
         if !options.dry_run {

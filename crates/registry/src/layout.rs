@@ -204,6 +204,11 @@ pub fn gc_state() -> StoragePath {
     path(format!("{GC}/state"))
 }
 
+/// The last sign of life of whoever collects.
+pub fn gc_beat() -> StoragePath {
+    path(format!("{GC}/beat"))
+}
+
 /// The folder of all collections' lists and pardons.
 pub fn gc_runs() -> StoragePath {
     path(format!("{GC}/runs"))

@@ -157,10 +157,16 @@ impl Manifests {
         let payload = manifest.payload().clone();
         let canonical = Digest::canonical(&payload);
         let mut reliance = Reliance::begin(shared).await?;
+        let mut is_run_on = false;
         let _pushing = loop {
             let pushing = shared.repositories.shared(&self.repository.name).await;
+            // One that has just ended, too.
+            is_run_on |= reliance.is_run_on();
             let mut needed = validation::check(&self.repository, manifest, tags).await?;
             needed.extend(self.own(manifest, digest, canonical));
+            if is_run_on {
+                needed.extend(validation::check_nested(&self.repository, manifest).await?);
+            }
             if reliance.rely_on(needed).await? {
                 break pushing;
             }
@@ -190,6 +196,7 @@ impl Manifests {
         }
         publication.links(links, blob).await?;
         publication.tags(&self.repository.name, tags, digest);
+        reliance.confirm().await?;
         publication.write().await?;
         reliance.confirm().await?;
 

@@ -15,7 +15,7 @@ use wharfinger_registry::{
     CollectOptions, CollectReport, CollectStep, Error, Options, Registry, Repository, Result,
     layout,
 };
-use wharfinger_storage::testing::fault::{Effect, Fault, FaultDriver, Operation};
+use wharfinger_storage::testing::fault::{Cause, Effect, Fault, FaultDriver, Operation};
 use wharfinger_storage::{Driver, MemoryDriver};
 
 /// Short, so that the tests are.
@@ -408,6 +408,125 @@ async fn there_is_one_collector_at_a_time() {
         assert!(matches!(refused, Err(Error::AlreadyCollecting)));
     }
     assert_eq!(collection.end().await.blobs, 3);
+}
+
+/// A store without locks, in which time alone tells collectors from each other.
+fn without_locks(inner: &Arc<dyn Driver>) -> Arc<dyn Driver> {
+    let driver = FaultDriver::around(Arc::clone(inner));
+    let fault = Fault::new(Effect::Fail(Cause::Io));
+    driver.plan(fault.on(Operation::Claim));
+    Arc::new(driver)
+}
+
+/// A node whose collections are done before one loses patience.
+fn hasty(driver: &Arc<dyn Driver>) -> Registry {
+    let options = Options {
+        delete: true,
+        collection_lease: Duration::from_millis(60),
+        ..Options::default()
+    };
+    Registry::new(without_locks(driver), options).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_locks_a_collector_is_known_by_its_signs_of_life() {
+    let driver = memory();
+    let (first, second) = (hasty(&driver), hasty(&driver));
+    let (manifest, _) = garbage(&first, "a", 1).await;
+    let mut collection = Collection::begin(&first, SERVING);
+    collection.until(Wait::Condemned).await;
+    let refused = second.collect(SERVING, |_| {}).await;
+    assert!(
+        matches!(refused, Err(Error::AlreadyCollecting)),
+        "{refused:?}"
+    );
+    assert_eq!(collection.end().await.blobs, 3);
+
+    // Whose collector has gone is taken over.
+    garbage(&first, "a", 1).await;
+    let mut collection = Collection::begin(&first, SERVING);
+    collection.until(Wait::Executing).await;
+    collection.kill().await;
+    assert_eq!(Collection::begin(&second, SERVING).end().await.blobs, 3);
+    let repository = first.repository(&name("a"));
+    image(&repository, 1, "").await;
+    let digest = put(&repository, &manifest, &[]).await;
+    pull(&second.repository(&name("a")), &digest).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_locks_of_two_that_begin_at_once_one_goes_on() {
+    let driver = memory();
+    let (first, second) = (hasty(&driver), hasty(&driver));
+    garbage(&first, "a", 1).await;
+    let both = [&first, &second].map(|registry| registry.collect(SERVING, |_| {}));
+    let outcomes = join_all(both).await;
+    let removed = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok());
+    assert_eq!(removed.map(|report| report.blobs).collect::<Vec<_>>(), [3]);
+    let refused = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+    assert!(matches!(refused, Some(Error::AlreadyCollecting)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_cannot_say_that_it_lives_removes_nothing_more() {
+    let driver = memory();
+    let registry = node(&driver);
+    let (_, blobs) = garbage(&registry, "a", 1).await;
+    let mute = FaultDriver::around(Arc::clone(&driver));
+    let fail = || Fault::new(Effect::Fail(Cause::Io));
+    mute.plan(fail().on(Operation::Claim));
+    mute.plan(fail().on(Operation::Put).at("*/beat"));
+    let collector = hasty(&(Arc::new(mute) as Arc<dyn Driver>));
+    let outcome = collector.collect(SERVING, |_| {}).await;
+    assert!(
+        matches!(outcome, Err(Error::AlreadyCollecting)),
+        "{outcome:?}"
+    );
+    for digest in &blobs {
+        assert!(has_blob(&driver, digest).await);
+    }
+}
+
+/// An image whose push was never acknowledged may lack what it mentions; an index that names it
+/// must not be acknowledged then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_saves_what_its_images_mention() {
+    let driver = memory();
+    let (collector, other) = (node(&driver), node(&driver));
+    let (manifest, blobs) = garbage(&collector, "a", 1).await;
+    let mut collection = Collection::begin(&collector, SERVING);
+    collection.until(Wait::Executing).await;
+    // As a push leaves it that wrote the manifest and then was cut off.
+    let digest = Digest::canonical(manifest.payload());
+    let durability = wharfinger_storage::Durability::Machine;
+    for path in [
+        layout::revision_link(&name("a"), &digest),
+        layout::blob_data(&digest),
+    ] {
+        let content = match path == layout::blob_data(&digest) {
+            true => manifest.payload().clone(),
+            false => digest.to_string().into(),
+        };
+        driver.put(&path, content, durability).await.unwrap();
+    }
+    let index = support::parse(
+        wharfinger_oci::media_type::OCI_IMAGE_INDEX,
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{{"mediaType":"{}","digest":"{digest}","size":{}}}]}}"#,
+            wharfinger_oci::media_type::OCI_IMAGE_INDEX,
+            wharfinger_oci::media_type::OCI_IMAGE_MANIFEST,
+            manifest.payload().len(),
+        ),
+    );
+    let repository = other.repository(&name("a"));
+    let own = Digest::canonical(index.payload());
+    let pushed = repository.manifests().put(&index, &own, &[]).await;
+    collection.end().await;
+    assert!(
+        matches!(&pushed, Err(Error::ManifestReferencesUnknown(missing)) if *missing == [digest]),
+        "{pushed:?}"
+    );
+    assert!(!has_blob(&driver, &blobs[0]).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

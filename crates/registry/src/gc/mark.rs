@@ -109,24 +109,30 @@ impl Marker<'_> {
         Ok(untagged)
     }
 
-    /// Looks through a repository for manifests that were not there when it was marked before.
+    /// Looks through a repository once more: for manifests that were not there when it was marked
+    /// before, and where untagged ones go, for those that a tag leads to now. All stay but those
+    /// that `go`: what is new is not touched, even without a tag.
     pub(super) async fn mark_new(
         &self,
         name: &RepositoryName,
+        go: impl Fn(&Item) -> bool,
         marks: &mut Marks,
         told: &mut (impl FnMut(CollectStep<'_>) + Send),
     ) -> Result<()> {
-        if self.delete_untagged {
-            // A tag may have been moved to any of them.
-            self.mark_repository(name, marks, told).await?;
-            return Ok(());
-        }
+        let item = |digest: &Digest| Item::Manifest(name.clone(), *digest);
         let repository = self.registry.repository(name);
-        let mut digests = repository.links(LinkSet::Manifests).digests().await?;
-        digests.retain(|digest| {
-            let item = Item::Manifest(name.clone(), *digest);
-            !marks.manifests.contains(item.fingerprint())
-        });
+        let digests = match self.delete_untagged {
+            true => {
+                let mut untagged = self.mark_repository(name, marks, told).await?;
+                untagged.retain(|digest| !go(&item(digest)));
+                untagged
+            }
+            false => {
+                let mut digests = repository.links(LinkSet::Manifests).digests().await?;
+                digests.retain(|digest| !marks.manifests.contains(item(digest).fingerprint()));
+                digests
+            }
+        };
         for node in self.read_all(&repository, &digests).await? {
             mark_manifest(&repository, &node, marks, told).await?;
         }

@@ -101,21 +101,28 @@ impl Reliance {
         Ok(())
     }
 
+    /// Whether a run has something condemned that may still be there.
+    pub(crate) fn is_run_on(&self) -> bool {
+        self.view.phase() != Phase::Over
+    }
+
     /// Whether a run removes this at the moment: it may be there still, and will not be.
     pub(crate) fn is_lost(&self, item: &Item) -> bool {
         self.view.phase() == Phase::Executing && self.view.condemns(item)
     }
 
-    /// To be called when all is done and before it is acknowledged.
+    /// To be called when all is done and before it is acknowledged; before something is replaced
+    /// that others see at once, too.
     ///
     /// # Errors
     /// [`Error::Collecting`] when collections went by meanwhile that the request knew nothing of.
-    pub(crate) async fn confirm(mut self) -> Result<()> {
+    pub(crate) async fn confirm(&mut self) -> Result<()> {
         if self.view.holds() {
             return Ok(());
         }
         let newer = self.newer().await?;
         if newer.run() == self.view.run() {
+            self.view = newer;
             return Ok(());
         }
         let follows = newer.previous() == self.view.run() && self.view.phase() == Phase::Over;

@@ -15,6 +15,7 @@ use super::sweep::{self, Unmarked};
 use super::turn::Turn;
 use super::{CollectOptions, CollectReport, CollectStep};
 use crate::catalog::CatalogWalk;
+use crate::link::LinkSet;
 use crate::{Error, Registry, Result};
 
 /// How much a run condemns at the most; more goes in the next one. Every node keeps eight bytes of
@@ -65,7 +66,7 @@ where
         return Err(Error::ReadOnly);
     }
     let mut turn = Turn::take(&registry.shared).await?;
-    let id = match turn.run().await {
+    let id = match turn.run() {
         Some(state) => state.run,
         None => {
             let list = run.mark().await?;
@@ -77,13 +78,14 @@ where
             run.condemn(&mut turn, &list).await?
         }
     };
-    run.wait(turn.notice().max(grace), true).await?;
+    let time = turn.least_wait().max(turn.notice() + grace);
+    run.wait(time, true).await?;
     let repositories = run.mark_again(&turn, id).await?;
     turn.go_on(Phase::Executing).await?;
     run.wait(turn.notice(), false).await?;
     run.spare(id).await?;
     run.remove(&turn, id, repositories).await?;
-    run.finish(&turn, id).await?;
+    run.finish(&mut turn, id).await?;
     Ok(run.report)
 }
 
@@ -172,7 +174,7 @@ where
     /// condemned.
     async fn mark_again(&mut self, turn: &Turn, run: RunId) -> Result<BTreeSet<RepositoryName>> {
         turn.check()?;
-        let condemned = self.condemned(turn, run).await?;
+        let (condemned, manifests) = self.condemned(turn, run).await?;
         let marker = Marker {
             registry: self.registry,
             delete_untagged: self.options.delete_untagged,
@@ -182,7 +184,8 @@ where
         let mut walk = CatalogWalk::complete(self.registry);
         while let Some(name) = walk.next().await? {
             let (marks, told) = (&mut self.marks, &mut |_: CollectStep<'_>| ());
-            marker.mark_new(&name, marks, told).await?;
+            let goes = |item: &Item| manifests.contains(item);
+            marker.mark_new(&name, goes, marks, told).await?;
             let goes = |digest: &Digest| condemned.contains(digest);
             if !sweep::links(self.registry, &name, goes).await?.is_empty() {
                 linking.insert(name);
@@ -206,8 +209,15 @@ where
                 }
                 Item::Manifest(name, digest) => {
                     let marks = &mut self.marks;
-                    marker.mark_with_mentioned(name, *digest, marks).await?;
                     marks.manifests.insert(item.fingerprint());
+                    let repository = self.registry.repository(name);
+                    let subject = LinkSet::Referrers { subject: *digest };
+                    // Signatures and the like stay with what they are about.
+                    let mut all = repository.links(subject).digests().await?;
+                    all.push(*digest);
+                    for digest in all {
+                        marker.mark_with_mentioned(name, digest, marks).await?;
+                    }
                 }
             }
         }
@@ -263,14 +273,15 @@ where
             for digest in &links {
                 (self.told)(CollectStep::LayerLink(&name, digest));
             }
-            sweep::unlink(registry, &name, &links, &self.pace).await?;
+            let check = || turn.check();
+            sweep::unlink(registry, &name, &links, &self.pace, check).await?;
             self.report.layer_links += links.len() as u64;
         }
         for batch in sizes.chunks(BATCH) {
             let _writing = registry.shared.writing()?;
             turn.check()?;
             let digests: Vec<_> = batch.iter().map(|(digest, _)| *digest).collect();
-            sweep::remove_blobs(registry, &digests, &self.pace).await?;
+            sweep::remove_blobs(registry, &digests, &self.pace, || turn.check()).await?;
             for (digest, size) in batch {
                 (self.told)(CollectStep::Blob(digest));
                 // What dangled had no bytes any more.
@@ -282,7 +293,7 @@ where
     }
 
     /// Tells everybody that nothing is removed any more.
-    async fn finish(&mut self, turn: &Turn, run: RunId) -> Result<()> {
+    async fn finish(&mut self, turn: &mut Turn, run: RunId) -> Result<()> {
         let shared = &self.registry.shared;
         shared.driver.settled().await;
         turn.go_on(Phase::Over).await?;
@@ -312,7 +323,7 @@ where
     }
 
     async fn list(&self, turn: &Turn, run: RunId) -> Result<Vec<Entry>> {
-        let files = turn.run().await.map_or(0, |state| state.files);
+        let files = turn.run().map_or(0, |state| state.files);
         let mut list = Vec::new();
         for file in 0..files {
             let driver = &*self.registry.shared.driver;
@@ -321,12 +332,20 @@ where
         Ok(list)
     }
 
-    async fn condemned(&self, turn: &Turn, run: RunId) -> Result<BTreeSet<Digest>> {
-        let blob = |entry: Entry| match entry.item {
-            Item::Blob(digest) => Some(digest),
-            Item::Manifest(..) => None,
-        };
-        let list = self.list(turn, run).await?;
-        Ok(list.into_iter().filter_map(blob).collect())
+    /// The blobs and the manifests that the run has condemned.
+    async fn condemned(
+        &self,
+        turn: &Turn,
+        run: RunId,
+    ) -> Result<(BTreeSet<Digest>, BTreeSet<Item>)> {
+        let mut blobs = BTreeSet::new();
+        let mut manifests = BTreeSet::new();
+        for entry in self.list(turn, run).await? {
+            match entry.item {
+                Item::Blob(digest) => drop(blobs.insert(digest)),
+                item @ Item::Manifest(..) => drop(manifests.insert(item)),
+            }
+        }
+        Ok((blobs, manifests))
     }
 }

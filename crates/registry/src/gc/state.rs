@@ -38,6 +38,12 @@ impl fmt::Display for RunId {
     }
 }
 
+impl fmt::Display for CollectorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
 /// How far a run has got, as others must know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -63,8 +69,6 @@ pub(crate) struct State {
     /// How many files the list of what is condemned has.
     pub(super) files: u32,
     pub(super) collector: CollectorId,
-    /// Grows while the collector lives.
-    pub(super) beat: u64,
 }
 
 /// The state, or `None` where nobody has ever collected.

@@ -169,30 +169,34 @@ pub(super) async fn links(
     Ok(going)
 }
 
-/// Removes links of a repository to blobs.
+/// Removes links of a repository to blobs, each if `check` still lets it.
 pub(super) async fn unlink(
     registry: &Registry,
     name: &RepositoryName,
     digests: &[Digest],
     pace: &Pace,
+    check: impl Fn() -> Result<()>,
 ) -> Result<()> {
     let layers = registry.repository(name).links(LinkSet::Layers);
     let _deleting = registry.shared.repositories.exclusive(name).await;
     for digest in digests {
         pace.step().await;
+        check()?;
         layers.unlink_here(digest).await?;
     }
     Ok(())
 }
 
-/// Removes blobs.
+/// Removes blobs, each if `check` still lets it.
 pub(super) async fn remove_blobs(
     registry: &Registry,
     digests: &[Digest],
     pace: &Pace,
+    check: impl Fn() -> Result<()>,
 ) -> Result<()> {
     let removals = digests.iter().map(|digest| async {
         pace.step().await;
+        check()?;
         registry.shared.blobs.remove(digest).await
     });
     let removals: Vec<_> = removals.collect();

@@ -1,25 +1,27 @@
 //! One collector at a time: whose turn it is, and what it tells the others.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{info, warn};
-use wharfinger_storage::{Claim, ClaimError, Claimed, Driver};
+use wharfinger_storage::{Claim, ClaimError, Claimed, Durability};
 
 use super::item::{self, Entry};
+use super::moment::Moment;
 use super::state::{self, CollectorId, Phase, RunId, State};
 use crate::repository::Shared;
 use crate::{Error, Result, layout};
 
-/// After how many leases without a sign of life a collector counts as gone.
+/// For how many leases others watch a collector for a sign of life before they take over, and for
+/// how many whoever has claimed the turn does nothing, as others may have claimed it too.
 const SILENCE: u32 = 30;
 
-/// For how many leases a collector that cannot tell whether it is still its turn goes on removing.
+/// For how many leases a collector goes on that could give no sign of life.
 const UNSURE: u32 = 6;
 
 /// A collector's turn. What it has begun stays as it is when this is dropped.
@@ -27,15 +29,42 @@ const UNSURE: u32 = 6;
 pub(super) struct Turn {
     shared: Arc<Shared>,
     me: CollectorId,
-    state: Arc<Mutex<Option<State>>>,
-    /// Whether no other collector can be at work as long as this one lives.
-    is_exclusive: bool,
-    /// When it was last known to be this collector's turn.
-    sure: Arc<Lock<Instant>>,
-    lost: Arc<AtomicBool>,
+    /// As this collector wrote it, or found it.
+    state: Option<State>,
+    /// When it last gave a sign of life and knew that it was its turn; `None` where no other
+    /// collector can be at work as long as this one lives.
+    sure: Option<Arc<Sure>>,
     beating: Option<AbortHandle>,
     _here: OwnedMutexGuard<()>,
     _lock: Option<Claimed>,
+}
+
+/// Whether it is known to be a collector's turn. Once it is not, it never is again: somebody may
+/// have decided to take over, and not have written that yet.
+#[derive(Debug)]
+struct Sure(Lock<Option<Moment>>);
+
+impl Sure {
+    /// Says that it was so at a moment.
+    fn renew(&self, at: Moment, lease: Duration) {
+        if self.is_so(lease) {
+            *self.lock() = Some(at);
+        }
+    }
+
+    fn lose(&self) {
+        *self.lock() = None;
+    }
+
+    fn is_so(&self, lease: Duration) -> bool {
+        let mut sure = self.lock();
+        *sure = sure.filter(|moment| moment.is_within(lease * UNSURE));
+        sure.is_some()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Moment>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Turn {
@@ -67,29 +96,25 @@ impl Turn {
         let mut turn = Self {
             shared: Arc::clone(shared),
             me: CollectorId::generate(),
-            state: Arc::default(),
-            is_exclusive,
-            sure: Arc::new(Lock::new(Instant::now())),
-            lost: Arc::default(),
+            state: None,
+            sure: (!is_exclusive).then(|| Arc::new(Sure(Lock::new(Some(Moment::now()))))),
             beating: None,
             _here: here,
             _lock: lock,
         };
-        let state = turn.read().await?;
-        if let Some(state) = state.as_ref().filter(|state| state.phase != Phase::Over) {
+        turn.state = turn.read().await?;
+        if let Some(state) = turn.run().cloned() {
             if !is_exclusive {
-                turn.watch(state).await?;
+                turn.watch(&state).await?;
             }
-            turn.take_over(state.clone()).await?;
-        } else {
-            *turn.state.lock().await = state;
+            turn.take_over(state).await?;
         }
         Ok(turn)
     }
 
     async fn read(&self) -> Result<Option<State>> {
         match state::read(&*self.shared.driver).await {
-            Err(error @ Error::Damaged { .. }) if self.is_exclusive => {
+            Err(error @ Error::Damaged { .. }) if self.sure.is_none() => {
                 // Whoever wrote it is gone; without a state no request would be acknowledged.
                 warn!(%error, "the state of collection begins anew");
                 Ok(None)
@@ -104,121 +129,117 @@ impl Turn {
     /// [`Error::AlreadyCollecting`] when there is one.
     async fn watch(&self, first: &State) -> Result<()> {
         let lease = self.shared.views.lease();
+        let first_sign = self.sign_of_life().await?;
         info!(run = %first.run, "a run is not over; waiting for a sign of life of its collector");
-        for _ in 0..SILENCE {
+        // One more than others go on for, with what they have asked for last.
+        for _ in 0..=SILENCE {
             sleep(lease).await;
-            if self.read().await?.as_ref() != Some(first) {
+            let is_same = self.read().await?.as_ref() == Some(first);
+            if !is_same || self.sign_of_life().await? != first_sign {
                 return Err(Error::AlreadyCollecting);
             }
         }
         Ok(())
     }
 
+    async fn sign_of_life(&self) -> Result<Option<Bytes>> {
+        match self.shared.driver.get(&layout::gc_beat()).await {
+            Err(error) if error.is_not_found() => Ok(None),
+            sign => Ok(Some(sign?)),
+        }
+    }
+
     /// Goes on with a run whose collector has gone, or ends it where it had begun to remove: what
     /// it still has under way cannot be known.
     async fn take_over(&mut self, mut state: State) -> Result<()> {
         state.collector = self.me;
-        state.beat += 1;
         if state.phase == Phase::Executing {
             state.phase = Phase::Over;
             state.since = Timestamp::now();
         }
         info!(run = %state.run, phase = ?state.phase, "a run whose collector has gone is taken over");
-        state::write(&*self.shared.driver, &state).await?;
-        *self.state.lock().await = Some(state);
-        self.settle().await
+        self.write(state).await
     }
 
-    /// Makes sure that no other collector took the turn at the same time, and begins to give signs
-    /// of life.
-    async fn settle(&mut self) -> Result<()> {
-        if self.is_exclusive {
-            return Ok(());
-        }
-        sleep(self.shared.views.lease()).await;
-        let mine = self.state.lock().await.clone();
-        if state::read(&*self.shared.driver).await? != mine {
-            return Err(Error::AlreadyCollecting);
-        }
-        *lock(&self.sure) = Instant::now();
-        if self.beating.is_none() {
-            let beat = beat(
-                Arc::clone(&self.shared),
-                Arc::clone(&self.state),
-                Arc::clone(&self.sure),
-                Arc::clone(&self.lost),
-            );
+    /// Writes the state, and gives signs of life from then on.
+    async fn write(&mut self, state: State) -> Result<()> {
+        // What fails here may have been done, or be done yet: the turn ends with the error.
+        state::write(&*self.shared.driver, &state).await?;
+        self.state = Some(state);
+        if let Some(sure) = &self.sure
+            && self.beating.is_none()
+        {
+            *sure.lock() = Some(Moment::now());
+            let beat = beat(Arc::clone(&self.shared), self.me, Arc::clone(sure));
             self.beating = Some(tokio::spawn(beat).abort_handle());
         }
         Ok(())
     }
 
     /// The run that is not over, if there is one.
-    pub(super) async fn run(&self) -> Option<State> {
-        let state = self.state.lock().await.clone();
+    pub(super) fn run(&self) -> Option<&State> {
+        let state = self.state.as_ref();
         state.filter(|state| state.phase != Phase::Over)
     }
 
     /// Begins a run: tells everybody what it wants to remove.
     pub(super) async fn condemn(&mut self, list: &[Entry]) -> Result<RunId> {
-        let driver = &*self.shared.driver;
         let run = RunId::generate();
-        let files = item::write_list(driver, run, list).await?;
-        let mut state = self.state.lock().await;
-        let last = self.read().await?;
-        if !self.is_exclusive && last != *state {
-            return Err(Error::AlreadyCollecting);
-        }
-        let new = State {
+        let files = item::write_list(&*self.shared.driver, run, list).await?;
+        self.unchanged().await?;
+        self.write(State {
             run,
-            previous: last.map(|last| last.run),
+            previous: self.state.as_ref().map(|last| last.run),
             phase: Phase::Condemned,
             since: Timestamp::now(),
             files,
             collector: self.me,
-            beat: 0,
-        };
-        state::write(driver, &new).await?;
-        *state = Some(new);
-        drop(state);
-        self.settle().await?;
+        })
+        .await?;
         Ok(run)
     }
 
     /// Tells others, who may want to collect too, that there is nothing to be removed now.
-    pub(super) async fn find_nothing(&self) -> Result<()> {
-        if self.state.lock().await.is_some() {
-            return self.go_on(Phase::Over).await;
-        }
-        let first = State {
-            run: RunId::generate(),
-            previous: None,
-            phase: Phase::Over,
-            since: Timestamp::now(),
-            files: 0,
-            collector: self.me,
-            beat: 0,
+    pub(super) async fn find_nothing(&mut self) -> Result<()> {
+        self.unchanged().await?;
+        let new = match &self.state {
+            Some(last) => State {
+                since: Timestamp::now(),
+                ..last.clone()
+            },
+            None => State {
+                run: RunId::generate(),
+                previous: None,
+                phase: Phase::Over,
+                since: Timestamp::now(),
+                files: 0,
+                collector: self.me,
+            },
         };
-        state::write(&*self.shared.driver, &first).await
+        state::write(&*self.shared.driver, &new).await
     }
 
     /// Goes on to another phase of the run.
-    pub(super) async fn go_on(&self, phase: Phase) -> Result<()> {
-        let driver = &*self.shared.driver;
-        let mut state = self.state.lock().await;
-        if !self.is_exclusive && state::read(driver).await? != *state {
-            return Err(Error::AlreadyCollecting);
-        }
-        let Some(mine) = state.as_mut() else {
+    pub(super) async fn go_on(&mut self, phase: Phase) -> Result<()> {
+        self.unchanged().await?;
+        self.check()?;
+        let Some(mine) = self.state.clone() else {
             return Ok(());
         };
-        let mut new = mine.clone();
-        new.phase = phase;
-        new.since = Timestamp::now();
-        new.beat += 1;
-        state::write(driver, &new).await?;
-        *mine = new;
-        *lock(&self.sure) = Instant::now();
+        self.write(State {
+            phase,
+            since: Timestamp::now(),
+            ..mine
+        })
+        .await
+    }
+
+    /// # Errors
+    /// [`Error::AlreadyCollecting`] when somebody else has written the state.
+    async fn unchanged(&self) -> Result<()> {
+        if self.sure.is_some() && state::read(&*self.shared.driver).await? != self.state {
+            return Err(Error::AlreadyCollecting);
+        }
         Ok(())
     }
 
@@ -227,12 +248,8 @@ impl Turn {
     /// # Errors
     /// [`Error::AlreadyCollecting`] when it is not known to be this collector's turn any more.
     pub(super) fn check(&self) -> Result<()> {
-        if self.is_exclusive {
-            return Ok(());
-        }
-        let unsure = self.shared.views.lease() * UNSURE;
-        let is_sure = lock(&self.sure).elapsed() < unsure;
-        match is_sure && !self.lost.load(Ordering::Acquire) {
+        let lease = self.shared.views.lease();
+        match self.sure.as_ref().is_none_or(|sure| sure.is_so(lease)) {
             true => Ok(()),
             false => Err(Error::AlreadyCollecting),
         }
@@ -242,55 +259,39 @@ impl Turn {
     pub(super) fn notice(&self) -> Duration {
         self.shared.views.lease() * 3 / 2
     }
-}
 
-/// Gives signs of life until the turn is lost.
-async fn beat(
-    shared: Arc<Shared>,
-    state: Arc<Mutex<Option<State>>>,
-    sure: Arc<Lock<Instant>>,
-    lost: Arc<AtomicBool>,
-) {
-    let driver: &dyn Driver = &*shared.driver;
-    loop {
-        sleep(shared.views.lease() / 2).await;
-        let mut state = state.lock().await;
-        let Some(mine) = state.as_mut() else {
-            continue;
-        };
-        let began = Instant::now();
-        match state::read(driver).await {
-            Ok(Some(found)) if found == *mine => {
-                let new = State {
-                    beat: mine.beat + 1,
-                    ..found
-                };
-                match state::write(driver, &new).await {
-                    Ok(()) => {
-                        *mine = new;
-                        *lock(&sure) = began;
-                    }
-                    Err(error) => {
-                        // It may have been written all the same.
-                        warn!(%error, "the state of collection cannot be written");
-                        if let Ok(Some(found)) = state::read(driver).await
-                            && found == new
-                        {
-                            *mine = new;
-                        }
-                    }
-                }
-            }
-            Ok(_) => {
-                warn!("another collector has taken over");
-                lost.store(true, Ordering::Release);
-                return;
-            }
-            Err(error) => warn!(%error, "the state of collection cannot be read"),
+    /// How long what is condemned stays at the least: whoever else claimed the turn at the same time
+    /// has written so by then.
+    pub(super) fn least_wait(&self) -> Duration {
+        match self.sure {
+            Some(_) => self.shared.views.lease() * (SILENCE + 1),
+            None => Duration::ZERO,
         }
     }
 }
 
-fn lock(sure: &Lock<Instant>) -> std::sync::MutexGuard<'_, Instant> {
-    sure.lock().unwrap_or_else(PoisonError::into_inner)
+/// Gives signs of life until the turn is lost.
+async fn beat(shared: Arc<Shared>, me: CollectorId, sure: Arc<Sure>) {
+    let lease = shared.views.lease();
+    let driver = &*shared.driver;
+    let mut number = 0_u64;
+    while sure.is_so(lease) {
+        let began = Moment::now();
+        number += 1;
+        let beat = async {
+            let state = state::read(driver).await?;
+            if state.is_none_or(|state| state.collector != me) {
+                sure.lose();
+                return Err(Error::AlreadyCollecting);
+            }
+            let sign = Bytes::from(format!("{me} {number}"));
+            let path = layout::gc_beat();
+            Ok(driver.put(&path, sign, Durability::Process).await?)
+        };
+        match beat.await {
+            Ok(()) => sure.renew(began, lease),
+            Err(error) => warn!(%error, "a collector could not give a sign of life"),
+        }
+        sleep(lease / 2).await;
+    }
 }

@@ -2,41 +2,20 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex as Lock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 use wharfinger_storage::Driver;
 
 use super::item::{self, Fingerprint, Item};
+use super::moment::Moment;
 use super::state::{self, Phase, RunId, State};
 use crate::descriptor_cache::DescriptorCache;
 use crate::{Error, Result};
 
 /// How often it is tried to read the state together with its list: a run can end in between.
 const TRIES: usize = 5;
-
-/// A moment by two clocks: the one that never goes back may stand still while a machine sleeps.
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    steady: Instant,
-    wall: SystemTime,
-}
-
-impl Moment {
-    fn now() -> Self {
-        Self {
-            steady: Instant::now(),
-            wall: SystemTime::now(),
-        }
-    }
-
-    fn is_within(&self, time: Duration) -> bool {
-        // A wall clock that was set back says nothing.
-        let wall = self.wall.elapsed().unwrap_or_default();
-        self.steady.elapsed() < time && wall < time
-    }
-}
 
 /// The state of collection as it was read once.
 #[derive(Debug)]
@@ -144,10 +123,10 @@ impl Views {
         driver: &dyn Driver,
         descriptors: Option<&DescriptorCache>,
     ) -> Result<Arc<View>> {
-        let called = Instant::now();
+        let called = Moment::now();
         let _reading = self.reading.lock().await;
         match self.current.load_full() {
-            Some(view) if view.read.steady >= called => Ok(view),
+            Some(view) if view.read.is_since(&called) => Ok(view),
             _ => self.read(driver, descriptors).await,
         }
     }

@@ -1,6 +1,8 @@
 //! What a manifest must fulfil before it is stored: what it refers to is there, and the
 //! operator's rules let it through.
 
+use std::collections::HashSet;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::manifest::{Manifest, ManifestError, Referenced, Role};
 use wharfinger_oci::schema1::SignatureError;
@@ -32,6 +34,71 @@ pub(super) async fn check(
     for reference in &references {
         check_urls(rules, reference)?;
     }
+    let found = look_up_all(repository, rules, &references).await?;
+    match found.missing.is_empty() {
+        true => Ok(found.needed),
+        false => Err(Error::ManifestReferencesUnknown(found.missing)),
+    }
+}
+
+/// What a manifest depends on through the manifests that it mentions. Those were checked when they
+/// were pushed; but their own push need not have been acknowledged.
+///
+/// # Errors
+/// [`Error::ManifestReferencesUnknown`] names the mentioned manifests that something is missing of.
+pub(super) async fn check_nested(
+    repository: &Repository,
+    manifest: &Manifest,
+) -> Result<Vec<Item>> {
+    let options = repository.shared.options.load_full();
+    let manifests = repository.manifests();
+    let mut needed = Vec::new();
+    let mut seen = HashSet::new();
+    let mut pending = mentioned_manifests(manifest);
+    while let Some(digest) = pending.pop() {
+        if !seen.insert(digest) {
+            continue;
+        }
+        let served = match manifests.get(&digest).await {
+            Err(Error::ManifestUnknown(_)) => continue,
+            served => served?,
+        };
+        let media_type = &served.descriptor.media_type;
+        let Ok(nested) = Manifest::parse(Some(media_type), served.bytes) else {
+            continue;
+        };
+        let references = nested.references();
+        let found = look_up_all(repository, &options.validation, &references).await?;
+        if !found.missing.is_empty() {
+            return Err(Error::ManifestReferencesUnknown(vec![digest]));
+        }
+        needed.extend(found.needed);
+        pending.extend(mentioned_manifests(&nested));
+    }
+    Ok(needed)
+}
+
+fn mentioned_manifests(manifest: &Manifest) -> Vec<Digest> {
+    let references = manifest.references().into_iter();
+    references
+        .filter(|reference| matches!(reference.role, Role::Manifest))
+        .map(|reference| reference.digest)
+        .collect()
+}
+
+/// What a manifest depends on.
+#[derive(Debug, Default)]
+struct Dependencies {
+    needed: Vec<Item>,
+    /// What must be there and is not.
+    missing: Vec<Digest>,
+}
+
+async fn look_up_all(
+    repository: &Repository,
+    rules: &Validation,
+    references: &[Referenced<'_>],
+) -> Result<Dependencies> {
     let layers = repository.links(LinkSet::Layers);
     let manifests = repository.links(LinkSet::Manifests);
     let lookups: Vec<_> = references
@@ -54,8 +121,8 @@ pub(super) async fn check(
         .buffered(CONCURRENCY)
         .try_collect()
         .await?;
-    let mut needed = Vec::new();
-    let mut missing = Vec::new();
+    let mut dependencies = Dependencies::default();
+    let Dependencies { needed, missing } = &mut dependencies;
     for (reference, found) in references.iter().zip(looked_up) {
         match found {
             LookedUp::Found(canonical) => needed.push(Item::Blob(canonical)),
@@ -71,10 +138,7 @@ pub(super) async fn check(
             needed.push(Item::Manifest(name, reference.digest));
         }
     }
-    match missing.is_empty() {
-        true => Ok(needed),
-        false => Err(Error::ManifestReferencesUnknown(missing)),
-    }
+    Ok(dependencies)
 }
 
 /// A schema 1 manifest tells where it belongs: what one signed for one repository and tag must not

@@ -65,6 +65,8 @@ pub enum Operation {
     Delete,
     /// [`Driver::redirect_url`].
     RedirectUrl,
+    /// [`Driver::claim`], which then says that the store has no locks.
+    Claim,
 }
 
 /// Why an operation fails.
@@ -424,7 +426,11 @@ impl Driver for FaultDriver {
     }
 
     fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
-        self.inner.claim(claim)
+        let root = StoragePath::root();
+        match self.with(|plan| plan.next(Operation::Claim, &[&root])) {
+            Some(_) => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+            None => self.inner.claim(claim),
+        }
     }
 
     async fn check(&self) -> Result<()> {
