@@ -253,15 +253,17 @@ fn signed_manifests_of_every_layout_keep_their_signatures() {
 }
 
 #[test]
-fn a_folder_that_is_written_to_is_not_collected() {
+fn a_folder_that_is_written_to_is_not_had_alone() {
     let home = folder();
     let mut server = Wharfinger::start(home.path());
     let image = push(server.http(), "a", "latest", 1);
     server.http().push_blob("a", &noise(2, 1000));
     let file = home.path().join("wharfinger.yml");
-    let refused = output(&mut collector(&file, &[]));
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(said(&refused).contains("read-only"), "{}", said(&refused));
+    for promise in [["--wait", "1s"].as_slice(), &["--stopped"]] {
+        let refused = output(&mut collector(&file, promise));
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(said(&refused).contains("read-only"), "{}", said(&refused));
+    }
     // Looking is harmless.
     assert_eq!(eligible(&collect(&file, &["-d"])).0.len(), 1);
     server.stop();

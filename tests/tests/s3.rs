@@ -413,7 +413,7 @@ fn the_debris_of_a_bucket_is_collected() {
     server.stop();
     let file = config(home.path(), store.addr).write();
     let mut command = std::process::Command::new(wharfinger_e2e::wharfinger::binary());
-    run(command.arg("garbage-collect").arg(&file));
+    run(command.args(["garbage-collect", "--stopped"]).arg(&file));
     let keys = store.keys();
     assert!(!keys.contains(&blob_key(&unused)));
     assert!(layers.iter().all(|layer| keys.contains(&blob_key(layer))));
