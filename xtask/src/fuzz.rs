@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{fs, io};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fs, io, thread};
 
 use crate::command::{self, cargo, output, root};
 
@@ -41,15 +42,21 @@ pub(crate) fn run(wanted: Option<&str>, seconds: u32) -> Result<(), String> {
     }
     let host = host()?;
     build(&host, wanted)?;
-    for target in &targets {
-        let binary = folder
-            .join("target")
-            .join(&host)
-            .join("release")
-            .join(target);
-        run_target(&folder, target, &binary, seconds)?;
-    }
-    Ok(())
+    let built = folder.join("target").join(&host).join("release");
+    let next = AtomicUsize::new(0);
+    let work = || {
+        // A target takes one processor.
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            run_target(&folder, target, &built.join(target), seconds)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let ended = workers.into_iter().map(thread::ScopedJoinHandle::join);
+        ended.map(|outcome| outcome.expect("no panic")).collect()
+    })
 }
 
 /// The names of the files in `fuzz_targets`, in order.
