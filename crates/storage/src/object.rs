@@ -1,4 +1,4 @@
-//! The driver that keeps files as objects of a store such as Amazon S3.
+//! The driver that keeps files as objects of a store: of Amazon S3 or Azure Blob Storage.
 //!
 //! A file is an object, under the key that CNCF Distribution gives it. A folder is what keys have
 //! in common: it is there as long as there is something in it.
@@ -7,6 +7,7 @@
 //! on any node, lies beside it under keys that no path has (see [`unfinished`]); so does nothing
 //! on this machine. One shorter than a part is simply an object, written anew each time.
 
+mod azure;
 mod bucket;
 mod client;
 mod failure;
@@ -31,6 +32,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::RwLock;
 use tracing::{Instrument as _, debug};
 
+pub use self::azure::{AzureCredentials, AzureCredentialsError, AzureOptions};
 pub use self::bucket::CopyOptions;
 use self::bucket::{Bucket, PAGE};
 pub use self::client::Retries;
@@ -75,6 +77,18 @@ impl ObjectDriver {
     pub fn s3(options: &S3Options, client: reqwest::Client) -> Result<Self> {
         let bucket = options.bucket(client);
         Self::on(Self::S3, bucket, &options.root, options.part)
+    }
+
+    /// The name of the driver for Azure Blob Storage in the configuration file.
+    pub const AZURE: &'static str = "azure";
+
+    /// A driver on a container of Azure Blob Storage. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the options contradict each other, or a key is none.
+    pub fn azure(options: &AzureOptions, client: reqwest::Client) -> Result<Self> {
+        let bucket = options.bucket(client);
+        Self::on(Self::AZURE, bucket, &options.root, options.part)
     }
 
     /// A driver on a bucket, for files whose parts have `part` bytes.
@@ -428,8 +442,7 @@ impl Driver for ObjectDriver {
         };
         let key = self.key(request.path)?;
         let url = self.0.bucket.presigned(method, &key);
-        let url = url.await.map_err(failed(request.path, "sign"))?;
-        Ok(Some(url))
+        url.await.map_err(failed(request.path, "sign"))
     }
 }
 

@@ -90,23 +90,12 @@ impl Listing<'_> {
         if self.at_end {
             return Ok(None);
         }
-        let prefix = (!self.prefix.is_empty()).then_some(self.prefix);
-        let (bucket, options) = (self.bucket, &self.options);
-        let listed = bucket
-            .again(|| bucket.objects().list_paginated(prefix, options.clone()))
-            .await?;
-        self.at_end = listed.page_token.is_none();
-        self.options.page_token = listed.page_token;
-        let objects = listed.result.objects.into_iter().map(|meta| Object {
-            key: meta.location.to_string(),
-            size: meta.size,
-            modified: meta.last_modified.into(),
-        });
-        let folders = listed.result.common_prefixes.into_iter();
-        Ok(Some(Page {
-            objects: objects.collect(),
-            folders: folders.map(|path| path.to_string()).collect(),
-        }))
+        let (store, prefix, options) = (&self.bucket.store, self.prefix, &self.options);
+        let listed = self.bucket.again(|| store.list(prefix, options.clone()));
+        let (page, token) = listed.await?;
+        self.at_end = token.is_none();
+        self.options.page_token = token;
+        Ok(Some(page))
     }
 }
 
@@ -184,20 +173,8 @@ impl Bucket {
 
     /// Removes objects, whether they are there or not.
     pub(super) async fn delete(&self, keys: Vec<String>) -> Result<()> {
-        if let [one] = keys.as_slice() {
-            let path = path(one)?;
-            return match self.again(|| self.objects().delete(&path)).await {
-                Err(object_store::Error::NotFound { .. }) => Ok(()),
-                deleted => deleted,
-            };
-        }
-        let paths: Vec<_> = keys.iter().map(|key| path(key)).collect::<Result<_>>()?;
-        let delete = async || {
-            let paths = stream::iter(paths.clone()).map(Ok).boxed();
-            let deleted = self.objects().delete_stream(paths);
-            deleted.try_for_each(async |_| Ok(())).await
-        };
-        self.again(delete).await
+        let keys: Vec<_> = keys.iter().map(|key| path(key)).collect::<Result<_>>()?;
+        self.again(|| self.store.delete(&keys)).await
     }
 
     /// What starts with `prefix`, in the order of keys, from behind `after` on, `page` keys at a
@@ -315,10 +292,14 @@ impl Bucket {
     }
 
     /// An address under which the store itself answers a request for the object.
-    pub(super) async fn presigned(&self, method: http::Method, key: &str) -> Result<String> {
-        let path = path(key)?;
-        let url = self.objects().signed_url(method, &path, REDIRECT_LASTS);
-        Ok(url.await?.to_string())
+    pub(super) async fn presigned(
+        &self,
+        method: http::Method,
+        key: &str,
+    ) -> Result<Option<String>> {
+        self.store
+            .presigned(method, &path(key)?, REDIRECT_LASTS)
+            .await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use object_store::client::{HttpClient, HttpError, HttpErrorKind, HttpRequest};
 use object_store::{Error, Result};
@@ -23,6 +23,7 @@ pub(super) struct Requests {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -85,8 +86,13 @@ impl Requests {
     async fn try_once(&self, request: HttpRequest) -> Result<Answer, HttpError> {
         let answer = self.client.execute(request).await?;
         let status = answer.status();
+        let headers = answer.headers().clone();
         let body = answer.into_body().collect().await?.to_bytes();
-        Ok(Answer { status, body })
+        Ok(Answer {
+            status,
+            headers,
+            body,
+        })
     }
 
     /// What went wrong, as an error of the store's.

@@ -2,13 +2,17 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use object_store::list::PaginatedListStore;
+use futures_util::{StreamExt as _, stream};
+use http::Method;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::signer::Signer;
-use object_store::{ObjectStore, PutPayload, Result};
+use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutPayload, Result};
+
+use super::bucket::{Object, Page};
 
 /// What is asked of all stores alike: reading, listing, removing and signing.
 pub(super) trait Objects: ObjectStore + PaginatedListStore + Signer {}
@@ -24,7 +28,33 @@ pub(super) trait Store: fmt::Debug + Send + Sync + 'static {
     /// How many parts an upload can have.
     fn most_parts(&self) -> usize;
 
+    /// A page of what starts with `prefix`, and the token of the next one.
+    async fn list(
+        &self,
+        prefix: &str,
+        options: PaginatedListOptions,
+    ) -> Result<(Page, Option<String>)> {
+        let prefix = (!prefix.is_empty()).then_some(prefix);
+        let listed = self.objects().list_paginated(prefix, options).await?;
+        let objects = listed.result.objects.into_iter().map(|meta| Object {
+            key: meta.location.to_string(),
+            size: meta.size,
+            modified: meta.last_modified.into(),
+        });
+        let folders = listed.result.common_prefixes.into_iter();
+        let page = Page {
+            objects: objects.collect(),
+            folders: folders.map(|path| path.to_string()).collect(),
+        };
+        Ok((page, listed.page_token))
+    }
+
     async fn put(&self, key: &Path, content: PutPayload) -> Result<()>;
+
+    /// Removes objects, whether they are there or not.
+    async fn delete(&self, keys: &[Path]) -> Result<()> {
+        delete_together(self.objects(), keys).await
+    }
 
     /// Copies a whole object; it is there when this ends.
     async fn copy(&self, from: &Path, to: &Path) -> Result<()>;
@@ -59,6 +89,38 @@ pub(super) trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// The uploads below `prefix` that are neither complete nor given up.
     async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>>;
+
+    /// An address under which the store itself answers a request for the object, for so long;
+    /// `None` where there can be none.
+    async fn presigned(
+        &self,
+        method: Method,
+        key: &Path,
+        lasts: Duration,
+    ) -> Result<Option<String>> {
+        let url = self.objects().signed_url(method, key, lasts).await?;
+        Ok(Some(url.to_string()))
+    }
+}
+
+/// Removes objects, many by one request where the store can do that.
+pub(super) async fn delete_together(objects: &dyn Objects, keys: &[Path]) -> Result<()> {
+    let mut deleted = match keys {
+        [] => return Ok(()),
+        [one] => stream::once(objects.delete(one)).boxed(),
+        several => {
+            let keys = stream::iter(several.to_vec()).map(Ok).boxed();
+            let deleted = objects.delete_stream(keys);
+            deleted.map(|deleted| deleted.map(drop)).boxed()
+        }
+    };
+    while let Some(deleted) = deleted.next().await {
+        match deleted {
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// An upload that is neither complete nor given up.
