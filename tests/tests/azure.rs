@@ -47,6 +47,24 @@ fn a_container_that_cannot_be_used_stops_the_start() {
     bucket::a_bucket_that_cannot_be_used_stops_the_start::<Azurite>();
 }
 
+/// Azurite's accounts have none, so it is said for one.
+#[test]
+fn an_account_with_a_hierarchical_namespace_stops_the_start() {
+    const NONE: &str = "x-ms-is-hns-enabled: false";
+    const SOME: &str = "x-ms-is-hns-enabled: true";
+    let home = folder();
+    let store = Azurite::start(home.path());
+    let proxy = StoreProxy::start(store.addr);
+    proxy.decide(|_| Fate::Altered(NONE, SOME));
+    let mut service = config::<Azurite>(home.path(), proxy.addr).spawn();
+    assert!(!service.wait().success());
+    let log = service.log();
+    assert!(
+        log.contains("storage.azure.container: its account has a hier"),
+        "{log}"
+    );
+}
+
 #[test]
 fn the_debris_of_a_container_is_collected() {
     bucket::the_debris_of_a_bucket_is_collected::<Azurite>();

@@ -109,6 +109,15 @@ impl ObjectDriver {
         })))
     }
 
+    /// Why files cannot be kept in the bucket, as far as the store tells.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub async fn unsuitable(&self) -> Result<Option<&'static str>> {
+        let told = self.0.bucket.store.unsuitable().await;
+        told.map_err(failed(&StoragePath::root(), "ask about it"))
+    }
+
     fn key(&self, path: &StoragePath) -> Result<String> {
         match path.is_root() {
             true => Err(Error::not_a_file(path)),

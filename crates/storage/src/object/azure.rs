@@ -292,6 +292,12 @@ impl Store for Azure {
         Ok(Vec::new())
     }
 
+    async fn unsuitable(&self) -> Result<Option<&'static str>> {
+        let reason = "its account has a hierarchical namespace, where folders stay when they are \
+                      empty; an account without one is needed";
+        Ok(self.signed.has_folders().await?.then_some(reason))
+    }
+
     async fn presigned(
         &self,
         _method: http::Method,

@@ -90,6 +90,11 @@ pub(super) trait Store: fmt::Debug + Send + Sync + 'static {
     /// The uploads below `prefix` that are neither complete nor given up.
     async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>>;
 
+    /// Why files cannot be kept in the bucket, as far as the store tells.
+    async fn unsuitable(&self) -> Result<Option<&'static str>> {
+        Ok(None)
+    }
+
     /// An address under which the store itself answers a request for the object, for so long;
     /// `None` where there can be none.
     async fn presigned(

@@ -50,6 +50,16 @@ pub(crate) struct Bucket {
     key: &'static str,
 }
 
+impl Bucket {
+    /// Why files cannot be kept in it, as far as the store tells.
+    async fn ask(&self) -> wharfinger_storage::Result<Option<&'static str>> {
+        let root = StoragePath::root();
+        self.driver.list(&root, None, Some(1)).await?;
+        // Who may use it need not be one who may ask this.
+        Ok(self.driver.unsuitable().await.unwrap_or_default())
+    }
+}
+
 impl Store {
     /// # Errors
     /// The key that is wrong.
@@ -92,10 +102,9 @@ impl Store {
             return Ok(());
         };
         let Bucket { name, kind, .. } = bucket;
-        let root = StoragePath::root();
-        let listed = bucket.driver.list(&root, None, Some(1));
-        match tokio::time::timeout(FIRST_ANSWER, listed).await {
-            Ok(Ok(_)) => {
+        match tokio::time::timeout(FIRST_ANSWER, bucket.ask()).await {
+            Ok(Ok(Some(reason))) => Err(unusable(self.key())(&reason)),
+            Ok(Ok(None)) => {
                 info!(
                     bucket = name,
                     "others may write to the {kind} too, and nobody can be kept from it: collect \

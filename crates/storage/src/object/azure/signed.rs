@@ -34,6 +34,8 @@ const VALUE: &AsciiSet = &KEY.add(b'/');
 #[derive(Debug)]
 pub(super) struct Signed {
     account: String,
+    /// Where the account's blobs are.
+    service: String,
     /// The address of the container.
     address: String,
     credentials: AzureCredentialProvider,
@@ -144,6 +146,8 @@ fn time(text: &str) -> Option<SystemTime> {
 #[derive(Default)]
 struct Unsigned<'a> {
     method: Method,
+    /// Whether it is about the account, not about the container or a blob.
+    is_of_account: bool,
     key: &'a str,
     query: &'a [(&'a str, &'a str)],
     headers: &'a [(&'static str, &'a str)],
@@ -155,6 +159,7 @@ impl Signed {
         let service = options.service.trim_end_matches('/');
         Self {
             account: options.account.clone(),
+            service: service.to_owned(),
             address: format!("{service}/{}", options.container),
             credentials: store.credentials().clone(),
             requests: Requests::new(client, options.retries, STORE),
@@ -187,6 +192,21 @@ impl Signed {
         let read = |answer: &Answer| {
             let list: BlobList = quick_xml::de::from_reader(answer.body.as_ref()).ok()?;
             list.page(options.offset.as_deref())
+        };
+        self.send(request, read).await
+    }
+
+    /// Whether the account has a hierarchical namespace (Get Account Information).
+    pub(super) async fn has_folders(&self) -> Result<bool> {
+        let request = Unsigned {
+            method: Method::HEAD,
+            is_of_account: true,
+            query: &[("restype", "account"), ("comp", "properties")],
+            ..Unsigned::default()
+        };
+        let read = |answer: &Answer| {
+            let told = answer.headers.get("x-ms-is-hns-enabled");
+            Some(told.is_some_and(|told| told == "true"))
         };
         self.send(request, read).await
     }
@@ -256,6 +276,7 @@ impl Signed {
             query: &[("comp", "blocklist")],
             headers: &[("x-ms-blob-content-type", "application/octet-stream")],
             body: &list,
+            ..Unsigned::default()
         };
         self.send(request, |_| Some(())).await
     }
@@ -280,7 +301,11 @@ impl Signed {
         let pairs = unsigned.query.iter().map(|(name, value)| pair(name, value));
         let query = pairs.collect::<Vec<_>>().join("&");
         let mark = if query.is_empty() { "" } else { "?" };
-        let address = format!("{}{mark}{query}", self.address_of(unsigned.key));
+        let place = match unsigned.is_of_account {
+            true => self.service.clone(),
+            false => self.address_of(unsigned.key),
+        };
+        let address = format!("{place}{mark}{query}");
         let wrong = |error: http::Error| self.requests.error(error);
         let mut request = HttpRequest::new(HttpRequestBody::from(unsigned.body.to_owned()));
         *request.method_mut() = unsigned.method.clone();
