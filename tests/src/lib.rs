@@ -4,6 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod azurite;
+pub mod bucket;
 pub mod certificates;
 pub mod clients;
 pub mod collector;

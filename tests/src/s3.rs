@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::bucket::Store;
 use crate::distribution::free_address;
 use crate::http::Http;
 use crate::process::Service;
@@ -21,12 +22,12 @@ pub struct S3 {
     pub addr: SocketAddr,
 }
 
-impl S3 {
-    /// Starts it and makes the bucket.
-    ///
-    /// # Panics
-    /// With its log, when it does not start.
-    pub fn start(home: &Path) -> Self {
+impl Store for S3 {
+    const SIGNED: &'static str = "X-Amz-Expires=1200";
+    const NAME: &'static str = "storage.s3.bucket";
+    const MISSING: &'static str = "NoSuchBucket";
+
+    fn start(home: &Path) -> Self {
         let addr = free_address();
         let program = crate::target_folder().join("moto/bin/moto_server");
         assert!(
@@ -43,43 +44,41 @@ impl S3 {
         Self { service, addr }
     }
 
-    /// The keys of all objects.
-    ///
-    /// # Panics
-    /// When it does not tell.
-    pub fn keys(&self) -> Vec<String> {
+    fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    fn settings(addr: SocketAddr) -> Value {
+        json!({"storage": {"s3": {
+            "accesskey": "wharfinger", "secretkey": "a secret of the tests",
+            "region": "us-east-1", "regionendpoint": format!("http://{addr}"),
+            "forcepathstyle": true, "secure": false,
+            "bucket": BUCKET, "rootdirectory": "/some/where",
+            "chunksize": 5 * 1024 * 1024,
+        }}})
+    }
+
+    fn path(key: &str) -> String {
+        format!("/{BUCKET}/{key}")
+    }
+
+    fn keys(&self) -> Vec<String> {
         let listed = Http(self.addr).get(&format!("/{BUCKET}?list-type=2&max-keys=10000"));
         texts(&String::from_utf8_lossy(&listed.body), "Key")
     }
 
-    /// The keys that multipart uploads are under way for.
-    ///
-    /// # Panics
-    /// When it does not tell.
-    pub fn open_uploads(&self) -> Vec<String> {
+    fn open_uploads(&self) -> Vec<String> {
         let listed = Http(self.addr).get(&format!("/{BUCKET}?uploads"));
         texts(&String::from_utf8_lossy(&listed.body), "Key")
     }
 
-    /// What it has logged.
-    pub fn log(&self) -> String {
-        self.service.log()
+    fn parts(&self) -> usize {
+        self.service.log().matches("partNumber=").count()
     }
 }
 
-/// The settings of a registry, Wharfinger or Distribution, on the bucket of a server at `addr`.
-pub fn settings(addr: SocketAddr) -> Value {
-    json!({"storage": {"s3": {
-        "accesskey": "wharfinger", "secretkey": "a secret of the tests",
-        "region": "us-east-1", "regionendpoint": format!("http://{addr}"),
-        "forcepathstyle": true, "secure": false,
-        "bucket": BUCKET, "rootdirectory": "/some/where",
-        "chunksize": 5 * 1024 * 1024,
-    }}})
-}
-
 /// The texts of all elements of a name.
-fn texts(xml: &str, name: &str) -> Vec<String> {
+pub(crate) fn texts(xml: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let elements = xml.split(&open).skip(1);
     let texts = elements.filter_map(|rest| rest.split(&close).next());

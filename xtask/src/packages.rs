@@ -1,4 +1,4 @@
-//! What the tests need of others: Debian packages, and a server of S3's protocol.
+//! What the tests need of others: Debian packages, and servers of object stores' protocols.
 
 use std::process::Command;
 
@@ -33,13 +33,33 @@ const PACKAGES: [&str; 23] = [
 /// The server of S3's protocol that the tests of the object store driver ask.
 const MOTO: &str = "moto[server]==5.2.5";
 
+/// What the server of Azure's protocol runs on. A machine may have it from elsewhere, and Debian's
+/// packages cannot stand beside that.
+const NODE: [&str; 2] = ["nodejs", "npm"];
+
+/// The server of Azure's protocol, the last that runs on the Node.js of Debian 12.
+const AZURITE: &str = "azurite@3.35.0";
+
 /// Installs what is missing.
 ///
 /// # Errors
 /// When something is missing and cannot be installed.
 pub(crate) fn install() -> Result<(), String> {
     install_packages()?;
-    install_moto()
+    install_moto()?;
+    install_azurite()
+}
+
+/// Installs Azurite in a folder of its own in the target folder.
+fn install_azurite() -> Result<(), String> {
+    let folder = target_folder().join("azurite");
+    if folder.join("node_modules/azurite/package.json").is_file() {
+        return Ok(());
+    }
+    println!("installing {AZURITE}");
+    let mut install = Command::new("npm");
+    install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts"]);
+    run(install.arg("--prefix").arg(&folder).arg(AZURITE))
 }
 
 /// Installs Moto in a folder of its own in the target folder.
@@ -54,10 +74,11 @@ fn install_moto() -> Result<(), String> {
 }
 
 fn install_packages() -> Result<(), String> {
-    let missing: Vec<_> = PACKAGES
-        .into_iter()
-        .filter(|package| !is_installed(package))
-        .collect();
+    let missing = PACKAGES.into_iter();
+    let mut missing: Vec<_> = missing.filter(|package| !is_installed(package)).collect();
+    if output(Command::new("npm").arg("--version")).is_err() {
+        missing.extend(NODE);
+    }
     if missing.is_empty() {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 //! everything that is not built yet.
 
 mod access;
+mod azure;
 mod debug;
 mod health;
 mod http;
@@ -74,6 +75,15 @@ pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -
     checker.notifications(config);
     checker.later(config);
     checker.problems
+}
+
+/// Whether a text can be the folder in a bucket below which everything is kept. An exclamation mark
+/// is what tells the store's own objects from files.
+fn is_folder_of_a_bucket(text: &str) -> bool {
+    let root = text.trim_matches('/');
+    let is_part = |part: &str| !matches!(part, "" | "." | "..");
+    let printable = !root.contains(|c: char| c.is_control() || c == '!');
+    root.is_empty() || printable && root.split('/').all(is_part)
 }
 
 /// A problem with `key`, at its place or that of the nearest key above it.

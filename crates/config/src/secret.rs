@@ -31,6 +31,10 @@ pub(crate) fn exposed<T>(work: impl FnOnce() -> T) -> T {
 pub struct Secret(String);
 
 impl Secret {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The text itself.
     pub fn expose(&self) -> &str {
         &self.0

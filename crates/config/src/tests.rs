@@ -417,7 +417,7 @@ fn what_is_not_built_is_refused() {
         assert!(found.starts_with("config.yml:4:"), "{found}");
         assert!(found.contains(&format!(" {key}: ")), "{found}");
     }
-    for driver in ["gcs", "azure", "oss", "swift"] {
+    for driver in ["gcs", "oss", "swift"] {
         let found = wrong(&format!("version: 0.1\nstorage: {driver}"), &[]);
         assert!(found.contains(&format!("storage.{driver}: ")), "{found}");
     }
@@ -631,6 +631,8 @@ fn the_documentation_shows_the_defaults_and_names_every_key_that_works() {
     changes::collect(endpoint, "notifications.endpoints[]".to_owned(), &mut keys);
     let s3 = serde_json::to_value(S3::default()).unwrap();
     changes::collect(s3, "storage.s3".to_owned(), &mut keys);
+    let azure = serde_json::to_value(Azure::default()).unwrap();
+    changes::collect(azure, "storage.azure".to_owned(), &mut keys);
     assert!(keys.len() > 60, "{keys:?}");
     for key in keys.keys() {
         let elsewhere = ["auth", "proxy"];
@@ -882,5 +884,168 @@ fn buckets_that_cannot_be_are_refused() {
         let found = wrong(&format!("version: 0.1\nstorage:\n  s3: {{{text}}}\n"), &[]);
         assert!(found.contains(&format!(": {message}")), "{text}: {found}");
         assert!(found.starts_with("config.yml:3:"), "{found}");
+    }
+}
+
+#[test]
+fn containers_are_read() {
+    let azure = |text: &str| {
+        let file = format!("version: 0.1\nstorage:\n  azure: {{{text}}}\n");
+        good(&file, &[]).storage.azure.unwrap()
+    };
+    // As Distribution's page has it.
+    let usual = azure(
+        "accountname: a, accountkey: a2V5, container: c, rootdirectory: /x/, realm: \
+         core.chinacloudapi.cn, max_retries: 7, retry_delay: 1s, credentials: {type: shared_key}",
+    );
+    let account = usual.account().unwrap();
+    assert_eq!(account.service, "https://a.blob.core.chinacloudapi.cn");
+    assert_eq!(usual.form(&account), Some(AzureForm::SharedKey));
+    assert_eq!(
+        (usual.max_retries, usual.retry_delay),
+        (7, GoDuration::from_secs(1))
+    );
+    let application = azure(
+        "accountname: a, container: c, credentials: {type: client_secret, clientid: i, tenantid: \
+         t, secret: s}",
+    );
+    let account = application.account().unwrap();
+    assert_eq!(application.form(&account), Some(AzureForm::ClientSecret));
+    assert_eq!(application.credentials.secret.expose(), "s");
+    // What is there tells the form.
+    for (text, form) in [
+        ("accountname: a, container: c", AzureForm::Default),
+        (
+            "accountname: a, container: c, accountkey: a2V5",
+            AzureForm::SharedKey,
+        ),
+        (
+            "accountname: a, container: c, sastoken: '?sv=1&sig=x'",
+            AzureForm::SasToken,
+        ),
+    ] {
+        let azure = azure(text);
+        assert_eq!(azure.form(&azure.account().unwrap()), Some(form), "{text}");
+    }
+}
+
+#[test]
+fn connection_strings_tell_of_an_account() {
+    let cases = [
+        (
+            "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=a2V5;EndpointSuffix=core.x",
+            ("a", "https://a.blob.core.x", "a2V5", ""),
+        ),
+        (
+            "AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:10000/a/;QueueEndpoint=q",
+            ("a", "http://127.0.0.1:10000/a", "a2V5", ""),
+        ),
+        (
+            "BlobEndpoint=https://b.blob.core.windows.net/;SharedAccessSignature=sv=1&sig=x",
+            ("b", "https://b.blob.core.windows.net", "", "sv=1&sig=x"),
+        ),
+    ];
+    for (text, expected) in cases {
+        let file = format!(
+            "version: 0.1\nstorage:\n  azure: {{container: c, connectionstring: '{text}'}}\n"
+        );
+        let azure = good(&file, &[]).storage.azure.unwrap();
+        let account = azure.account().unwrap();
+        let (key, signature) = (account.key.expose(), account.signature.expose());
+        let found = (
+            account.name.as_str(),
+            account.service.as_str(),
+            key,
+            signature,
+        );
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn containers_that_cannot_be_are_refused() {
+    let cases = [
+        ("accountname: a", "container: the container is missing"),
+        ("container: c", "accountname: the account is missing"),
+        (
+            "accountname: a, container: C",
+            "container: \"C\" cannot be the name of",
+        ),
+        (
+            "accountname: a.b, container: c",
+            "accountname: \"a.b\" cannot be the",
+        ),
+        (
+            "accountname: a, container: c, credentials: {type: default}",
+            "credentials.type: \"default\" is not one of shared_key, client_secret, \
+             default_credentials, sas_token",
+        ),
+        (
+            "accountname: a, container: c, credentials: {type: shared_key}",
+            "accountkey: it is missing, which credentials of the type shared_key need",
+        ),
+        (
+            "accountname: a, container: c, credentials: {type: client_secret, clientid: i, \
+             tenantid: t}",
+            "credentials.secret: it is missing",
+        ),
+        (
+            "accountname: a, container: c, accountkey: hunter2",
+            "accountkey: this is no key",
+        ),
+        (
+            "accountname: a, container: c, sastoken: hunter2",
+            "sastoken: this is no shared",
+        ),
+        (
+            "container: c, connectionstring: hunter2",
+            "connectionstring: it is no list of NAME=VALUE",
+        ),
+        (
+            "container: c, connectionstring: AccountName=a;AccountKey=hunter2",
+            "connectionstring: this is no key of",
+        ),
+        (
+            "container: c, connectionstring: AccountName=a",
+            "connectionstring: it has neither an",
+        ),
+        (
+            "container: c, accountname: a, connectionstring: AccountName=a;AccountKey=a2V5",
+            "accountname: storage.azure.connectionstring says this",
+        ),
+        (
+            "accountname: a, container: c, realm: 'a/b'",
+            "realm: \"a/b\" is no domain",
+        ),
+        (
+            "accountname: a, container: c, serviceurl: x.y",
+            "serviceurl: \"x.y\" is no server",
+        ),
+        (
+            "accountname: a, container: c, rootdirectory: 'a//b'",
+            "rootdirectory: \"a//b\" cannot be a folder in a container",
+        ),
+        (
+            "accountname: a, container: c, chunksize: 1MiB",
+            "chunksize: 1MiB is not from 5MiB",
+        ),
+        (
+            "accountname: a, container: c, max_retries: -2",
+            "max_retries: -2 is not from -1",
+        ),
+        (
+            "accountname: a, container: c, retry_delay: soon",
+            "retry_delay: \"soon\" is not a",
+        ),
+    ];
+    for (text, message) in cases {
+        let found = wrong(
+            &format!("version: 0.1\nstorage:\n  azure: {{{text}}}\n"),
+            &[],
+        );
+        let expected = format!(": storage.azure.{message}");
+        assert!(found.contains(&expected), "{text}: {found}");
+        assert!(found.starts_with("config.yml:3:"), "{found}");
+        assert!(!found.contains("hunter2"), "{found}");
     }
 }

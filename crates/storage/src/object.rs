@@ -1,4 +1,4 @@
-//! The driver that keeps files as objects of a store such as Amazon S3.
+//! The driver that keeps files as objects of a store: of Amazon S3 or Azure Blob Storage.
 //!
 //! A file is an object, under the key that CNCF Distribution gives it. A folder is what keys have
 //! in common: it is there as long as there is something in it.
@@ -7,12 +7,16 @@
 //! on any node, lies beside it under keys that no path has (see [`unfinished`]); so does nothing
 //! on this machine. One shorter than a part is simply an object, written anew each time.
 
+mod azure;
 mod bucket;
+mod client;
 mod failure;
 mod keys;
 mod leftovers;
 mod listing;
+mod requests;
 mod s3;
+mod store;
 mod turns;
 mod unfinished;
 mod writer;
@@ -28,13 +32,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::RwLock;
 use tracing::{Instrument as _, debug};
 
+pub use self::azure::{AzureCredentials, AzureCredentialsError, AzureOptions};
+pub use self::bucket::CopyOptions;
 use self::bucket::{Bucket, PAGE};
+pub use self::client::Retries;
 use self::failure::{failed, is_behind_the_end};
 use self::keys::{Keys, UNFINISHED, parse_unfinished};
-pub use self::s3::{
-    Amazon, CopyOptions, CredentialsError, Retries, S3Credentials, S3Encryption, S3Endpoint,
-    S3Options,
-};
+pub use self::s3::{Amazon, CredentialsError, S3Credentials, S3Encryption, S3Endpoint, S3Options};
 use self::turns::Turns;
 use self::unfinished::Unfinished;
 use self::writer::ObjectWriter;
@@ -71,17 +75,47 @@ impl ObjectDriver {
     /// # Errors
     /// When the options contradict each other.
     pub fn s3(options: &S3Options, client: reqwest::Client) -> Result<Self> {
-        let bucket = options
-            .bucket(client)
-            .map_err(failed(&StoragePath::root(), "set up"))?;
+        let bucket = options.bucket(client);
+        Self::on(Self::S3, bucket, &options.root, options.part)
+    }
+
+    /// The name of the driver for Azure Blob Storage in the configuration file.
+    pub const AZURE: &'static str = "azure";
+
+    /// A driver on a container of Azure Blob Storage. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the options contradict each other, or a key is none.
+    pub fn azure(options: &AzureOptions, client: reqwest::Client) -> Result<Self> {
+        let bucket = options.bucket(client);
+        Self::on(Self::AZURE, bucket, &options.root, options.part)
+    }
+
+    /// A driver on a bucket, for files whose parts have `part` bytes.
+    fn on(
+        name: &'static str,
+        bucket: object_store::Result<Bucket>,
+        root: &str,
+        part: u64,
+    ) -> Result<Self> {
+        let bucket = bucket.map_err(failed(&StoragePath::root(), "set up"))?;
         Ok(Self(Arc::new(Shared {
-            name: Self::S3,
+            name,
             bucket,
-            keys: Keys::below(&options.root),
-            part: usize::try_from(options.part).unwrap_or(usize::MAX),
+            keys: Keys::below(root),
+            part: usize::try_from(part).unwrap_or(usize::MAX),
             turns: Turns::default(),
             operations: Arc::default(),
         })))
+    }
+
+    /// Why files cannot be kept in the bucket, as far as the store tells.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub async fn unsuitable(&self) -> Result<Option<&'static str>> {
+        let told = self.0.bucket.store.unsuitable().await;
+        told.map_err(failed(&StoragePath::root(), "ask about it"))
     }
 
     fn key(&self, path: &StoragePath) -> Result<String> {
@@ -417,8 +451,7 @@ impl Driver for ObjectDriver {
         };
         let key = self.key(request.path)?;
         let url = self.0.bucket.presigned(method, &key);
-        let url = url.await.map_err(failed(request.path, "sign"))?;
-        Ok(Some(url))
+        url.await.map_err(failed(request.path, "sign"))
     }
 }
 

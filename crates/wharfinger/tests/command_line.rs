@@ -191,7 +191,7 @@ fn what_stands_in_the_way_is_said_with_its_key() {
         said.lines().collect::<Vec<_>>(),
         [
             "wharfinger: later.yml:2:10: storage.gcs: the driver gcs is not built yet; \
-             filesystem, inmemory and s3 are",
+             filesystem, inmemory, s3 and azure are",
             "wharfinger: later.yml:3:20: proxy.remoteurl: the pull-through cache is not built yet; \
              without this key the registry starts",
         ]

@@ -9,7 +9,7 @@ const SHORTEST_GRACE: GoDuration = GoDuration::from_secs(60);
 
 impl Checker<'_> {
     pub(super) fn storage(&mut self, storage: &Storage) {
-        let parameters = [&storage.gcs, &storage.azure];
+        let parameters = [&storage.gcs];
         let dropped = [&storage.oss, &storage.swift];
         let named = |name: &&&str| self.tree.at(&["storage", name]).is_some();
         let drivers: Vec<&str> = DRIVERS.iter().filter(named).copied().collect();
@@ -27,10 +27,11 @@ impl Checker<'_> {
                 );
             }
         }
-        for (name, _) in ["gcs", "azure"].iter().zip(parameters).filter(is_set) {
+        for (name, _) in ["gcs"].iter().zip(parameters).filter(is_set) {
             let key = format!("storage.{name}");
-            let message =
-                format!("the driver {name} is not built yet; filesystem, inmemory and s3 are");
+            let message = format!(
+                "the driver {name} is not built yet; filesystem, inmemory, s3 and azure are"
+            );
             self.wrong(&key, message);
         }
         for (name, _) in ["oss", "swift"].iter().zip(dropped).filter(is_set) {
@@ -40,6 +41,9 @@ impl Checker<'_> {
         }
         if let Some(s3) = &storage.s3 {
             self.s3(s3);
+        }
+        if let Some(azure) = &storage.azure {
+            self.azure(azure, &storage.maintenance.uploadpurging);
         }
         if let Some(filesystem) = &storage.filesystem
             && filesystem.rootdirectory.is_empty()

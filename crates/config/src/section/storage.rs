@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Parameters, S3};
+use super::{Azure, Parameters, S3};
 use crate::duration::GoDuration;
 
 /// Every driver that some release of Distribution has.
@@ -32,7 +32,7 @@ pub struct Storage {
     /// Google Cloud Storage.
     pub gcs: Option<Parameters>,
     /// Azure Blob Storage.
-    pub azure: Option<Parameters>,
+    pub azure: Option<Azure>,
     /// Alibaba Cloud's store, in Distribution 2.x.
     pub oss: Option<Parameters>,
     /// OpenStack's store, in Distribution 2.x.

@@ -19,7 +19,10 @@ pub(super) fn failed(
 
 /// Whether what is missing is no object but the bucket.
 fn is_about_the_bucket(error: &object_store::Error) -> bool {
-    error.to_string().contains("NoSuchBucket")
+    let text = error.to_string();
+    ["NoSuchBucket", "ContainerNotFound"]
+        .iter()
+        .any(|code| text.contains(code))
 }
 
 fn kind(error: &object_store::Error) -> io::ErrorKind {
@@ -34,7 +37,10 @@ fn kind(error: &object_store::Error) -> io::ErrorKind {
 /// Whether a range was asked for that lies behind the object's end.
 pub(super) fn is_behind_the_end(error: &object_store::Error) -> bool {
     let text = error.to_string();
-    text.contains("416 ") || text.contains("InvalidRange")
+    // The last is what `object_store` says when a server gives nothing instead of refusing.
+    ["416 ", "InvalidRange", "Wanted range starting at"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 /// What the store said, without the addresses and times that stand around it.
@@ -43,7 +49,8 @@ fn words(error: &object_store::Error) -> String {
     let element = |name: &str| {
         let (_, rest) = all.split_once(&format!("<{name}>"))?;
         let (text, _) = rest.split_once(&format!("</{name}>"))?;
-        Some(text.trim())
+        // Azure goes on with the request's number and time.
+        text.trim().lines().next()
     };
     match (element("Code"), element("Message")) {
         (Some(code), Some(message)) => return format!("the store says {code}: {message}"),

@@ -1,14 +1,17 @@
 //! The store.
 
+mod azure;
+mod s3;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
-use wharfinger_config::{Config, S3};
+use wharfinger_client::Client;
+use wharfinger_config::Config;
 use wharfinger_storage::{
-    Amazon, CopyOptions, Driver, FilesystemDriver, FilesystemOptions, MemoryDriver, ObjectDriver,
-    Retries, S3Credentials, S3Encryption, S3Endpoint, S3Options, StoragePath,
+    Driver, FilesystemDriver, FilesystemOptions, MemoryDriver, ObjectDriver, StoragePath,
 };
 
 use super::{Unusable, count, unusable};
@@ -32,8 +35,29 @@ pub(crate) enum Store {
     Filesystem(FilesystemDriver),
     /// In memory.
     Memory(MemoryDriver),
-    /// In a bucket, by its name.
-    Bucket(ObjectDriver, String),
+    /// In a bucket, or a container.
+    Bucket(Bucket),
+}
+
+/// A bucket, or what a store calls so otherwise.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    driver: ObjectDriver,
+    name: String,
+    /// What the store calls it.
+    kind: &'static str,
+    /// The key with its name.
+    key: &'static str,
+}
+
+impl Bucket {
+    /// Why files cannot be kept in it, as far as the store tells.
+    async fn ask(&self) -> wharfinger_storage::Result<Option<&'static str>> {
+        let root = StoragePath::root();
+        self.driver.list(&root, None, Some(1)).await?;
+        // Who may use it need not be one who may ask this.
+        Ok(self.driver.unsuitable().await.unwrap_or_default())
+    }
 }
 
 impl Store {
@@ -48,10 +72,13 @@ impl Store {
             let driver = driver.map_err(|error| unusable(Self::FOLDER)(&error))?;
             return Ok(Self::Filesystem(driver));
         }
-        match &storage.s3 {
-            Some(s3) => Ok(Self::Bucket(bucket(s3)?, s3.bucket.clone())),
-            None => Ok(Self::Memory(MemoryDriver::new())),
+        if let Some(s3) = &storage.s3 {
+            return Ok(Self::Bucket(s3::bucket(s3)?));
         }
+        if let Some(azure) = &storage.azure {
+            return Ok(Self::Bucket(azure::container(azure)?));
+        }
+        Ok(Self::Memory(MemoryDriver::new()))
     }
 
     const FOLDER: &str = "storage.filesystem.rootdirectory";
@@ -61,7 +88,7 @@ impl Store {
         match self {
             Self::Filesystem(_) => Self::FOLDER,
             Self::Memory(_) => "storage.inmemory",
-            Self::Bucket(..) => "storage.s3.bucket",
+            Self::Bucket(bucket) => bucket.key,
         }
     }
 
@@ -71,29 +98,29 @@ impl Store {
     /// # Errors
     /// What the store says to be wrong.
     pub(crate) async fn ask(&self) -> Result<(), Unusable> {
-        let Self::Bucket(driver, name) = self else {
+        let Self::Bucket(bucket) = self else {
             return Ok(());
         };
-        let root = StoragePath::root();
-        let listed = driver.list(&root, None, Some(1));
-        match tokio::time::timeout(FIRST_ANSWER, listed).await {
-            Ok(Ok(_)) => {
+        let Bucket { name, kind, .. } = bucket;
+        match tokio::time::timeout(FIRST_ANSWER, bucket.ask()).await {
+            Ok(Ok(Some(reason))) => Err(unusable(self.key())(&reason)),
+            Ok(Ok(None)) => {
                 info!(
                     bucket = name,
-                    "others may write to the bucket too, and nobody can be kept from it: collect \
+                    "others may write to the {kind} too, and nobody can be kept from it: collect \
                      garbage only while every registry on it is stopped or read-only"
                 );
                 Ok(())
             }
-            Ok(Err(error)) if error.is_refused() || error.to_string().contains("NoSuchBucket") => {
+            Ok(Err(error)) if error.is_refused() || is_missing(&error) => {
                 Err(unusable(self.key())(&error))
             }
             Ok(Err(error)) => {
-                warn!(bucket = name, %error, "the bucket cannot be used yet");
+                warn!(bucket = name, %error, "the {kind} cannot be used yet");
                 Ok(())
             }
             Err(_) => {
-                warn!(bucket = name, "the bucket does not answer yet");
+                warn!(bucket = name, "the {kind} does not answer yet");
                 Ok(())
             }
         }
@@ -103,7 +130,7 @@ impl Store {
         match self {
             Self::Filesystem(driver) => Arc::new(driver.clone()),
             Self::Memory(driver) => Arc::new(driver.clone()),
-            Self::Bucket(driver, _) => Arc::new(driver.clone()),
+            Self::Bucket(bucket) => Arc::new(bucket.driver.clone()),
         }
     }
 
@@ -112,72 +139,34 @@ impl Store {
         match self {
             Self::Filesystem(driver) => driver.root().display().to_string(),
             Self::Memory(_) => "memory (everything is gone when it stops)".to_owned(),
-            Self::Bucket(_, name) => format!("the bucket {name}"),
+            Self::Bucket(Bucket { name, kind, .. }) => format!("the {kind} {name}"),
         }
     }
 }
 
-fn bucket(s3: &S3) -> Result<ObjectDriver, Unusable> {
-    let credentials = match s3.accesskey.is_empty() {
-        true => S3Credentials::found().map_err(|error| unusable("storage.s3.accesskey")(&error))?,
-        false => S3Credentials::Keys {
-            access_key: s3.accesskey.expose().to_owned(),
-            secret_key: s3.secretkey.expose().to_owned(),
-            session_token: (!s3.sessiontoken.is_empty())
-                .then(|| s3.sessiontoken.expose().to_owned()),
-        },
-    };
-    let endpoint = match s3.regionendpoint.as_str() {
-        "" => S3Endpoint::amazon(
-            &s3.region,
-            Amazon {
-                secure: s3.secure,
-                path_style: s3.forcepathstyle,
-                dual_stack: s3.usedualstack,
-                accelerate: s3.accelerate,
-                fips: s3.usefipsendpoint,
-            },
-        ),
-        server => S3Endpoint::server(server, s3.secure, s3.forcepathstyle),
-    };
-    let encryption = match (s3.encrypt, s3.keyid.as_str()) {
-        (false, _) => None,
-        (true, "") => Some(S3Encryption::Store),
-        (true, key) => Some(S3Encryption::Kms(key.to_owned())),
-    };
-    let class = s3.storageclass.to_uppercase();
-    let options = S3Options {
-        bucket: s3.bucket.clone(),
-        region: match s3.region.as_str() {
-            "" => "us-east-1".to_owned(),
-            region => region.to_owned(),
-        },
-        endpoint,
-        root: s3.rootdirectory.clone(),
-        credentials,
-        encryption,
-        // These are what objects have anyway, and not every server knows the words.
-        storage_class: (!matches!(class.as_str(), "NONE" | "STANDARD")).then_some(class),
-        acl: (s3.objectacl != "private").then(|| s3.objectacl.clone()),
-        part: s3.chunksize.get(),
-        copying: CopyOptions {
-            threshold: s3.multipartcopythresholdsize.get(),
-            part: s3.multipartcopychunksize.get(),
-            concurrency: count(s3.multipartcopymaxconcurrency),
-        },
-        retries: Retries::default(),
-        log_requests: s3.logs_requests(),
-    };
-    let builder = match s3.skipverify {
+/// Whether the store says that there is no such bucket.
+fn is_missing(error: &wharfinger_storage::Error) -> bool {
+    let text = error.to_string();
+    text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
+}
+
+/// The client that a store is asked by, to which parts of `part` bytes are sent. `section` is
+/// where its keys are.
+fn client(
+    section: &'static str,
+    skip_verify: bool,
+    user_agent: &str,
+    part: u64,
+) -> Result<Client, Unusable> {
+    let builder = match skip_verify {
         true => wharfinger_client::trusting_builder(),
         false => wharfinger_client::builder(wharfinger_client::authorities()),
     };
-    let name = format!("{} {}", wharfinger_client::USER_AGENT, s3.useragent);
-    let client = builder
+    let name = format!("{} {user_agent}", wharfinger_client::USER_AGENT);
+    builder
         .user_agent(name.trim_end())
         .connect_timeout(CONNECTING)
-        .read_timeout(SILENCE + Duration::from_secs(s3.chunksize.get() / SLOWEST))
+        .read_timeout(SILENCE + Duration::from_secs(part / SLOWEST))
         .build()
-        .map_err(|error| unusable("storage.s3")(&wharfinger_client::cause(&error)))?;
-    ObjectDriver::s3(&options, client).map_err(|error| unusable("storage.s3")(&error))
+        .map_err(|error| unusable(section)(&wharfinger_client::cause(&error)))
 }
