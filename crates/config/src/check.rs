@@ -3,6 +3,7 @@
 
 mod access;
 mod debug;
+mod gcs;
 mod health;
 mod http;
 mod later;

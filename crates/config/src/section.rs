@@ -3,6 +3,7 @@
 //! from, those that only its 2.x releases know included.
 
 mod access;
+mod gcs;
 mod health;
 mod http;
 mod limits;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::duration::GoDuration;
 
 pub use access::{Auth, HtpasswdAuth, SillyAuth, TokenAuth};
+pub use gcs::Gcs;
 pub use health::{FileCheck, Health, HttpCheck, StorageCheck, TcpCheck};
 pub use http::{ClientAuth, Debug, H2c, Http, Http2, LetsEncrypt, Prometheus, Tls};
 pub use limits::{ClientIdentity, ClientLimits, ForwardedHeader, Limits, Timeouts, TrustedProxies};
