@@ -8,11 +8,14 @@
 //! on this machine. One shorter than a part is simply an object, written anew each time.
 
 mod bucket;
+mod client;
 mod failure;
 mod keys;
 mod leftovers;
 mod listing;
+mod requests;
 mod s3;
+mod store;
 mod turns;
 mod unfinished;
 mod writer;
@@ -28,13 +31,12 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::RwLock;
 use tracing::{Instrument as _, debug};
 
+pub use self::bucket::CopyOptions;
 use self::bucket::{Bucket, PAGE};
+pub use self::client::Retries;
 use self::failure::{failed, is_behind_the_end};
 use self::keys::{Keys, UNFINISHED, parse_unfinished};
-pub use self::s3::{
-    Amazon, CopyOptions, CredentialsError, Retries, S3Credentials, S3Encryption, S3Endpoint,
-    S3Options,
-};
+pub use self::s3::{Amazon, CredentialsError, S3Credentials, S3Encryption, S3Endpoint, S3Options};
 use self::turns::Turns;
 use self::unfinished::Unfinished;
 use self::writer::ObjectWriter;
@@ -71,14 +73,23 @@ impl ObjectDriver {
     /// # Errors
     /// When the options contradict each other.
     pub fn s3(options: &S3Options, client: reqwest::Client) -> Result<Self> {
-        let bucket = options
-            .bucket(client)
-            .map_err(failed(&StoragePath::root(), "set up"))?;
+        let bucket = options.bucket(client);
+        Self::on(Self::S3, bucket, &options.root, options.part)
+    }
+
+    /// A driver on a bucket, for files whose parts have `part` bytes.
+    fn on(
+        name: &'static str,
+        bucket: object_store::Result<Bucket>,
+        root: &str,
+        part: u64,
+    ) -> Result<Self> {
+        let bucket = bucket.map_err(failed(&StoragePath::root(), "set up"))?;
         Ok(Self(Arc::new(Shared {
-            name: Self::S3,
+            name,
             bucket,
-            keys: Keys::below(&options.root),
-            part: usize::try_from(options.part).unwrap_or(usize::MAX),
+            keys: Keys::below(root),
+            part: usize::try_from(part).unwrap_or(usize::MAX),
             turns: Turns::default(),
             operations: Arc::default(),
         })))

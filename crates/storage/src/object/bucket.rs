@@ -7,20 +7,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use object_store::aws::AmazonS3;
 use object_store::client::{HttpError, HttpErrorKind};
-use object_store::list::{PaginatedListOptions, PaginatedListStore as _};
-use object_store::multipart::{MultipartStore as _, PartId};
+use object_store::list::PaginatedListOptions;
 use object_store::path::Path;
-use object_store::signer::Signer as _;
 use object_store::{
-    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore as _, ObjectStoreExt as _, PutPayload,
-    Result,
+    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStoreExt as _, PutPayload, Result,
 };
 use tokio::time::sleep;
 use tracing::debug;
 
-use super::s3::{CopyOptions, Signed};
+use super::client::Retries;
+use super::store::{Objects, OpenUpload, Store};
 use super::unfinished::Part;
 
 /// How many keys a store lists at once at the most.
@@ -34,17 +31,27 @@ const REDIRECT_LASTS: Duration = Duration::from_secs(20 * 60);
 
 /// A bucket.
 pub(super) struct Bucket {
-    pub(super) store: AmazonS3,
-    /// The same, for requests that make objects: it says what each of them is to have.
-    pub(super) making: AmazonS3,
-    /// The requests that neither has.
-    pub(super) signed: Signed,
+    /// Its name.
+    pub(super) name: String,
+    pub(super) store: Box<dyn Store>,
     pub(super) copying: CopyOptions,
+    pub(super) retries: Retries,
+}
+
+/// How files are copied within a bucket.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyOptions {
+    /// Larger files are copied part by part, in bytes.
+    pub threshold: u64,
+    /// The size of those parts in bytes.
+    pub part: u64,
+    /// How many of them are copied at once.
+    pub concurrency: usize,
 }
 
 impl fmt::Debug for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bucket({})", self.signed.bucket())
+        write!(f, "Bucket({})", self.name)
     }
 }
 
@@ -86,7 +93,7 @@ impl Listing<'_> {
         let prefix = (!self.prefix.is_empty()).then_some(self.prefix);
         let (bucket, options) = (self.bucket, &self.options);
         let listed = bucket
-            .again(|| bucket.store.list_paginated(prefix, options.clone()))
+            .again(|| bucket.objects().list_paginated(prefix, options.clone()))
             .await?;
         self.at_end = listed.page_token.is_none();
         self.options.page_token = listed.page_token;
@@ -104,6 +111,15 @@ impl Listing<'_> {
 }
 
 impl Bucket {
+    fn objects(&self) -> &dyn Objects {
+        self.store.objects()
+    }
+
+    /// How many parts a file can have.
+    pub(super) fn most_parts(&self) -> usize {
+        self.store.most_parts()
+    }
+
     /// Sends a request that may as well be sent twice again where its answer was lost: whoever
     /// sent it has not tried again itself then.
     async fn again<T, F>(&self, send: impl Fn() -> F) -> Result<T>
@@ -116,8 +132,8 @@ impl Bucket {
             match send().await {
                 Err(error)
                     if is_answer_lost(&error)
-                        && tried < self.signed.retries().most
-                        && began.elapsed() < self.signed.retries().within =>
+                        && tried < self.retries.most
+                        && began.elapsed() < self.retries.within =>
                 {
                     debug!(%error, "an answer of the store was lost");
                     tried += 1;
@@ -131,7 +147,7 @@ impl Bucket {
     pub(super) async fn get(&self, key: &str, from: u64) -> Result<GetResult> {
         let range = (from > 0).then_some(GetRange::Offset(from));
         let options = GetOptions::new().with_range(range);
-        self.store.get_opts(&path(key)?, options).await
+        self.objects().get_opts(&path(key)?, options).await
     }
 
     /// The whole object, or its first bytes.
@@ -143,7 +159,7 @@ impl Bucket {
         let options = GetOptions::new().with_range(range);
         let path = path(key)?;
         let get = async || {
-            let got = self.store.get_opts(&path, options.clone()).await?;
+            let got = self.objects().get_opts(&path, options.clone()).await?;
             got.bytes().await
         };
         self.again(get).await
@@ -154,23 +170,23 @@ impl Bucket {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        self.store.get_range(&path(key)?, range).await
+        self.objects().get_range(&path(key)?, range).await
     }
 
     pub(super) async fn head(&self, key: &str) -> Result<ObjectMeta> {
-        self.store.head(&path(key)?).await
+        self.objects().head(&path(key)?).await
     }
 
     pub(super) async fn put(&self, key: &str, content: Vec<Bytes>) -> Result<()> {
         let content = PutPayload::from_iter(content);
-        self.making.put(&path(key)?, content).await.map(drop)
+        self.store.put(&path(key)?, content).await
     }
 
     /// Removes objects, whether they are there or not.
     pub(super) async fn delete(&self, keys: Vec<String>) -> Result<()> {
         if let [one] = keys.as_slice() {
             let path = path(one)?;
-            return match self.again(|| self.store.delete(&path)).await {
+            return match self.again(|| self.objects().delete(&path)).await {
                 Err(object_store::Error::NotFound { .. }) => Ok(()),
                 deleted => deleted,
             };
@@ -178,7 +194,7 @@ impl Bucket {
         let paths: Vec<_> = keys.iter().map(|key| path(key)).collect::<Result<_>>()?;
         let delete = async || {
             let paths = stream::iter(paths.clone()).map(Ok).boxed();
-            let deleted = self.store.delete_stream(paths);
+            let deleted = self.objects().delete_stream(paths);
             deleted.try_for_each(async |_| Ok(())).await
         };
         self.again(delete).await
@@ -217,7 +233,7 @@ impl Bucket {
     pub(super) async fn copy(&self, from: &str, to: &str, size: u64) -> Result<()> {
         if size <= self.copying.threshold {
             let (from, to) = (path(from)?, path(to)?);
-            return self.again(|| self.making.copy(&from, &to)).await;
+            return self.again(|| self.store.copy(&from, &to)).await;
         }
         let upload = self.begin(to).await?;
         let copied = async {
@@ -241,10 +257,11 @@ impl Bucket {
         first: usize,
     ) -> Result<Vec<Part>> {
         let pieces = pieces(range, self.copying.part);
+        let (from, to) = (&path(from)?, &path(to)?);
         let copies = pieces.into_iter().enumerate().map(|(i, piece)| {
             let size = piece.end - piece.start;
             async move {
-                let copied = self.signed.copy_part(from, piece, to, upload, first + i);
+                let copied = self.store.copy_part(from, piece, to, upload, first + i);
                 Ok(Part {
                     id: copied.await?,
                     size,
@@ -260,7 +277,7 @@ impl Bucket {
 
     pub(super) async fn begin(&self, key: &str) -> Result<String> {
         let path = path(key)?;
-        self.again(|| self.making.create_multipart(&path)).await
+        self.again(|| self.store.begin(&path)).await
     }
 
     pub(super) async fn put_part(
@@ -272,39 +289,35 @@ impl Bucket {
     ) -> Result<Part> {
         let size = content.iter().map(|bytes| bytes.len() as u64).sum();
         let content = PutPayload::from_iter(content);
-        let upload = upload.to_owned();
         let path = path(key)?;
-        let part = self.store.put_part(&path, &upload, index, content);
-        let id = part.await?.content_id;
+        let id = self.store.put_part(&path, upload, index, content).await?;
         Ok(Part { id, size })
     }
 
     pub(super) async fn complete(&self, key: &str, upload: &str, parts: &[Part]) -> Result<()> {
-        let ids = parts.iter().map(|part| PartId {
-            content_id: part.id.clone(),
-        });
-        let upload = upload.to_owned();
-        let path = path(key)?;
-        let completed = self.store.complete_multipart(&path, &upload, ids.collect());
-        completed.await.map(drop)
+        let ids = parts.iter().map(|part| part.id.clone());
+        self.store
+            .complete(&path(key)?, upload, ids.collect())
+            .await
     }
 
     /// Gives a multipart upload up; one that is not there is no error.
     pub(super) async fn abort(&self, key: &str, upload: &str) -> Result<()> {
-        let aborted = self
-            .store
-            .abort_multipart(&path(key)?, &upload.to_owned())
-            .await;
-        match aborted {
+        match self.store.abort(&path(key)?, upload).await {
             Err(object_store::Error::NotFound { .. }) => Ok(()),
             aborted => aborted,
         }
     }
 
+    /// The multipart uploads below `prefix` that are neither complete nor given up.
+    pub(super) async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>> {
+        self.store.open_uploads(prefix).await
+    }
+
     /// An address under which the store itself answers a request for the object.
     pub(super) async fn presigned(&self, method: http::Method, key: &str) -> Result<String> {
         let path = path(key)?;
-        let url = self.store.signed_url(method, &path, REDIRECT_LASTS);
+        let url = self.objects().signed_url(method, &path, REDIRECT_LASTS);
         Ok(url.await?.to_string())
     }
 }

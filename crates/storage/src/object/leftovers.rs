@@ -9,7 +9,7 @@ use super::Shared;
 use super::bucket::PAGE;
 use super::failure::failed;
 use super::keys::{UNFINISHED, parent, parse_unfinished};
-use super::s3::OpenUpload;
+use super::store::OpenUpload;
 use super::unfinished::Unfinished;
 use crate::{Result, StoragePath};
 
@@ -24,7 +24,7 @@ pub(super) async fn remove(shared: &Arc<Shared>, older_than: Duration) -> Result
     let Some(begun_before) = SystemTime::now().checked_sub(older_than) else {
         return Ok(0);
     };
-    let open = shared.bucket.signed.open_uploads(shared.keys.root()).await;
+    let open = shared.bucket.open_uploads(shared.keys.root()).await;
     let mut removed = 0;
     for upload in open.map_err(&failed)? {
         if upload.begun < begun_before && !is_needed(shared, &upload).await.map_err(&failed)? {

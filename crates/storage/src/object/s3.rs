@@ -4,22 +4,28 @@ mod credentials;
 mod endpoint;
 mod signed;
 
-use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use object_store::aws::AmazonS3Builder;
-use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService,
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::client::HttpClient;
+use object_store::multipart::{MultipartStore as _, PartId};
+use object_store::path::Path;
+use object_store::{
+    ClientOptions, HeaderMap, HeaderValue, ObjectStoreExt as _, PutPayload, Result,
 };
-use object_store::{BackoffConfig, ClientOptions, HeaderMap, HeaderValue, RetryConfig};
-use tracing::{debug, info};
 
 pub use self::credentials::{CredentialsError, S3Credentials};
 pub use self::endpoint::{Amazon, S3Endpoint};
-pub(super) use self::signed::{OpenUpload, Signed};
-use super::bucket::Bucket;
+use self::signed::Signed;
+use super::bucket::{Bucket, CopyOptions};
+use super::client::{Client, Retries};
+use super::requests::generic;
+use super::store::{Objects, OpenUpload, Store};
+
+/// The store's name in errors.
+const STORE: &str = "S3";
 
 /// The type that Distribution gives to all that it writes.
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -31,35 +37,6 @@ pub enum S3Encryption {
     Store,
     /// With a key of the key management service, by its name.
     Kms(String),
-}
-
-/// How files are copied within a bucket.
-#[derive(Clone, Copy, Debug)]
-pub struct CopyOptions {
-    /// Larger files are copied part by part, in bytes.
-    pub threshold: u64,
-    /// The size of those parts in bytes.
-    pub part: u64,
-    /// How many of them are copied at once.
-    pub concurrency: usize,
-}
-
-/// How often and how long a request is tried.
-#[derive(Clone, Copy, Debug)]
-pub struct Retries {
-    /// How often it is sent again.
-    pub most: usize,
-    /// For how long it is sent again.
-    pub within: Duration,
-}
-
-impl Default for Retries {
-    fn default() -> Self {
-        Self {
-            most: 6,
-            within: Duration::from_secs(60),
-        }
-    }
 }
 
 /// What is to be known of a bucket.
@@ -93,7 +70,7 @@ pub struct S3Options {
 
 impl S3Options {
     /// The bucket, asked by `client`.
-    pub(super) fn bucket(&self, client: reqwest::Client) -> object_store::Result<Bucket> {
+    pub(super) fn bucket(&self, client: reqwest::Client) -> Result<Bucket> {
         let client = Client {
             client,
             log: self.log_requests,
@@ -106,7 +83,7 @@ impl S3Options {
             ("x-amz-acl", &self.acl),
         ] {
             if let Some(value) = value {
-                let value = HeaderValue::from_str(value).map_err(|error| generic(error.into()))?;
+                let value = HeaderValue::from_str(value).map_err(|error| generic(STORE, error))?;
                 headers.insert(name, value);
             }
         }
@@ -116,11 +93,16 @@ impl S3Options {
             .with_client_options(ClientOptions::new().with_default_headers(headers));
         let making = self.encrypted(making).build()?;
         let signed = Signed::new(self, &store, HttpClient::new(client));
-        Ok(Bucket {
+        let store = S3Store {
             store,
             making,
             signed,
+        };
+        Ok(Bucket {
+            name: self.bucket.clone(),
+            store: Box::new(store),
             copying: self.copying,
+            retries: self.retries,
         })
     }
 
@@ -148,60 +130,74 @@ impl S3Options {
     }
 }
 
-impl Retries {
-    fn config(self) -> RetryConfig {
-        RetryConfig {
-            backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(5),
-                base: 2.0,
-            },
-            max_retries: self.most,
-            retry_timeout: self.within,
-        }
-    }
-}
-
-/// The client that all requests go through.
-#[derive(Clone)]
-struct Client {
-    client: reqwest::Client,
-    log: bool,
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Client")
-    }
-}
-
-impl HttpConnector for Client {
-    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.clone()))
-    }
+/// A bucket of Amazon's, or of what speaks its protocol.
+#[derive(Debug)]
+struct S3Store {
+    store: AmazonS3,
+    /// The same, for requests that make objects: it says what each of them is to have.
+    making: AmazonS3,
+    /// The requests that neither has.
+    signed: Signed,
 }
 
 #[async_trait]
-impl HttpService for Client {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let began = std::time::Instant::now();
-        let answer = HttpService::call(&self.client, request).await;
-        let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
-        let ms = began.elapsed().as_millis();
-        match self.log {
-            true => info!(%method, path, status, ms, "a request to the store"),
-            false => debug!(%method, path, status, ms, "a request to the store"),
-        }
-        answer
+impl Store for S3Store {
+    fn objects(&self) -> &dyn Objects {
+        &self.store
     }
-}
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+    fn most_parts(&self) -> usize {
+        10_000
+    }
 
-fn generic(source: BoxError) -> object_store::Error {
-    object_store::Error::Generic {
-        store: "S3",
-        source,
+    async fn put(&self, key: &Path, content: PutPayload) -> Result<()> {
+        self.making.put(key, content).await.map(drop)
+    }
+
+    async fn copy(&self, from: &Path, to: &Path) -> Result<()> {
+        self.making.copy(from, to).await
+    }
+
+    async fn begin(&self, key: &Path) -> Result<String> {
+        self.making.create_multipart(key).await
+    }
+
+    async fn put_part(
+        &self,
+        key: &Path,
+        upload: &str,
+        index: usize,
+        content: PutPayload,
+    ) -> Result<String> {
+        let upload = upload.to_owned();
+        let part = self.store.put_part(key, &upload, index, content).await?;
+        Ok(part.content_id)
+    }
+
+    async fn copy_part(
+        &self,
+        from: &Path,
+        range: Range<u64>,
+        to: &Path,
+        upload: &str,
+        index: usize,
+    ) -> Result<String> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        self.signed.copy_part(from, range, to, upload, index).await
+    }
+
+    async fn complete(&self, key: &Path, upload: &str, parts: Vec<String>) -> Result<()> {
+        let parts = parts.into_iter().map(|content_id| PartId { content_id });
+        let upload = upload.to_owned();
+        let completed = self.store.complete_multipart(key, &upload, parts.collect());
+        completed.await.map(drop)
+    }
+
+    async fn abort(&self, key: &Path, upload: &str) -> Result<()> {
+        self.store.abort_multipart(key, &upload.to_owned()).await
+    }
+
+    async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>> {
+        self.signed.open_uploads(prefix).await
     }
 }

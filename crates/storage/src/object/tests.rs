@@ -142,7 +142,7 @@ async fn all(driver: &ObjectDriver) -> (Vec<String>, usize) {
     let bucket = &driver.0.bucket;
     let page = bucket.list("", None, false, 1000).next().await.unwrap();
     let keys = page.unwrap().objects.into_iter().map(|object| object.key);
-    let open = bucket.signed.open_uploads("some/where/").await.unwrap();
+    let open = bucket.open_uploads("some/where/").await.unwrap();
     (keys.collect(), open.len())
 }
 
@@ -345,7 +345,7 @@ fn leftovers_are_multipart_uploads_that_nobody_needs() {
             .commit()
             .await
             .unwrap();
-        let keys = bucket.signed.open_uploads("").await.unwrap();
+        let keys = bucket.open_uploads("").await.unwrap();
         let keys: Vec<_> = keys.iter().map(|upload| upload.key.as_str()).collect();
         assert_eq!(keys.len(), 2, "{keys:?}");
         assert!(keys.contains(&"elsewhere/data") && keys.contains(&"some/where/other/data"));

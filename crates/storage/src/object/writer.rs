@@ -16,9 +16,6 @@ use super::turns::Turn;
 use super::unfinished::{Header, Part, Unfinished};
 use crate::{Error, Result, StoragePath, WriteMode, Writer};
 
-/// How many parts a file can have, less the last.
-const MOST_PARTS: usize = 9_999;
-
 /// A file that is being written.
 ///
 /// Bytes are collected until they fill a part, which is then sent while the next one is filled.
@@ -264,10 +261,12 @@ impl ObjectWriter {
 
     fn allows_another_part(&self) -> Result<()> {
         let parts = self.upload.as_ref().map_or(0, |upload| upload.parts.len());
-        match parts < MOST_PARTS {
+        let most = self.shared.bucket.most_parts();
+        // One is left for the rest.
+        match parts + 1 < most {
             true => Ok(()),
             false => {
-                let reason = format!("a file can have {MOST_PARTS} parts; larger parts are needed");
+                let reason = format!("a file can have {most} parts; larger parts are needed");
                 let source = io::Error::new(io::ErrorKind::FileTooLarge, reason);
                 Err(Error::io(&self.path, "write", source))
             }
