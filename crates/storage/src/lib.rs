@@ -71,8 +71,9 @@ pub use filesystem::{Claim, ClaimError, Claimed, FilesystemDriver, FilesystemOpt
 pub use measured::MeasuredDriver;
 pub use memory::MemoryDriver;
 pub use object::{
-    Amazon, CopyOptions, CredentialsError, ObjectDriver, Retries, S3Credentials, S3Encryption,
-    S3Endpoint, S3Options,
+    Amazon, CopyOptions, CredentialsError, CredentialsFault, GcsCredentials, GcsCredentialsError,
+    GcsOptions, ObjectDriver, Retries, S3Credentials, S3Encryption, S3Endpoint, S3Options,
+    ServiceAccount,
 };
 pub use path::{InvalidPath, StoragePath};
 pub use walk::{Walk, WalkEntry};

@@ -10,9 +10,11 @@
 mod bucket;
 mod client;
 mod failure;
+mod gcs;
 mod keys;
 mod leftovers;
 mod listing;
+mod open_uploads;
 mod requests;
 mod s3;
 mod store;
@@ -35,6 +37,9 @@ pub use self::bucket::CopyOptions;
 use self::bucket::{Bucket, PAGE};
 pub use self::client::Retries;
 use self::failure::{failed, is_behind_the_end};
+pub use self::gcs::{
+    CredentialsFault, GcsCredentials, GcsCredentialsError, GcsOptions, ServiceAccount,
+};
 use self::keys::{Keys, UNFINISHED, parse_unfinished};
 pub use self::s3::{Amazon, CredentialsError, S3Credentials, S3Encryption, S3Endpoint, S3Options};
 use self::turns::Turns;
@@ -68,6 +73,9 @@ impl ObjectDriver {
     /// The name of the driver for Amazon S3 in the configuration file.
     pub const S3: &'static str = "s3";
 
+    /// The name of the driver for Google Cloud Storage in the configuration file.
+    pub const GCS: &'static str = "gcs";
+
     /// A driver on a bucket of Amazon S3, or of what speaks its protocol. Nothing is asked yet.
     ///
     /// # Errors
@@ -75,6 +83,15 @@ impl ObjectDriver {
     pub fn s3(options: &S3Options, client: reqwest::Client) -> Result<Self> {
         let bucket = options.bucket(client);
         Self::on(Self::S3, bucket, &options.root, options.part)
+    }
+
+    /// A driver on a bucket of Google Cloud Storage. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the options contradict each other.
+    pub fn gcs(options: &GcsOptions, client: reqwest::Client) -> Result<Self> {
+        let bucket = options.bucket(client);
+        Self::on(Self::GCS, bucket, &options.root, options.part)
     }
 
     /// A driver on a bucket, for files whose parts have `part` bytes.
@@ -159,6 +176,11 @@ impl Shared {
             {
                 found.unfinished.insert(size, Stat { size, ..stat });
             }
+        }
+        if let Some(stat) = &found.object
+            && !self.bucket.is_file(&key, stat.size).await.map_err(&list)?
+        {
+            found.object = None;
         }
         let is_file = found.object.is_some() || !found.unfinished.is_empty();
         if with_folder && !is_file && !found.folder && !listing.is_at_end() {
@@ -428,8 +450,7 @@ impl Driver for ObjectDriver {
         };
         let key = self.key(request.path)?;
         let url = self.0.bucket.presigned(method, &key);
-        let url = url.await.map_err(failed(request.path, "sign"))?;
-        Ok(Some(url))
+        url.await.map_err(failed(request.path, "sign"))
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use http::Method;
 use object_store::list::PaginatedListStore;
 use object_store::path::Path;
 use object_store::signer::Signer;
-use object_store::{ObjectStore, PutPayload, Result};
+use object_store::{Attributes, ObjectStore, PutPayload, Result};
 
 /// What is asked of all stores alike: reading, listing, removing and signing.
 pub(super) trait Objects: ObjectStore + PaginatedListStore + Signer {}
@@ -23,6 +24,18 @@ pub(super) trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// How many parts an upload can have.
     fn most_parts(&self) -> usize;
+
+    /// Whether an object with these attributes is no file, but what another registry keeps of an
+    /// unfinished one under the file's key.
+    fn is_no_file(&self, _attributes: &Attributes) -> bool {
+        false
+    }
+
+    /// Whether an object of `size` bytes may be such a one, so that its attributes must be looked
+    /// at: a listing does not have them.
+    fn may_be_no_file(&self, _key: &str, _size: u64) -> bool {
+        false
+    }
 
     async fn put(&self, key: &Path, content: PutPayload) -> Result<()>;
 
@@ -59,6 +72,18 @@ pub(super) trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// The uploads below `prefix` that are neither complete nor given up.
     async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>>;
+
+    /// An address under which the store itself answers a request for the object, for so long;
+    /// `None` where there can be none.
+    async fn presigned(
+        &self,
+        method: Method,
+        key: &Path,
+        lasts: Duration,
+    ) -> Result<Option<String>> {
+        let url = self.objects().signed_url(method, key, lasts).await?;
+        Ok(Some(url.to_string()))
+    }
 }
 
 /// An upload that is neither complete nor given up.

@@ -1,14 +1,16 @@
 //! The store.
 
+mod gcs;
+mod s3;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
-use wharfinger_config::{Config, S3};
+use wharfinger_config::Config;
 use wharfinger_storage::{
-    Amazon, CopyOptions, Driver, FilesystemDriver, FilesystemOptions, MemoryDriver, ObjectDriver,
-    Retries, S3Credentials, S3Encryption, S3Endpoint, S3Options, StoragePath,
+    Driver, FilesystemDriver, FilesystemOptions, MemoryDriver, ObjectDriver, StoragePath,
 };
 
 use super::{Unusable, count, unusable};
@@ -48,10 +50,13 @@ impl Store {
             let driver = driver.map_err(|error| unusable(Self::FOLDER)(&error))?;
             return Ok(Self::Filesystem(driver));
         }
-        match &storage.s3 {
-            Some(s3) => Ok(Self::Bucket(bucket(s3)?, s3.bucket.clone())),
-            None => Ok(Self::Memory(MemoryDriver::new())),
+        if let Some(s3) = &storage.s3 {
+            return Ok(Self::Bucket(s3::bucket(s3)?, s3.bucket.clone()));
         }
+        if let Some(gcs) = &storage.gcs {
+            return Ok(Self::Bucket(gcs::bucket(gcs)?, gcs.bucket.clone()));
+        }
+        Ok(Self::Memory(MemoryDriver::new()))
     }
 
     const FOLDER: &str = "storage.filesystem.rootdirectory";
@@ -61,6 +66,7 @@ impl Store {
         match self {
             Self::Filesystem(_) => Self::FOLDER,
             Self::Memory(_) => "storage.inmemory",
+            Self::Bucket(driver, _) if driver.name() == ObjectDriver::GCS => "storage.gcs.bucket",
             Self::Bucket(..) => "storage.s3.bucket",
         }
     }
@@ -117,67 +123,20 @@ impl Store {
     }
 }
 
-fn bucket(s3: &S3) -> Result<ObjectDriver, Unusable> {
-    let credentials = match s3.accesskey.is_empty() {
-        true => S3Credentials::found().map_err(|error| unusable("storage.s3.accesskey")(&error))?,
-        false => S3Credentials::Keys {
-            access_key: s3.accesskey.expose().to_owned(),
-            secret_key: s3.secretkey.expose().to_owned(),
-            session_token: (!s3.sessiontoken.is_empty())
-                .then(|| s3.sessiontoken.expose().to_owned()),
-        },
-    };
-    let endpoint = match s3.regionendpoint.as_str() {
-        "" => S3Endpoint::amazon(
-            &s3.region,
-            Amazon {
-                secure: s3.secure,
-                path_style: s3.forcepathstyle,
-                dual_stack: s3.usedualstack,
-                accelerate: s3.accelerate,
-                fips: s3.usefipsendpoint,
-            },
-        ),
-        server => S3Endpoint::server(server, s3.secure, s3.forcepathstyle),
-    };
-    let encryption = match (s3.encrypt, s3.keyid.as_str()) {
-        (false, _) => None,
-        (true, "") => Some(S3Encryption::Store),
-        (true, key) => Some(S3Encryption::Kms(key.to_owned())),
-    };
-    let class = s3.storageclass.to_uppercase();
-    let options = S3Options {
-        bucket: s3.bucket.clone(),
-        region: match s3.region.as_str() {
-            "" => "us-east-1".to_owned(),
-            region => region.to_owned(),
-        },
-        endpoint,
-        root: s3.rootdirectory.clone(),
-        credentials,
-        encryption,
-        // These are what objects have anyway, and not every server knows the words.
-        storage_class: (!matches!(class.as_str(), "NONE" | "STANDARD")).then_some(class),
-        acl: (s3.objectacl != "private").then(|| s3.objectacl.clone()),
-        part: s3.chunksize.get(),
-        copying: CopyOptions {
-            threshold: s3.multipartcopythresholdsize.get(),
-            part: s3.multipartcopychunksize.get(),
-            concurrency: count(s3.multipartcopymaxconcurrency),
-        },
-        retries: Retries::default(),
-        log_requests: s3.logs_requests(),
-    };
-    let builder = match s3.skipverify {
-        true => wharfinger_client::trusting_builder(),
-        false => wharfinger_client::builder(wharfinger_client::authorities()),
-    };
-    let name = format!("{} {}", wharfinger_client::USER_AGENT, s3.useragent);
-    let client = builder
+/// A client that asks a store: parts of `part` bytes are sent over it.
+///
+/// # Errors
+/// What is wrong with it.
+fn client(
+    builder: reqwest::ClientBuilder,
+    useragent: &str,
+    part: u64,
+) -> Result<reqwest::Client, String> {
+    let name = format!("{} {useragent}", wharfinger_client::USER_AGENT);
+    builder
         .user_agent(name.trim_end())
         .connect_timeout(CONNECTING)
-        .read_timeout(SILENCE + Duration::from_secs(s3.chunksize.get() / SLOWEST))
+        .read_timeout(SILENCE + Duration::from_secs(part / SLOWEST))
         .build()
-        .map_err(|error| unusable("storage.s3")(&wharfinger_client::cause(&error)))?;
-    ObjectDriver::s3(&options, client).map_err(|error| unusable("storage.s3")(&error))
+        .map_err(|error| wharfinger_client::cause(&error))
 }

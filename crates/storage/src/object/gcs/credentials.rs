@@ -123,7 +123,11 @@ impl GcsCredentials {
     /// # Errors
     /// When something is missing or wrong.
     pub fn inline(values: &BTreeMap<&str, &str>) -> Result<Self, GcsCredentialsError> {
-        let value = |name| values.get(name).map_or_else(String::new, ToString::to_string);
+        let value = |name| {
+            values
+                .get(name)
+                .map_or_else(String::new, ToString::to_string)
+        };
         let fields = Fields {
             r#type: value("type"),
             client_email: value("client_email"),
@@ -137,7 +141,8 @@ impl GcsCredentials {
     }
 
     /// Google's application default credentials: the file that `GOOGLE_APPLICATION_CREDENTIALS`
-    /// names, the file that `gcloud` has made, the metadata service.
+    /// names, the file that `gcloud` has made, the metadata service. An emulator gets only what
+    /// was named for it: that file, or the metadata service of `GCE_METADATA_HOST`.
     ///
     /// # Errors
     /// When a file is wrong, or the one that is named not there.
@@ -149,6 +154,12 @@ impl GcsCredentials {
         const FILE: &str = "application_default_credentials.json";
         if let Some(path) = variable("GOOGLE_APPLICATION_CREDENTIALS") {
             return Self::of_any_type(Path::new(&path));
+        }
+        if variable("STORAGE_EMULATOR_HOST").is_some() {
+            return Ok(match variable("GCE_METADATA_HOST") {
+                Some(_) => Self::Instance,
+                None => Self::Nobody,
+            });
         }
         let own = variable("CLOUDSDK_CONFIG").map(PathBuf::from);
         let usual = variable("HOME").map(|home| Path::new(&home).join(".config/gcloud"));
@@ -231,5 +242,100 @@ impl Fields {
             key: self.private_key,
             key_name: self.private_key_id,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(variables: &[(&str, &str)]) -> Result<GcsCredentials, GcsCredentialsError> {
+        GcsCredentials::found_in(&|name| {
+            let found = variables.iter().find(|(known, _)| *known == name)?;
+            Some(found.1.to_owned())
+        })
+    }
+
+    #[test]
+    fn the_surroundings_are_looked_at_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| {
+            let file = folder.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            let user = r#"{"type": "authorized_user", "client_id": "a", "client_secret": "b"}"#;
+            fs::write(&file, user).unwrap();
+            file
+        };
+        let file = |variables: &[(&str, &str)]| match found(variables).unwrap() {
+            GcsCredentials::User(file) => file,
+            other => panic!("{other:?}"),
+        };
+        let home = ("HOME", folder.path().to_str().unwrap());
+        assert!(matches!(found(&[home]), Ok(GcsCredentials::Instance)));
+        assert!(matches!(found(&[]), Ok(GcsCredentials::Instance)));
+
+        let usual = place(".config/gcloud/application_default_credentials.json");
+        assert_eq!(file(&[home]), usual);
+        let own = place("own/application_default_credentials.json");
+        let config = ("CLOUDSDK_CONFIG", own.parent().unwrap().to_str().unwrap());
+        assert_eq!(file(&[home, config]), own);
+        let named = place("named.json");
+        let named = ("GOOGLE_APPLICATION_CREDENTIALS", named.to_str().unwrap());
+        assert_eq!(file(&[home, config, named]), Path::new(named.1));
+
+        // An emulator is not told who the user is.
+        let emulator = ("STORAGE_EMULATOR_HOST", "localhost:1");
+        assert!(matches!(
+            found(&[home, config, emulator]),
+            Ok(GcsCredentials::Nobody)
+        ));
+        let metadata = ("GCE_METADATA_HOST", "localhost:1");
+        assert!(matches!(
+            found(&[emulator, metadata]),
+            Ok(GcsCredentials::Instance)
+        ));
+        assert_eq!(file(&[emulator, named]), Path::new(named.1));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_told_and_nothing_that_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        let account = r#""type": "service_account""#;
+        let cases = [
+            ("no JSON\n", "line 1, column 2: this is no JSON"),
+            (r#"{"private_key": 5e3}"#, "line 1, column 19: this is no"),
+            ("{}", "type is missing"),
+            (&format!("{{{account}}}"), "client_email is missing"),
+            (
+                &format!(r#"{{{account}, "client_email": "a"}}"#),
+                "private_key is missing",
+            ),
+            (
+                &format!(r#"{{{account}, "client_email": "a", "private_key": "s-e-cret"}}"#),
+                "private_key is not an RSA key",
+            ),
+            (
+                r#"{"type": "authorized_user"}"#,
+                "the type \"authorized_user\" cannot",
+            ),
+        ];
+        for (text, message) in cases {
+            fs::write(&path, text).unwrap();
+            let error = GcsCredentials::in_file(&path).unwrap_err().to_string();
+            let told = format!("{}: ", path.display());
+            assert!(
+                error.starts_with(&told) && error.contains(message),
+                "{error}"
+            );
+            assert!(!error.contains("s-e-cret"), "{error}");
+        }
+        fs::write(&path, r#"{"type": "external_account", "audience": "x"}"#).unwrap();
+        let named = ("GOOGLE_APPLICATION_CREDENTIALS", path.to_str().unwrap());
+        let error = found(&[named]).unwrap_err().to_string();
+        assert!(error.contains("workload identity federation"), "{error}");
+        fs::remove_file(&path).unwrap();
+        let error = found(&[named]).unwrap_err().to_string();
+        assert!(error.contains("it cannot be read: "), "{error}");
     }
 }
