@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bucket;
 pub mod certificates;
 pub mod clients;
 pub mod collector;
@@ -11,6 +12,7 @@ pub mod containerd;
 pub mod debian;
 pub mod distribution;
 pub mod docker;
+pub mod gcs;
 pub mod http;
 pub mod image;
 pub mod legacy;

@@ -6,9 +6,11 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::bucket::Bucket;
 use crate::distribution::free_address;
 use crate::http::Http;
 use crate::process::Service;
+use crate::wharfinger::Config;
 
 /// The bucket's name.
 pub const BUCKET: &str = "registry";
@@ -42,28 +44,40 @@ impl S3 {
         assert_eq!(made.status, 200, "{made:?}");
         Self { service, addr }
     }
+}
 
-    /// The keys of all objects.
-    ///
-    /// # Panics
-    /// When it does not tell.
-    pub fn keys(&self) -> Vec<String> {
+impl Bucket for S3 {
+    fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    fn config(&self, home: &Path, at: SocketAddr) -> Config {
+        std::fs::create_dir_all(home).expect("a folder can be made");
+        let mut config = Config::new(home);
+        config.settings = settings(at);
+        config
+    }
+
+    fn address(&self) -> String {
+        format!("http://{}/{BUCKET}/", self.addr)
+    }
+
+    fn redirected(&self) -> &'static str {
+        "X-Amz-Expires=1200"
+    }
+
+    fn keys(&self) -> Vec<String> {
         let listed = Http(self.addr).get(&format!("/{BUCKET}?list-type=2&max-keys=10000"));
         texts(&String::from_utf8_lossy(&listed.body), "Key")
     }
 
-    /// The keys that multipart uploads are under way for.
-    ///
-    /// # Panics
-    /// When it does not tell.
-    pub fn open_uploads(&self) -> Vec<String> {
+    fn open_uploads(&self) -> Vec<String> {
         let listed = Http(self.addr).get(&format!("/{BUCKET}?uploads"));
         texts(&String::from_utf8_lossy(&listed.body), "Key")
     }
 
-    /// What it has logged.
-    pub fn log(&self) -> String {
-        self.service.log()
+    fn parts_sent(&self) -> usize {
+        self.service.log().matches("partNumber=").count()
     }
 }
 
@@ -79,7 +93,7 @@ pub fn settings(addr: SocketAddr) -> Value {
 }
 
 /// The texts of all elements of a name.
-fn texts(xml: &str, name: &str) -> Vec<String> {
+pub(crate) fn texts(xml: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let elements = xml.split(&open).skip(1);
     let texts = elements.filter_map(|rest| rest.split(&close).next());

@@ -299,7 +299,7 @@ impl DerefMut for Wharfinger {
 /// Leaves the folder out where the settings name a bucket.
 pub(crate) fn one_store(configuration: &mut Value) {
     if let Some(storage) = configuration["storage"].as_object_mut()
-        && storage.contains_key("s3")
+        && ["s3", "gcs"].iter().any(|name| storage.contains_key(*name))
     {
         storage.remove("filesystem");
     }

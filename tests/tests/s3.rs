@@ -5,140 +5,25 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
+use wharfinger_e2e::bucket::{self, Bucket as _, ROOT, blob_key, image, patch};
 use wharfinger_e2e::clients::{Client, Skopeo, copy};
 use wharfinger_e2e::distribution::Distribution;
-use wharfinger_e2e::http::{Answer, OCTETS, with_digest};
-use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
+use wharfinger_e2e::http::with_digest;
+use wharfinger_e2e::image::{MANIFEST, manifest};
 use wharfinger_e2e::s3::{BUCKET, S3, settings};
 use wharfinger_e2e::store_proxy::{Fate, StoreProxy};
-use wharfinger_e2e::{Config, Http, Wharfinger, digest, eventually, folder, noise, run};
-
-const ROOT: &str = "some/where/docker/registry/v2";
-
-/// A registry on the bucket of the store at `store`.
-fn config(home: &Path, store: SocketAddr) -> Config {
-    std::fs::create_dir_all(home).unwrap();
-    let mut config = Config::new(home);
-    config.settings = settings(store);
-    config
-}
+use wharfinger_e2e::{Http, Wharfinger, digest, folder, noise, run};
 
 fn distribution(home: &Path, store: SocketAddr) -> Distribution {
     std::fs::create_dir_all(home).unwrap();
     Distribution::start_with(home, home, &settings(store))
 }
 
-/// Makes an image with a small layer and one of several parts; gives its name for skopeo and the
-/// digests of manifest and layers.
-fn image(home: &Path, seed: u64) -> (String, String, Vec<String>) {
-    let mut layout = Layout::create(&home.join(format!("layout-{seed}"))).unwrap();
-    let layers = [
-        layout.layer(&[(seed, 3000)]).unwrap(),
-        layout.layer(&[(seed + 1, 13_000_000)]).unwrap(),
-    ];
-    let image = layout.image("amd64", &layers).unwrap();
-    let source = layout.tag(&image, "t").unwrap();
-    let text = |value: &Value| value["digest"].as_str().unwrap().to_owned();
-    (source, text(&image), layers.iter().map(text).collect())
-}
-
-/// The key of a blob.
-fn blob_key(digest: &str) -> String {
-    let hex = digest.strip_prefix("sha256:").unwrap();
-    format!("{ROOT}/blobs/sha256/{}/{hex}/data", &hex[..2])
-}
-
-/// Sends a part of an upload; gives the answer, and where to go on.
-fn patch(http: Http, location: &str, from: usize, bytes: &[u8]) -> (Answer, String) {
-    let range = format!("{from}-{}", from + bytes.len() - 1);
-    let headers = [OCTETS, ("Content-Range", &range)];
-    let answer = http.send("PATCH", location, &headers, bytes);
-    assert_eq!(answer.status, 202, "{answer:?}");
-    let next = answer.location();
-    (answer, next)
-}
-
 #[test]
 fn images_go_into_a_bucket_and_come_back() {
     let home = folder();
-    let store = S3::start(home.path());
-    let mut server = config(home.path(), store.addr).start();
-    let (source, manifest, layers) = image(home.path(), 1);
-    let name = server.image("a/b:1");
-    run(&mut copy(&source, &format!("docker://{name}")));
-    assert_eq!(Skopeo::new(home.path()).pull(&name), manifest);
-
-    // Exactly what Distribution would have written.
-    let keys = store.keys();
-    for digest in layers.iter().chain([&manifest]) {
-        assert!(
-            keys.contains(&blob_key(digest)),
-            "{digest} is not in {keys:?}"
-        );
-    }
-    let repository = format!("{ROOT}/repositories/a/b");
-    let hex = manifest.strip_prefix("sha256:").unwrap();
-    for key in [
-        format!("_manifests/revisions/sha256/{hex}/link"),
-        "_manifests/tags/1/current/link".to_owned(),
-        format!("_manifests/tags/1/index/sha256/{hex}/link"),
-    ] {
-        let key = format!("{repository}/{key}");
-        assert!(keys.contains(&key), "{key} is not in {keys:?}");
-    }
-    assert!(keys.iter().all(|key| !key.contains("_uploads")), "{keys:?}");
-    assert_eq!(store.open_uploads(), Vec::<String>::new());
-
-    // Clients get large blobs from the store itself.
-    let path = format!("/v2/a/b/blobs/{}", layers[1]);
-    for method in ["GET", "HEAD"] {
-        let answer = server.http().send(method, &path, &[], b"");
-        assert_eq!(answer.status, 307, "{answer:?}");
-        let location = answer.header("location").unwrap();
-        let place = format!("http://{}/{BUCKET}/{}?", store.addr, blob_key(&layers[1]));
-        assert!(location.starts_with(&place), "{location}");
-        assert!(location.contains("X-Amz-Expires=1200"), "{location}");
-        let body = Http(store.addr).send(method, &answer.location(), &[], b"");
-        assert_eq!(body.status, 200, "{body:?}");
-        if method == "GET" {
-            assert_eq!(digest(&body.body), layers[1]);
-        }
-    }
-    server.stop();
-
-    let own = home.path().join("own");
-    let server = config(&own, store.addr)
-        .set("storage.redirect.disable", true)
-        .start();
-    assert_eq!(Skopeo::new(&own).pull(&server.image("a/b:1")), manifest);
-    let whole = server.http().get(&path);
-    assert_eq!(
-        (whole.status, digest(&whole.body)),
-        (200, layers[1].clone())
-    );
-    let part = server
-        .http()
-        .send("GET", &path, &[("Range", "bytes=6000000-6000099")], b"");
-    assert_eq!(part.status, 206);
-    assert!(part.body == whole.body[6_000_000..6_000_100]);
-    let last = server
-        .http()
-        .send("GET", &path, &[("Range", "bytes=-7")], b"");
-    assert!(last.body == whole.body[whole.body.len() - 7..]);
-
-    // Access goes with the link, and what is not there is told as ever.
-    let unknown = server
-        .http()
-        .get(&format!("/v2/a/other/blobs/{}", layers[1]));
-    assert_eq!(unknown.outcome(), (404, "BLOB_UNKNOWN".to_owned()));
-    let deleted = server.http().send("DELETE", &path, &[], b"");
-    assert_eq!(deleted.status, 202);
-    assert_eq!(server.http().get(&path).status, 404);
-    let tags = server.http().get("/v2/a/b/tags/list").json();
-    assert_eq!(tags["tags"], json!(["1"]));
-    let catalog = server.http().get("/v2/_catalog").json();
-    assert_eq!(catalog["repositories"], json!(["a/b"]));
+    bucket::images_go_in_and_come_back(&S3::start(home.path()), home.path());
 }
 
 #[test]
@@ -146,7 +31,7 @@ fn distribution_and_wharfinger_take_turns_on_one_bucket() {
     let home = folder();
     let store = S3::start(home.path());
     let other = distribution(&home.path().join("other"), store.addr);
-    let server = config(&home.path().join("own"), store.addr).start();
+    let server = store.config(&home.path().join("own"), store.addr).start();
     let (from_other, first, _) = image(home.path(), 10);
     let (from_own, second, _) = image(home.path(), 20);
     run(&mut copy(
@@ -185,114 +70,49 @@ fn two_nodes_share_an_upload_chunk_by_chunk() {
     let store = S3::start(home.path());
     let proxy = StoreProxy::start(store.addr);
     let nodes = ["a", "b"].map(|node| {
-        let config = config(&home.path().join(node), proxy.addr);
+        let config = store.config(&home.path().join(node), proxy.addr);
         let config = config.set("storage.s3.multipartcopythresholdsize", "16MiB");
         config
             .set("storage.s3.multipartcopychunksize", "8MiB")
             .start()
     });
-    let blob = noise(3, 31_000_000);
-    let mut location = nodes[0].http().open_upload("shared");
-    let mut sent = 0;
-    // Small ones, one that is no whole number of parts, one of several parts.
-    for (turn, end) in [1000, 70_000, 4_000_000, 11_000_000, 11_000_001, 28_000_000]
-        .into_iter()
-        .enumerate()
-    {
-        let http = nodes[turn % 2].http();
-        let (answer, next) = patch(http, &location, sent, &blob[sent..end]);
-        let range = format!("0-{}", end - 1);
-        assert_eq!(answer.header("range"), Some(range.as_str()));
-        let told = nodes[(turn + 1) % 2].http().get(&next);
-        assert_eq!(
-            (told.status, told.header("range")),
-            (204, Some(range.as_str()))
-        );
-        (location, sent) = (next, end);
-    }
-    let path = with_digest(&location, &digest(&blob));
-    let range = format!("{sent}-{}", blob.len() - 1);
-    let headers = [OCTETS, ("Content-Range", range.as_str())];
-    let done = nodes[1].http().send("PUT", &path, &headers, &blob[sent..]);
-    assert_eq!(done.status, 201, "{done:?}");
+    bucket::nodes_share_an_upload(&store, &nodes);
     // It got to its place part by part: 31 MB in pieces of 8 MiB, the last a little less.
     assert_eq!(proxy.counts().get("UploadPartCopy"), Some(&4));
-    let at = nodes[0]
-        .http()
-        .get(&format!("/v2/shared/blobs/{}", digest(&blob)));
-    let got = Http(store.addr).get(&at.location());
-    assert!(got.body == blob);
-    assert_eq!(store.open_uploads(), Vec::<String>::new());
-    let left: Vec<_> = store
-        .keys()
-        .into_iter()
-        .filter(|key| key.contains("_uploads"))
-        .collect();
-    assert_eq!(left, Vec::<String>::new());
-
-    // One that is given up leaves nothing either.
-    let location = nodes[0].http().open_upload("shared");
-    let (_, location) = patch(nodes[0].http(), &location, 0, &blob[..12_000_000]);
-    assert_eq!(store.open_uploads().len(), 1);
-    let given_up = nodes[1].http().send("DELETE", &location, &[], b"");
-    assert_eq!(given_up.status, 204, "{given_up:?}");
-    assert_eq!(store.open_uploads(), Vec::<String>::new());
-    let left: Vec<_> = store
-        .keys()
-        .into_iter()
-        .filter(|key| key.contains("_uploads"))
-        .collect();
-    assert_eq!(left, Vec::<String>::new());
 }
 
 #[test]
 fn another_node_goes_on_where_one_was_killed() {
     let home = folder();
+    bucket::another_node_goes_on_where_one_was_killed(&S3::start(home.path()), home.path());
+}
+
+#[test]
+fn a_store_that_fails_now_and_then_is_asked_again() {
+    let home = folder();
+    let busy = Fate::Refused(503, "SlowDown");
+    bucket::failures_are_not_noticed(&S3::start(home.path()), home.path(), busy);
+}
+
+#[test]
+fn a_store_that_refuses_is_told_to_the_client_and_in_the_log() {
+    let home = folder();
+    bucket::refusals_are_told(&S3::start(home.path()), home.path());
+}
+
+#[test]
+fn a_bucket_that_cannot_be_used_stops_the_start() {
+    let home = folder();
     let store = S3::start(home.path());
-    for first in [2_000_000, 7_000_000] {
-        let mut dying = config(&home.path().join("a"), store.addr).start();
-        let other = config(&home.path().join("b"), store.addr).start();
-        let blob = noise(first as u64, 25_000_000);
-        let location = dying.http().open_upload("killed");
-        let (_, location) = patch(dying.http(), &location, 0, &blob[..first]);
-
-        // It is killed while the next chunk comes in, with parts of it in the store.
-        let length = (blob.len() - first) as u64;
-        let range = format!("{first}-{}", blob.len() - 1);
-        let headers = [OCTETS, ("Content-Range", range.as_str())];
-        let mut sending = dying
-            .http()
-            .begin("PATCH", &location, &headers, length)
-            .unwrap();
-        std::io::Write::write_all(&mut sending, &blob[first..first + 13_000_000]).unwrap();
-        eventually("parts are in the store", || {
-            store.log().matches("partNumber=").count() >= 2
-        });
-        dying.kill();
-
-        let told = other.http().get(&location);
-        let range = format!("0-{}", first - 1);
-        assert_eq!(
-            (told.status, told.header("range")),
-            (204, Some(range.as_str()))
-        );
-        let (_, location) = patch(other.http(), &told.location(), first, &blob[first..]);
-        let path = with_digest(&location, &digest(&blob));
-        let done = other.http().send("PUT", &path, &[], b"");
-        assert_eq!(done.status, 201, "{done:?}");
-        let at = other
-            .http()
-            .get(&format!("/v2/killed/blobs/{}", digest(&blob)));
-        assert!(Http(store.addr).get(&at.location()).body == blob);
-        assert_eq!(store.open_uploads(), Vec::<String>::new());
-    }
+    bucket::a_missing_bucket_stops_the_start(&store, home.path(), "storage.s3.bucket");
 }
 
 #[test]
 fn memory_does_not_grow_with_what_is_pushed_and_pulled() {
     let home = folder();
     let store = S3::start(home.path());
-    let server = config(home.path(), store.addr)
+    let server = store
+        .config(home.path(), store.addr)
         .set("storage.redirect.disable", true)
         .start();
     let blob = noise(9, 150_000_000);
@@ -309,7 +129,7 @@ fn memory_does_not_grow_with_what_is_pushed_and_pulled() {
 fn what_is_claimed_by_another_algorithm_is_read_from_the_bucket() {
     let home = folder();
     let store = S3::start(home.path());
-    let server = config(home.path(), store.addr).start();
+    let server = store.config(home.path(), store.addr).start();
     let blob = noise(5, 12_000_000);
     let mut hasher = wharfinger_oci::Hasher::new(wharfinger_oci::Algorithm::Sha512);
     hasher.update(&blob);
@@ -325,85 +145,10 @@ fn what_is_claimed_by_another_algorithm_is_read_from_the_bucket() {
 }
 
 #[test]
-fn a_store_that_fails_now_and_then_is_asked_again() {
-    let home = folder();
-    let store = S3::start(home.path());
-    let proxy = StoreProxy::start(store.addr);
-    let server = config(home.path(), proxy.addr)
-        .set("storage.redirect.disable", true)
-        .start();
-    proxy.decide(|asked| match asked.before % 16 {
-        1 => Fate::Refused(503, "SlowDown"),
-        5 => Fate::Lost,
-        9 => Fate::Refused(500, "InternalError"),
-        13 => Fate::AnswerLost,
-        _ => Fate::Answered,
-    });
-    let (source, manifest, _) = image(home.path(), 30);
-    run(&mut copy(
-        &source,
-        &format!("docker://{}", server.image("f/g:1")),
-    ));
-    assert_eq!(
-        Skopeo::new(home.path()).pull(&server.image("f/g:1")),
-        manifest
-    );
-    proxy.decide(|_| Fate::Answered);
-    // A multipart upload whose name got lost may be left, which is removed when it is old.
-    let left: Vec<_> = store
-        .keys()
-        .into_iter()
-        .filter(|key| key.contains("_uploads"))
-        .collect();
-    assert_eq!(left, Vec::<String>::new());
-}
-
-#[test]
-fn a_store_that_refuses_is_told_to_the_client_and_in_the_log() {
-    let home = folder();
-    let store = S3::start(home.path());
-    let proxy = StoreProxy::start(store.addr);
-    let server = config(home.path(), proxy.addr).start();
-    server.http().push_blob("r", b"before");
-    proxy.decide(|_| Fate::Refused(403, "AccessDenied"));
-    let refused = server.http().get("/v2/r/manifests/1");
-    assert_eq!(refused.outcome(), (503, "UNAVAILABLE".to_owned()));
-    proxy.decide(|_| Fate::Refused(503, "SlowDown"));
-    let failed = server.http().get("/v2/r/manifests/1");
-    assert_eq!(failed.outcome(), (500, "UNKNOWN".to_owned()));
-    let log = server.log();
-    assert!(
-        log.contains("the store says AccessDenied: As planned."),
-        "{log}"
-    );
-    assert!(
-        log.contains("the store says SlowDown: As planned."),
-        "{log}"
-    );
-    // And it goes on when the store does.
-    proxy.decide(|_| Fate::Answered);
-    assert_eq!(server.http().get("/v2/r/manifests/1").status, 404);
-}
-
-#[test]
-fn a_bucket_that_cannot_be_used_stops_the_start() {
-    let home = folder();
-    let store = S3::start(home.path());
-    let missing = config(home.path(), store.addr).set("storage.s3.bucket", "missing");
-    let mut service = missing.spawn();
-    assert!(!service.wait().success());
-    let log = service.log();
-    assert!(
-        log.contains("storage.s3.bucket: ") && log.contains("NoSuchBucket"),
-        "{log}"
-    );
-}
-
-#[test]
 fn the_debris_of_a_bucket_is_collected() {
     let home = folder();
     let store = S3::start(home.path());
-    let mut server = config(home.path(), store.addr).start();
+    let mut server = store.config(home.path(), store.addr).start();
     let (source, _, layers) = image(home.path(), 40);
     run(&mut copy(
         &source,
@@ -411,7 +156,7 @@ fn the_debris_of_a_bucket_is_collected() {
     ));
     let unused = server.http().push_blob("kept", &noise(41, 100_000));
     server.stop();
-    let file = config(home.path(), store.addr).write();
+    let file = store.config(home.path(), store.addr).write();
     let mut command = std::process::Command::new(wharfinger_e2e::wharfinger::binary());
     run(command.arg("garbage-collect").arg(&file));
     let keys = store.keys();
@@ -527,7 +272,9 @@ fn requests_to_the_store_are_as_few_as_the_documentation_says() {
     let cached = json!({"storage": {"cache": {"blobdescriptor": "inmemory"}}});
 
     let start_own = || {
-        let mut config = config(&own, proxies[0].addr).set("tags.maxtags", 10_000);
+        let mut config = store
+            .config(&own, proxies[0].addr)
+            .set("tags.maxtags", 10_000);
         config = config.set("storage.cache.blobdescriptor", "inmemory");
         config
             .set("storage.maintenance.uploadpurging.enabled", false)

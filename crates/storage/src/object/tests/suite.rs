@@ -50,10 +50,11 @@ pub(super) async fn a_node_that_dies_is_gone_on_behind<S: Server>() {
         writer.close().await.unwrap();
         // This one sends parts and dies; the next begins where the first ended.
         let mode = WriteMode::Append { at: first as u64 };
-        let dying = write(&server.driver(), mode, whole.slice(..8 * MIB)).await;
-        drop(dying);
+        let node = server.driver();
+        drop(write(&node, mode, whole.slice(..8 * MIB)).await);
+        // What it was sending is under way in this process still.
+        node.settled().await;
         let driver = server.driver();
-        driver.settled().await;
         let stat = driver.stat(&path("/up/data")).await.unwrap();
         assert_eq!(stat.size, first as u64);
         let writer = write(&driver, mode, whole.slice(first..)).await;

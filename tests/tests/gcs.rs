@@ -1,0 +1,165 @@
+//! A registry whose store is a bucket of Google Cloud Storage.
+
+use std::path::Path;
+
+use wharfinger_e2e::bucket::{self, Bucket as _, image, no_upload_is_left};
+use wharfinger_e2e::clients::{Client, Skopeo, all, copy};
+use wharfinger_e2e::gcs::Gcs;
+use wharfinger_e2e::store_proxy::{Fate, StoreProxy};
+use wharfinger_e2e::{Config, Http, folder, run};
+
+#[test]
+fn images_go_into_a_bucket_and_come_back() {
+    let home = folder();
+    bucket::images_go_in_and_come_back(&Gcs::start(home.path()), home.path());
+}
+
+#[test]
+fn every_client_is_sent_to_the_bucket_and_arrives() {
+    let home = folder();
+    let store = Gcs::start(home.path());
+    let server = store.config(home.path(), store.addr).start();
+    let (source, manifest, _) = image(home.path(), 50);
+    let name = server.image("c/d:1");
+    run(&mut copy(&source, &format!("docker://{name}")));
+    let clients = all(&home.path().join("clients"));
+    assert!(clients.len() > 1);
+    for client in clients {
+        assert_eq!(client.pull(&name), manifest);
+    }
+}
+
+#[test]
+fn two_nodes_share_an_upload_chunk_by_chunk() {
+    let home = folder();
+    let store = Gcs::start(home.path());
+    let proxy = StoreProxy::start(store.addr);
+    let nodes = ["a", "b"].map(|node| store.config(&home.path().join(node), proxy.addr).start());
+    bucket::nodes_share_an_upload(&store, &nodes);
+    // What is large gets to its place by one request all the same.
+    assert_eq!(proxy.counts().get("CopyObject"), Some(&1));
+}
+
+#[test]
+fn another_node_goes_on_where_one_was_killed() {
+    let home = folder();
+    bucket::another_node_goes_on_where_one_was_killed(&Gcs::start(home.path()), home.path());
+}
+
+#[test]
+fn a_store_that_fails_now_and_then_is_asked_again() {
+    let home = folder();
+    let store = Gcs::start(home.path());
+    for (name, busy) in [
+        ("a", Fate::Refused(429, "TooManyRequests")),
+        ("b", Fate::Refused(503, "ServiceUnavailable")),
+    ] {
+        bucket::failures_are_not_noticed(&store, &home.path().join(name), busy);
+    }
+}
+
+#[test]
+fn a_store_that_refuses_is_told_to_the_client_and_in_the_log() {
+    let home = folder();
+    bucket::refusals_are_told(&Gcs::start(home.path()), home.path());
+}
+
+#[test]
+fn a_bucket_that_cannot_be_used_stops_the_start() {
+    let home = folder();
+    let store = Gcs::start(home.path());
+    bucket::a_missing_bucket_stops_the_start(&store, home.path(), "storage.gcs.bucket");
+}
+
+/// A registry that is to find its credentials itself.
+fn without_key(store: &Gcs, home: &Path) -> Config {
+    let mut config = store.config(home, store.addr);
+    let gcs = config.settings["storage"]["gcs"].as_object_mut().unwrap();
+    gcs.remove("keyfile");
+    config
+}
+
+#[test]
+fn credentials_come_from_wherever_google_s_do() {
+    let home = folder();
+    let store = Gcs::start(home.path());
+    let place = |name: &str| home.path().join(name);
+    let key = std::fs::read(&store.key).unwrap();
+    let key: serde_json::Value = serde_json::from_slice(&key).unwrap();
+    let key_file = store.key.to_str().unwrap();
+
+    let inline = without_key(&store, &place("inline")).set("storage.gcs.credentials", key);
+    let server = inline.start();
+    let (source, manifest, _) = image(home.path(), 60);
+    let name = server.image("a:1");
+    run(&mut copy(&source, &format!("docker://{name}")));
+    assert_eq!(Skopeo::new(&place("inline")).pull(&name), manifest);
+    assert!(!server.log().contains("PRIVATE KEY"));
+
+    let named = without_key(&store, &place("named"));
+    let named = named.env("GOOGLE_APPLICATION_CREDENTIALS", key_file);
+    let server = named.start();
+    let name = server.image("a:1");
+    assert_eq!(Skopeo::new(&place("named")).pull(&name), manifest);
+
+    // What the metadata service knows has no key here, so the registry serves the blobs.
+    let machine = without_key(&store, &place("machine"));
+    let machine = machine.env("GCE_METADATA_HOST", store.addr.to_string());
+    let server = machine.set("storage.redirect.disable", true).start();
+    let name = server.image("a:1");
+    assert_eq!(Skopeo::new(&place("machine")).pull(&name), manifest);
+
+    // Nobody is let in.
+    let mut service = without_key(&store, &place("nobody")).spawn();
+    assert!(!service.wait().success());
+    let log = service.log();
+    assert!(
+        log.contains("storage.gcs.bucket: ") && log.contains("AuthenticationRequired"),
+        "{log}"
+    );
+}
+
+#[test]
+fn credentials_that_cannot_be_used_stop_the_start() {
+    let home = folder();
+    let store = Gcs::start(home.path());
+    let file = home.path().join("other.json");
+    std::fs::write(&file, r#"{"type": "external_account", "audience": "a"}"#).unwrap();
+    let file = file.to_str().unwrap();
+
+    let given = without_key(&store, home.path()).set("storage.gcs.keyfile", file);
+    let mut service = given.spawn();
+    assert!(!service.wait().success());
+    let told = format!("storage.gcs.keyfile: {file}: credentials of the type \"external_account\"");
+    assert!(service.log().contains(&told), "{}", service.log());
+
+    let named = without_key(&store, home.path()).env("GOOGLE_APPLICATION_CREDENTIALS", file);
+    let mut service = named.spawn();
+    assert!(!service.wait().success());
+    let told = "workload identity federation and impersonation are not built";
+    assert!(service.log().contains(told), "{}", service.log());
+}
+
+#[test]
+fn uploads_that_nobody_goes_on_with_are_given_up() {
+    let home = folder();
+    let store = Gcs::start(home.path());
+    let mut dying = store.config(home.path(), store.addr).start();
+    let location = dying.http().open_upload("old");
+    let blob = wharfinger_e2e::noise(70, 12_000_000);
+    bucket::patch(dying.http(), &location, 0, &blob);
+    assert_eq!(store.open_uploads().len(), 1);
+    dying.kill();
+
+    let purging = store.config(&home.path().join("other"), store.addr);
+    let purging = purging.set("storage.maintenance.uploadpurging.age", "1ns");
+    let purging = purging.set("storage.maintenance.uploadpurging.interval", "100ms");
+    let _server = purging.start();
+    wharfinger_e2e::eventually("it is purged", || store.open_uploads().is_empty());
+    wharfinger_e2e::eventually("its folder is, too", || {
+        store.keys().iter().all(|key| !key.contains("_uploads"))
+    });
+    no_upload_is_left(&store);
+    let answer = Http(store.addr).get("/registry");
+    assert_eq!(answer.status, 401, "{answer:?}");
+}
