@@ -1,4 +1,4 @@
-//! The driver that keeps files as objects of a store such as Amazon S3.
+//! The driver that keeps files as objects of a store: Amazon S3 or Google Cloud Storage.
 //!
 //! A file is an object, under the key that CNCF Distribution gives it. A folder is what keys have
 //! in common: it is there as long as there is something in it.

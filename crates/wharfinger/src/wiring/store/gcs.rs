@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tracing::info;
 use wharfinger_config::Gcs;
 use wharfinger_storage::{GcsCredentials, GcsCredentialsError, GcsOptions, ObjectDriver, Retries};
 
@@ -11,11 +12,25 @@ use super::super::{Unusable, count, unusable};
 /// The key that is wrong.
 pub(super) fn bucket(gcs: &Gcs) -> Result<ObjectDriver, Unusable> {
     let (key, credentials) = credentials(gcs);
+    let credentials = credentials.map_err(|error| unusable(key)(&error))?;
+    if matches!(credentials, GcsCredentials::Instance) {
+        info!(
+            "the metadata service is asked for credentials, as there is neither \
+             storage.gcs.keyfile nor another file of them"
+        );
+    }
+    let endpoint = GcsOptions::emulator();
+    if let Some(server) = &endpoint {
+        info!(
+            server,
+            "STORAGE_EMULATOR_HOST names the server that is asked in place of Google's"
+        );
+    }
     let options = GcsOptions {
         bucket: gcs.bucket.clone(),
-        endpoint: GcsOptions::emulator(),
+        endpoint,
         root: gcs.rootdirectory.clone(),
-        credentials: credentials.map_err(|error| unusable(key)(&error))?,
+        credentials,
         part: gcs.part(),
         concurrency: count(gcs.concurrency()),
         retries: Retries::default(),
