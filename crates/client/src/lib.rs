@@ -12,6 +12,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
+pub use reqwest::Client;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{

@@ -77,6 +77,15 @@ pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -
     checker.problems
 }
 
+/// Whether a text can be the folder in a bucket below which everything is kept. An exclamation mark
+/// is what tells the store's own objects from files.
+fn is_folder_of_a_bucket(text: &str) -> bool {
+    let root = text.trim_matches('/');
+    let is_part = |part: &str| !matches!(part, "" | "." | "..");
+    let printable = !root.contains(|c: char| c.is_control() || c == '!');
+    root.is_empty() || printable && root.split('/').all(is_part)
+}
+
 /// A problem with `key`, at its place or that of the nearest key above it.
 pub(crate) fn problem(tree: &Node, key: &str, message: String) -> Problem {
     let path: Vec<&str> = key

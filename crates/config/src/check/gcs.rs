@@ -24,11 +24,9 @@ impl Checker<'_> {
         }
         self.gcs_credentials(gcs);
         self.gcs_numbers(gcs);
-        let is_part = |part: &str| !matches!(part, "" | "." | "..");
-        let root = gcs.rootdirectory.trim_matches('/');
-        // The last three end or change an address that a client is sent to.
-        let odd = |c: char| c.is_control() || matches!(c, '!' | '#' | '?' | '%');
-        if !(root.is_empty() || !root.contains(odd) && root.split('/').all(is_part)) {
+        // These end or change an address that a client is sent to.
+        let odd = gcs.rootdirectory.contains(['#', '?', '%']);
+        if odd || !super::is_folder_of_a_bucket(&gcs.rootdirectory) {
             let message = format!("{:?} cannot be a folder in a bucket", gcs.rootdirectory);
             self.wrong("storage.gcs.rootdirectory", message);
         }

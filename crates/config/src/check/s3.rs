@@ -63,10 +63,7 @@ impl Checker<'_> {
         self.s3_server(s3);
         self.s3_sizes(s3);
         self.s3_objects(s3);
-        let is_part = |part: &str| !matches!(part, "" | "." | "..");
-        let root = s3.rootdirectory.trim_matches('/');
-        let printable = !root.contains(|c: char| c.is_control() || c == '!');
-        if !(root.is_empty() || printable && root.split('/').all(is_part)) {
+        if !super::is_folder_of_a_bucket(&s3.rootdirectory) {
             let message = format!("{:?} cannot be a folder in a bucket", s3.rootdirectory);
             self.wrong("storage.s3.rootdirectory", message);
         }

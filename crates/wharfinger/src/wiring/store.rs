@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
+use wharfinger_client::Client;
 use wharfinger_config::Config;
 use wharfinger_storage::{
     Driver, FilesystemDriver, FilesystemOptions, MemoryDriver, ObjectDriver, StoragePath,
@@ -34,8 +35,19 @@ pub(crate) enum Store {
     Filesystem(FilesystemDriver),
     /// In memory.
     Memory(MemoryDriver),
-    /// In a bucket, by its name.
-    Bucket(ObjectDriver, String),
+    /// In a bucket, or a container.
+    Bucket(Bucket),
+}
+
+/// A bucket, or what a store calls so otherwise.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    driver: ObjectDriver,
+    name: String,
+    /// What the store calls it.
+    kind: &'static str,
+    /// The key with its name.
+    key: &'static str,
 }
 
 impl Store {
@@ -51,10 +63,10 @@ impl Store {
             return Ok(Self::Filesystem(driver));
         }
         if let Some(s3) = &storage.s3 {
-            return Ok(Self::Bucket(s3::bucket(s3)?, s3.bucket.clone()));
+            return Ok(Self::Bucket(s3::bucket(s3)?));
         }
         if let Some(gcs) = &storage.gcs {
-            return Ok(Self::Bucket(gcs::bucket(gcs)?, gcs.bucket.clone()));
+            return Ok(Self::Bucket(gcs::bucket(gcs)?));
         }
         Ok(Self::Memory(MemoryDriver::new()))
     }
@@ -66,8 +78,7 @@ impl Store {
         match self {
             Self::Filesystem(_) => Self::FOLDER,
             Self::Memory(_) => "storage.inmemory",
-            Self::Bucket(driver, _) if driver.name() == ObjectDriver::GCS => "storage.gcs.bucket",
-            Self::Bucket(..) => "storage.s3.bucket",
+            Self::Bucket(bucket) => bucket.key,
         }
     }
 
@@ -77,29 +88,30 @@ impl Store {
     /// # Errors
     /// What the store says to be wrong.
     pub(crate) async fn ask(&self) -> Result<(), Unusable> {
-        let Self::Bucket(driver, name) = self else {
+        let Self::Bucket(bucket) = self else {
             return Ok(());
         };
+        let Bucket { name, kind, .. } = bucket;
         let root = StoragePath::root();
-        let listed = driver.list(&root, None, Some(1));
+        let listed = bucket.driver.list(&root, None, Some(1));
         match tokio::time::timeout(FIRST_ANSWER, listed).await {
             Ok(Ok(_)) => {
                 info!(
                     bucket = name,
-                    "others may write to the bucket too, and nobody can be kept from it: collect \
+                    "others may write to the {kind} too, and nobody can be kept from it: collect \
                      garbage only while every registry on it is stopped or read-only"
                 );
                 Ok(())
             }
-            Ok(Err(error)) if error.is_refused() || error.to_string().contains("NoSuchBucket") => {
+            Ok(Err(error)) if error.is_refused() || is_missing(&error) => {
                 Err(unusable(self.key())(&error))
             }
             Ok(Err(error)) => {
-                warn!(bucket = name, %error, "the bucket cannot be used yet");
+                warn!(bucket = name, %error, "the {kind} cannot be used yet");
                 Ok(())
             }
             Err(_) => {
-                warn!(bucket = name, "the bucket does not answer yet");
+                warn!(bucket = name, "the {kind} does not answer yet");
                 Ok(())
             }
         }
@@ -109,7 +121,7 @@ impl Store {
         match self {
             Self::Filesystem(driver) => Arc::new(driver.clone()),
             Self::Memory(driver) => Arc::new(driver.clone()),
-            Self::Bucket(driver, _) => Arc::new(driver.clone()),
+            Self::Bucket(bucket) => Arc::new(bucket.driver.clone()),
         }
     }
 
@@ -118,25 +130,34 @@ impl Store {
         match self {
             Self::Filesystem(driver) => driver.root().display().to_string(),
             Self::Memory(_) => "memory (everything is gone when it stops)".to_owned(),
-            Self::Bucket(_, name) => format!("the bucket {name}"),
+            Self::Bucket(Bucket { name, kind, .. }) => format!("the {kind} {name}"),
         }
     }
 }
 
-/// A client that asks a store: parts of `part` bytes are sent over it.
-///
-/// # Errors
-/// What is wrong with it.
+/// Whether the store says that there is no such bucket.
+fn is_missing(error: &wharfinger_storage::Error) -> bool {
+    let text = error.to_string();
+    text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
+}
+
+/// The client that a store is asked by, to which parts of `part` bytes are sent. `section` is
+/// where its keys are.
 fn client(
-    builder: reqwest::ClientBuilder,
-    useragent: &str,
+    section: &'static str,
+    skip_verify: bool,
+    user_agent: &str,
     part: u64,
-) -> Result<reqwest::Client, String> {
-    let name = format!("{} {useragent}", wharfinger_client::USER_AGENT);
+) -> Result<Client, Unusable> {
+    let builder = match skip_verify {
+        true => wharfinger_client::trusting_builder(),
+        false => wharfinger_client::builder(wharfinger_client::authorities()),
+    };
+    let name = format!("{} {user_agent}", wharfinger_client::USER_AGENT);
     builder
         .user_agent(name.trim_end())
         .connect_timeout(CONNECTING)
         .read_timeout(SILENCE + Duration::from_secs(part / SLOWEST))
         .build()
-        .map_err(|error| wharfinger_client::cause(&error))
+        .map_err(|error| unusable(section)(&wharfinger_client::cause(&error)))
 }

@@ -7,10 +7,11 @@ use wharfinger_config::Gcs;
 use wharfinger_storage::{GcsCredentials, GcsCredentialsError, GcsOptions, ObjectDriver, Retries};
 
 use super::super::{Unusable, count, unusable};
+use super::Bucket;
 
 /// # Errors
 /// The key that is wrong.
-pub(super) fn bucket(gcs: &Gcs) -> Result<ObjectDriver, Unusable> {
+pub(super) fn bucket(gcs: &Gcs) -> Result<Bucket, Unusable> {
     let (key, credentials) = credentials(gcs);
     let credentials = credentials.map_err(|error| unusable(key)(&error))?;
     if matches!(credentials, GcsCredentials::Instance) {
@@ -35,10 +36,14 @@ pub(super) fn bucket(gcs: &Gcs) -> Result<ObjectDriver, Unusable> {
         concurrency: count(gcs.concurrency()),
         retries: Retries::default(),
     };
-    let builder = wharfinger_client::builder(wharfinger_client::authorities());
-    let client = super::client(builder, &gcs.useragent, options.part);
-    let client = client.map_err(|error| unusable("storage.gcs")(&error))?;
-    ObjectDriver::gcs(&options, client).map_err(|error| unusable("storage.gcs")(&error))
+    let client = super::client("storage.gcs", false, &gcs.useragent, options.part)?;
+    let driver = ObjectDriver::gcs(&options, client);
+    Ok(Bucket {
+        driver: driver.map_err(|error| unusable("storage.gcs")(&error))?,
+        name: gcs.bucket.clone(),
+        kind: "bucket",
+        key: "storage.gcs.bucket",
+    })
 }
 
 /// The credentials, and the key that they are of.

@@ -1,4 +1,4 @@
-//! A bucket of Amazon S3, or of what speaks its protocol.
+//! A bucket of Amazon S3.
 
 use wharfinger_config::S3;
 use wharfinger_storage::{
@@ -6,10 +6,11 @@ use wharfinger_storage::{
 };
 
 use super::super::{Unusable, count, unusable};
+use super::Bucket;
 
 /// # Errors
 /// The key that is wrong.
-pub(super) fn bucket(s3: &S3) -> Result<ObjectDriver, Unusable> {
+pub(super) fn bucket(s3: &S3) -> Result<Bucket, Unusable> {
     let credentials = match s3.accesskey.is_empty() {
         true => S3Credentials::found().map_err(|error| unusable("storage.s3.accesskey")(&error))?,
         false => S3Credentials::Keys {
@@ -60,11 +61,12 @@ pub(super) fn bucket(s3: &S3) -> Result<ObjectDriver, Unusable> {
         retries: Retries::default(),
         log_requests: s3.logs_requests(),
     };
-    let builder = match s3.skipverify {
-        true => wharfinger_client::trusting_builder(),
-        false => wharfinger_client::builder(wharfinger_client::authorities()),
-    };
-    let client = super::client(builder, &s3.useragent, s3.chunksize.get());
-    let client = client.map_err(|error| unusable("storage.s3")(&error))?;
-    ObjectDriver::s3(&options, client).map_err(|error| unusable("storage.s3")(&error))
+    let client = super::client("storage.s3", s3.skipverify, &s3.useragent, options.part)?;
+    let driver = ObjectDriver::s3(&options, client);
+    Ok(Bucket {
+        driver: driver.map_err(|error| unusable("storage.s3")(&error))?,
+        name: s3.bucket.clone(),
+        kind: "bucket",
+        key: "storage.s3.bucket",
+    })
 }
