@@ -67,7 +67,7 @@ impl Checker<'_> {
 
     fn gcs_numbers(&mut self, gcs: &Gcs) {
         let size = gcs.chunksize;
-        if size.is_zero() || size.get() % UNIT != 0 || size > LARGEST_PART {
+        if size.is_zero() || !size.get().is_multiple_of(UNIT) || size > LARGEST_PART {
             let message = format!("{size} is no multiple of 256KiB from 256KiB to {LARGEST_PART}");
             self.wrong("storage.gcs.chunksize", message);
         } else if size < Gcs::SMALLEST_PART {
