@@ -1,6 +1,8 @@
 //! Google's XML API, as `tests/servers/gcs.py` serves it, which tells what it is.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, PutOptions};
@@ -248,5 +250,48 @@ fn a_signed_address_is_for_one_method_and_one_object() {
         assert_eq!(status(client().head(&url)).await, 403);
         let other = url.replacen("/a?", "/b?", 1);
         assert_eq!(status(client().get(other)).await, 403);
+    });
+}
+
+/// Answers each request that nothing is there, after a while; gives how many it had at once at the
+/// most.
+fn slow_server() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (now, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let seen = Arc::clone(&most);
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+            std::thread::spawn(move || {
+                let mut head = [0; 4096];
+                let _ = connection.read(&mut head);
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(50));
+                now.fetch_sub(1, Ordering::SeqCst);
+                let answer = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n";
+                let _ = connection.write_all(answer);
+            });
+        }
+    });
+    (address, seen)
+}
+
+#[test]
+fn no_more_requests_are_at_work_at_once_than_may_be() {
+    crate::testing::block_on(async {
+        let (address, most) = slow_server();
+        let mut server = Google::without_bucket();
+        server.address = format!("http://{address}");
+        let driver = server.driver_of(GcsCredentials::Nobody);
+        let asked = (0..80).map(|number| {
+            let (driver, file) = (driver.clone(), path(&format!("/{number}")));
+            async move { driver.file_size(&file).await }
+        });
+        for answer in futures_util::future::join_all(asked).await {
+            assert!(answer.unwrap_err().is_not_found());
+        }
+        let most = most.load(Ordering::SeqCst);
+        assert!((2..=25).contains(&most), "{most}");
     });
 }
