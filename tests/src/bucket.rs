@@ -1,37 +1,61 @@
-//! What a registry on a bucket does, whatever server has the bucket.
-//!
-//! All functions panic where a registry does otherwise.
-#![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
+//! What holds of a registry whose store is a bucket, on every kind of store.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::clients::{Client, Skopeo, copy};
-use crate::http::{Answer, Http, OCTETS, with_digest};
-use crate::image::Layout;
+use crate::http::{Answer, OCTETS, with_digest};
+use crate::image::{Layout, MANIFEST, manifest};
 use crate::store_proxy::{Fate, StoreProxy};
-use crate::wharfinger::{Config, Wharfinger};
-use crate::{digest, eventually, noise, run};
+use crate::{Config, Http, digest, eventually, folder, noise, run, wharfinger};
 
-/// Where the registry's files are in every bucket of the tests.
+/// Where the registry's files are in a bucket.
 pub const ROOT: &str = "some/where/docker/registry/v2";
 
-/// A running server of an object store, with a bucket.
-pub trait Bucket {
+/// A server of a store's protocol, with an empty bucket in it.
+pub trait Store {
+    /// What stands in the query of an address that is signed for a client.
+    const SIGNED: &'static str;
+
+    /// The key with the bucket's name.
+    const NAME: &'static str;
+
+    /// What the store says when there is no such bucket.
+    const MISSING: &'static str;
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it does not start.
+    fn start(home: &Path) -> Self;
+
     /// Where it is asked.
     fn addr(&self) -> SocketAddr;
 
-    /// A registry on the bucket, asked at `at`: the server, or what stands before it.
-    fn config(&self, home: &Path, at: SocketAddr) -> Config;
+    /// The settings of a registry on the bucket of a server at `addr`, with parts of 5 MiB.
+    fn settings(addr: SocketAddr) -> Value;
 
-    /// What the address of an object starts with, up to its key.
-    fn address(&self) -> String;
+    /// A registry on the bucket, which it asks for at `at`: here, or at what stands before.
+    ///
+    /// # Panics
+    /// When its folder cannot be made.
+    fn config(&self, home: &Path, at: SocketAddr) -> Config
+    where
+        Self: Sized,
+    {
+        config::<Self>(home, at)
+    }
 
-    /// What stands in the address of an object to which a client is sent.
-    fn redirected(&self) -> &'static str;
+    /// The path of an object.
+    fn path(key: &str) -> String;
 
     /// The keys of all objects.
     fn keys(&self) -> Vec<String>;
@@ -39,12 +63,26 @@ pub trait Bucket {
     /// The keys that uploads are under way for.
     fn open_uploads(&self) -> Vec<String>;
 
-    /// How many parts of uploads it was sent.
-    fn parts_sent(&self) -> usize;
+    /// How many parts of uploads it has got since it started.
+    fn parts(&self) -> usize;
+}
+
+/// A registry on the bucket of the store at `store`.
+///
+/// # Panics
+/// When its folder cannot be made.
+pub fn config<S: Store>(home: &Path, store: SocketAddr) -> Config {
+    fs::create_dir_all(home).unwrap();
+    let mut config = Config::new(home);
+    config.settings = S::settings(store);
+    config
 }
 
 /// Makes an image with a small layer and one of several parts; gives its name for skopeo and the
 /// digests of manifest and layers.
+///
+/// # Panics
+/// When it cannot be made.
 pub fn image(home: &Path, seed: u64) -> (String, String, Vec<String>) {
     let mut layout = Layout::create(&home.join(format!("layout-{seed}"))).unwrap();
     let layers = [
@@ -58,12 +96,18 @@ pub fn image(home: &Path, seed: u64) -> (String, String, Vec<String>) {
 }
 
 /// The key of a blob.
+///
+/// # Panics
+/// When the digest is none.
 pub fn blob_key(digest: &str) -> String {
     let hex = digest.strip_prefix("sha256:").unwrap();
     format!("{ROOT}/blobs/sha256/{}/{hex}/data", &hex[..2])
 }
 
 /// Sends a part of an upload; gives the answer, and where to go on.
+///
+/// # Panics
+/// When it is not taken.
 pub fn patch(http: Http, location: &str, from: usize, bytes: &[u8]) -> (Answer, String) {
     let range = format!("{from}-{}", from + bytes.len() - 1);
     let headers = [OCTETS, ("Content-Range", &range)];
@@ -73,24 +117,19 @@ pub fn patch(http: Http, location: &str, from: usize, bytes: &[u8]) -> (Answer, 
     (answer, next)
 }
 
-/// Asserts that nothing is left of any upload.
-pub fn no_upload_is_left(bucket: &impl Bucket) {
-    assert_eq!(bucket.open_uploads(), Vec::<String>::new());
-    let keys = bucket.keys().into_iter();
-    let left: Vec<_> = keys.filter(|key| key.contains("_uploads")).collect();
-    assert_eq!(left, Vec::<String>::new());
-}
-
-/// An image goes into the bucket and comes out of it, through the registry and past it.
-pub fn images_go_in_and_come_back(bucket: &impl Bucket, home: &Path) {
-    let mut server = bucket.config(home, bucket.addr()).start();
-    let (source, manifest, layers) = image(home, 1);
+/// # Panics
+/// When it is not so.
+pub fn images_go_in_and_come_back<S: Store>() {
+    let home = folder();
+    let store = S::start(home.path());
+    let mut server = store.config(home.path(), store.addr()).start();
+    let (source, manifest, layers) = image(home.path(), 1);
     let name = server.image("a/b:1");
     run(&mut copy(&source, &format!("docker://{name}")));
-    assert_eq!(Skopeo::new(home).pull(&name), manifest);
+    assert_eq!(Skopeo::new(home.path()).pull(&name), manifest);
 
     // Exactly what Distribution would have written.
-    let keys = bucket.keys();
+    let keys = store.keys();
     for digest in layers.iter().chain([&manifest]) {
         assert!(
             keys.contains(&blob_key(digest)),
@@ -107,7 +146,8 @@ pub fn images_go_in_and_come_back(bucket: &impl Bucket, home: &Path) {
         let key = format!("{repository}/{key}");
         assert!(keys.contains(&key), "{key} is not in {keys:?}");
     }
-    no_upload_is_left(bucket);
+    assert!(keys.iter().all(|key| !key.contains("_uploads")), "{keys:?}");
+    assert_eq!(store.open_uploads(), Vec::<String>::new());
 
     // Clients get large blobs from the store itself.
     let path = format!("/v2/a/b/blobs/{}", layers[1]);
@@ -115,10 +155,10 @@ pub fn images_go_in_and_come_back(bucket: &impl Bucket, home: &Path) {
         let answer = server.http().send(method, &path, &[], b"");
         assert_eq!(answer.status, 307, "{answer:?}");
         let location = answer.header("location").unwrap();
-        let place = format!("{}{}?", bucket.address(), blob_key(&layers[1]));
+        let place = format!("http://{}{}?", store.addr(), S::path(&blob_key(&layers[1])));
         assert!(location.starts_with(&place), "{location}");
-        assert!(location.contains(bucket.redirected()), "{location}");
-        let body = Http(bucket.addr()).send(method, &answer.location(), &[], b"");
+        assert!(location.contains(S::SIGNED), "{location}");
+        let body = Http(store.addr()).send(method, &answer.location(), &[], b"");
         assert_eq!(body.status, 200, "{body:?}");
         if method == "GET" {
             assert_eq!(digest(&body.body), layers[1]);
@@ -126,20 +166,26 @@ pub fn images_go_in_and_come_back(bucket: &impl Bucket, home: &Path) {
     }
     server.stop();
 
-    let own = home.join("own");
-    let server = bucket.config(&own, bucket.addr());
-    let server = server.set("storage.redirect.disable", true).start();
+    let own = home.path().join("own");
+    let server = store
+        .config(&own, store.addr())
+        .set("storage.redirect.disable", true)
+        .start();
     assert_eq!(Skopeo::new(&own).pull(&server.image("a/b:1")), manifest);
     let whole = server.http().get(&path);
     assert_eq!(
         (whole.status, digest(&whole.body)),
         (200, layers[1].clone())
     );
-    let range = |range| server.http().send("GET", &path, &[("Range", range)], b"");
-    let part = range("bytes=6000000-6000099");
+    let part = server
+        .http()
+        .send("GET", &path, &[("Range", "bytes=6000000-6000099")], b"");
     assert_eq!(part.status, 206);
     assert!(part.body == whole.body[6_000_000..6_000_100]);
-    assert!(range("bytes=-7").body == whole.body[whole.body.len() - 7..]);
+    let last = server
+        .http()
+        .send("GET", &path, &[("Range", "bytes=-7")], b"");
+    assert!(last.body == whole.body[whole.body.len() - 7..]);
 
     // Access goes with the link, and what is not there is told as ever.
     let unknown = server
@@ -155,9 +201,21 @@ pub fn images_go_in_and_come_back(bucket: &impl Bucket, home: &Path) {
     assert_eq!(catalog["repositories"], json!(["a/b"]));
 }
 
-/// Two nodes take turns with the chunks of a blob of 31 MB, in parts of 5 MiB, and with one that is
-/// given up.
-pub fn nodes_share_an_upload(bucket: &impl Bucket, nodes: &[Wharfinger; 2]) {
+/// Gives how often the store was asked for what, for a blob of 31 MB.
+///
+/// # Panics
+/// When it is not so.
+pub fn two_nodes_share_an_upload<S: Store>(
+    settings: &[(&str, &str)],
+) -> BTreeMap<&'static str, usize> {
+    let home = folder();
+    let store = S::start(home.path());
+    let proxy = StoreProxy::start(store.addr());
+    let nodes = ["a", "b"].map(|node| {
+        let config = store.config(&home.path().join(node), proxy.addr);
+        let with = |config: Config, setting: &(&str, &str)| config.set(setting.0, setting.1);
+        settings.iter().fold(config, with).start()
+    });
     let blob = noise(3, 31_000_000);
     let mut location = nodes[0].http().open_upload("shared");
     let mut sent = 0;
@@ -182,42 +240,59 @@ pub fn nodes_share_an_upload(bucket: &impl Bucket, nodes: &[Wharfinger; 2]) {
     let headers = [OCTETS, ("Content-Range", range.as_str())];
     let done = nodes[1].http().send("PUT", &path, &headers, &blob[sent..]);
     assert_eq!(done.status, 201, "{done:?}");
+    let counts = proxy.counts();
     let at = nodes[0]
         .http()
         .get(&format!("/v2/shared/blobs/{}", digest(&blob)));
-    assert!(Http(bucket.addr()).get(&at.location()).body == blob);
-    no_upload_is_left(bucket);
+    let got = Http(store.addr()).get(&at.location());
+    assert!(got.body == blob);
+    assert_eq!(store.open_uploads(), Vec::<String>::new());
+    let left: Vec<_> = store
+        .keys()
+        .into_iter()
+        .filter(|key| key.contains("_uploads"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
 
     // One that is given up leaves nothing either.
     let location = nodes[0].http().open_upload("shared");
     let (_, location) = patch(nodes[0].http(), &location, 0, &blob[..12_000_000]);
-    assert_eq!(bucket.open_uploads().len(), 1);
+    assert_eq!(store.open_uploads().len(), 1);
     let given_up = nodes[1].http().send("DELETE", &location, &[], b"");
     assert_eq!(given_up.status, 204, "{given_up:?}");
-    no_upload_is_left(bucket);
+    assert_eq!(store.open_uploads(), Vec::<String>::new());
+    let left: Vec<_> = store
+        .keys()
+        .into_iter()
+        .filter(|key| key.contains("_uploads"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+    counts
 }
 
-/// A node is killed with parts of a chunk in the store; another goes on where the chunk began.
-pub fn another_node_goes_on_where_one_was_killed(bucket: &impl Bucket, home: &Path) {
+/// # Panics
+/// When it is not so.
+pub fn another_node_goes_on_where_one_was_killed<S: Store>() {
+    let home = folder();
+    let store = S::start(home.path());
     for first in [2_000_000, 7_000_000] {
-        let mut dying = bucket.config(&home.join("a"), bucket.addr()).start();
-        let other = bucket.config(&home.join("b"), bucket.addr()).start();
+        let mut dying = store.config(&home.path().join("a"), store.addr()).start();
+        let other = store.config(&home.path().join("b"), store.addr()).start();
         let blob = noise(first as u64, 25_000_000);
         let location = dying.http().open_upload("killed");
         let (_, location) = patch(dying.http(), &location, 0, &blob[..first]);
 
+        let before = store.parts();
+        // It is killed while the next chunk comes in, with parts of it in the store.
         let length = (blob.len() - first) as u64;
         let range = format!("{first}-{}", blob.len() - 1);
         let headers = [OCTETS, ("Content-Range", range.as_str())];
-        let before = bucket.parts_sent();
         let mut sending = dying
             .http()
             .begin("PATCH", &location, &headers, length)
             .unwrap();
         sending.write_all(&blob[first..first + 13_000_000]).unwrap();
-        eventually("parts are in the store", || {
-            bucket.parts_sent() >= before + 2
-        });
+        eventually("parts are in the store", || store.parts() >= before + 2);
         dying.kill();
 
         let told = other.http().get(&location);
@@ -233,39 +308,55 @@ pub fn another_node_goes_on_where_one_was_killed(bucket: &impl Bucket, home: &Pa
         let at = other
             .http()
             .get(&format!("/v2/killed/blobs/{}", digest(&blob)));
-        assert!(Http(bucket.addr()).get(&at.location()).body == blob);
-        no_upload_is_left(bucket);
+        assert!(Http(store.addr()).get(&at.location()).body == blob);
+        assert_eq!(store.open_uploads(), Vec::<String>::new());
     }
 }
 
-/// A store that fails now and then is asked again, and nobody notices. `busy` is how it says that
-/// it is asked too much.
-pub fn failures_are_not_noticed(bucket: &impl Bucket, home: &Path, busy: Fate) {
-    let proxy = StoreProxy::start(bucket.addr());
-    let server = bucket.config(home, proxy.addr);
-    let server = server.set("storage.redirect.disable", true).start();
-    proxy.decide(move |asked| match asked.before % 16 {
-        1 => busy,
+/// # Panics
+/// When it is not so.
+pub fn a_store_that_fails_now_and_then_is_asked_again<S: Store>() {
+    let home = folder();
+    let store = S::start(home.path());
+    let proxy = StoreProxy::start(store.addr());
+    let server = store
+        .config(home.path(), proxy.addr)
+        .set("storage.redirect.disable", true)
+        .start();
+    proxy.decide(|asked| match asked.before % 16 {
+        1 => Fate::Refused(503, "SlowDown"),
+        3 => Fate::Refused(429, "TooManyRequests"),
         5 => Fate::Lost,
         9 => Fate::Refused(500, "InternalError"),
         13 => Fate::AnswerLost,
         _ => Fate::Answered,
     });
-    let (source, manifest, _) = image(home, 30);
-    let name = server.image("f/g:1");
-    run(&mut copy(&source, &format!("docker://{name}")));
-    assert_eq!(Skopeo::new(home).pull(&name), manifest);
+    let (source, manifest, _) = image(home.path(), 30);
+    run(&mut copy(
+        &source,
+        &format!("docker://{}", server.image("f/g:1")),
+    ));
+    assert_eq!(
+        Skopeo::new(home.path()).pull(&server.image("f/g:1")),
+        manifest
+    );
     proxy.decide(|_| Fate::Answered);
     // A multipart upload whose name got lost may be left, which is removed when it is old.
-    let keys = bucket.keys().into_iter();
-    let left: Vec<_> = keys.filter(|key| key.contains("_uploads")).collect();
+    let left: Vec<_> = store
+        .keys()
+        .into_iter()
+        .filter(|key| key.contains("_uploads"))
+        .collect();
     assert_eq!(left, Vec::<String>::new());
 }
 
-/// A store that refuses, or fails for good, is told to the client and in the log.
-pub fn refusals_are_told(bucket: &impl Bucket, home: &Path) {
-    let proxy = StoreProxy::start(bucket.addr());
-    let server = bucket.config(home, proxy.addr).start();
+/// # Panics
+/// When it is not so.
+pub fn a_store_that_refuses_is_told_to_the_client_and_in_the_log<S: Store>() {
+    let home = folder();
+    let store = S::start(home.path());
+    let proxy = StoreProxy::start(store.addr());
+    let server = store.config(home.path(), proxy.addr).start();
     server.http().push_blob("r", b"before");
     proxy.decide(|_| Fate::Refused(403, "AccessDenied"));
     let refused = server.http().get("/v2/r/manifests/1");
@@ -274,25 +365,162 @@ pub fn refusals_are_told(bucket: &impl Bucket, home: &Path) {
     let failed = server.http().get("/v2/r/manifests/1");
     assert_eq!(failed.outcome(), (500, "UNKNOWN".to_owned()));
     let log = server.log();
-    for told in ["AccessDenied", "SlowDown"] {
-        let told = format!("the store says {told}: As planned.");
-        assert!(log.contains(&told), "{log}");
-    }
+    assert!(
+        log.contains("the store says AccessDenied: As planned."),
+        "{log}"
+    );
+    assert!(
+        log.contains("the store says SlowDown: As planned."),
+        "{log}"
+    );
     // And it goes on when the store does.
     proxy.decide(|_| Fate::Answered);
     assert_eq!(server.http().get("/v2/r/manifests/1").status, 404);
 }
 
-/// A bucket that is not there stops the start; `key` is where its name stands.
-pub fn a_missing_bucket_stops_the_start(bucket: &impl Bucket, home: &Path, key: &str) {
-    let mut service = bucket
-        .config(home, bucket.addr())
-        .set(key, "missing")
-        .spawn();
+/// # Panics
+/// When it is not so.
+pub fn a_bucket_that_cannot_be_used_stops_the_start<S: Store>() {
+    let home = folder();
+    let store = S::start(home.path());
+    let missing = store
+        .config(home.path(), store.addr())
+        .set(S::NAME, "missing");
+    let mut service = missing.spawn();
     assert!(!service.wait().success());
     let log = service.log();
     assert!(
-        log.contains(&format!("{key}: ")) && log.contains("NoSuchBucket"),
+        log.contains(&format!("{}: ", S::NAME)) && log.contains(S::MISSING),
         "{log}"
     );
 }
+
+/// # Panics
+/// When it is not so.
+pub fn the_debris_of_a_bucket_is_collected<S: Store>() {
+    let home = folder();
+    let store = S::start(home.path());
+    let mut server = store.config(home.path(), store.addr()).start();
+    let (source, _, layers) = image(home.path(), 40);
+    run(&mut copy(
+        &source,
+        &format!("docker://{}", server.image("kept:1")),
+    ));
+    let unused = server.http().push_blob("kept", &noise(41, 100_000));
+    server.stop();
+    let config = store.config(home.path(), store.addr());
+    let mut command = Command::new(wharfinger::binary());
+    command.envs(config.variables.iter().map(|(name, value)| (name, value)));
+    run(command.arg("garbage-collect").arg(config.write()));
+    let keys = store.keys();
+    assert!(!keys.contains(&blob_key(&unused)));
+    assert!(layers.iter().all(|layer| keys.contains(&blob_key(layer))));
+}
+
+/// Somebody who asks a registry, and what the registry then asks of the store.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The registry.
+    pub http: Http,
+    /// What stands before its store.
+    pub proxy: StoreProxy,
+}
+
+impl Watched {
+    /// How many requests to the store some work takes, told by their kinds.
+    fn count(&self, work: impl FnOnce(Http)) -> (usize, String) {
+        // What an earlier request left to be done after its answer.
+        sleep(Duration::from_millis(300));
+        self.proxy.count_anew();
+        work(self.http);
+        sleep(Duration::from_millis(300));
+        let counts = self.proxy.counts();
+        let kinds: Vec<_> = counts
+            .iter()
+            .map(|(kind, number)| format!("{number} {kind}"))
+            .collect();
+        let kinds = match kinds.is_empty() {
+            true => "none".to_owned(),
+            false => kinds.join(", "),
+        };
+        (counts.values().sum(), kinds)
+    }
+}
+
+/// The first rows of the table in `docs/object-stores.md`: what is done, and how many requests that
+/// is. `restart` starts the registry again.
+///
+/// # Panics
+/// When something of it fails.
+pub fn counted(
+    watched: &Watched,
+    name: &str,
+    restart: impl FnOnce() -> Watched,
+) -> Vec<(usize, String)> {
+    let repository = format!("counted/{name}");
+    let layers: Vec<_> = (0..10)
+        .map(|seed| noise(name.len() as u64 * 100 + seed, 10_000))
+        .collect();
+    let layers: Vec<_> = layers.iter().map(Vec::as_slice).collect();
+    let manifest = manifest(name.as_bytes(), &layers);
+    let push = watched.count(|http| {
+        for blob in layers.iter().copied().chain([name.as_bytes()]) {
+            let path = format!("/v2/{repository}/blobs/{}", digest(blob));
+            assert_eq!(http.head(&path).status, 404);
+            http.push_blob(&repository, blob);
+        }
+        assert_eq!(
+            http.push_manifest(&repository, "1", MANIFEST, &manifest)
+                .status,
+            201
+        );
+    });
+    let large = noise(7 + name.len() as u64, 23_000_000);
+    let chunked = watched.count(|http| {
+        let location = http.open_upload(&repository);
+        let (_, location) = patch(http, &location, 0, &large);
+        let path = with_digest(&location, &digest(&large));
+        assert_eq!(http.send("PUT", &path, &[], b"").status, 201);
+    });
+    let watched = restart();
+    let path = format!("/v2/{repository}/manifests/1");
+    let pull = |http: Http| assert_eq!(http.get(&path).status, 200);
+    let cold = watched.count(pull);
+    let warm = watched.count(pull);
+    let blob = format!("/v2/{repository}/blobs/{}", digest(layers[0]));
+    let head = |http: Http| assert!(matches!(http.head(&blob).status, 200 | 307));
+    let head_cold = watched.count(head);
+    let head_warm = watched.count(head);
+    vec![push, chunked, cold, warm, head_cold, head_warm]
+}
+
+/// The other rows. The repository `counted/tags` has [`TAGS`] tags.
+///
+/// # Panics
+/// When something of it fails.
+pub fn counted_listings(watched: &Watched) -> Vec<(usize, String)> {
+    let page = watched.count(|http| {
+        let list = http.get("/v2/counted/tags/tags/list?n=100&last=t2499");
+        assert_eq!(list.status, 200);
+    });
+    let all = watched.count(|http| {
+        let list = http.get("/v2/counted/tags/tags/list?n=10000").json();
+        assert_eq!(list["tags"].as_array().unwrap().len(), TAGS);
+    });
+    vec![page, all]
+}
+
+/// How many tags there are in the repository of tags.
+pub const TAGS: usize = 5000;
+
+/// What is done in each row.
+pub const WORK: [&str; 8] = [
+    "push of an image of 10 layers of 10 KB, each asked for first",
+    "push of a blob of 23 MB by PATCH and PUT, parts of 5 MiB",
+    "pull of a manifest by tag, cold",
+    "the same again",
+    "HEAD of a blob, cold",
+    "the same again",
+    "100 of 5,000 tags, from the middle",
+    "all 5,000 tags",
+];

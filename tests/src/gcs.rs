@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::bucket::Bucket;
+use crate::bucket::Store;
 use crate::distribution::free_address;
 use crate::http::{Answer, Http};
 use crate::process::Service;
@@ -28,11 +28,32 @@ pub struct Gcs {
 }
 
 impl Gcs {
-    /// Starts it and makes the bucket.
+    /// Asks it as somebody whom the metadata service knows.
+    fn ask(&self, method: &str, path: &str) -> Answer {
+        let service = "/computeMetadata/v1/instance/service-accounts/default/token";
+        let flavour = [("Metadata-Flavor", "Google")];
+        let token = Http(self.addr).send("GET", service, &flavour, b"").json();
+        let token = token["access_token"].as_str().unwrap_or_default();
+        let token = format!("Bearer {token}");
+        Http(self.addr).send(method, path, &[("Authorization", &token)], b"")
+    }
+
+    /// A registry on the bucket that is to find its credentials itself.
     ///
     /// # Panics
-    /// With its log, when it does not start.
-    pub fn start(home: &Path) -> Self {
+    /// When its folder cannot be made.
+    pub fn without_key(&self, home: &Path) -> Config {
+        let config = crate::bucket::config::<Self>(home, self.addr);
+        config.env("STORAGE_EMULATOR_HOST", self.addr.to_string())
+    }
+}
+
+impl Store for Gcs {
+    const SIGNED: &'static str = "X-Goog-Expires=1200";
+    const NAME: &'static str = "storage.gcs.bucket";
+    const MISSING: &'static str = "NoSuchBucket";
+
+    fn start(home: &Path) -> Self {
         let addr = free_address();
         let python = crate::target_folder().join("moto/bin/python");
         assert!(
@@ -52,38 +73,26 @@ impl Gcs {
         server
     }
 
-    /// Asks it as somebody whom the metadata service knows.
-    fn ask(&self, method: &str, path: &str) -> Answer {
-        let service = "/computeMetadata/v1/instance/service-accounts/default/token";
-        let flavour = [("Metadata-Flavor", "Google")];
-        let token = Http(self.addr).send("GET", service, &flavour, b"").json();
-        let token = token["access_token"].as_str().unwrap_or_default();
-        let token = format!("Bearer {token}");
-        Http(self.addr).send(method, path, &[("Authorization", &token)], b"")
-    }
-}
-
-impl Bucket for Gcs {
     fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    fn config(&self, home: &Path, at: SocketAddr) -> Config {
-        std::fs::create_dir_all(home).expect("a folder can be made");
-        let mut config = Config::new(home);
-        config.settings = json!({"storage": {"gcs": {
-            "bucket": BUCKET, "rootdirectory": "/some/where", "keyfile": self.key,
+    /// Without credentials, and without the server's address: that is no key.
+    fn settings(_addr: SocketAddr) -> Value {
+        json!({"storage": {"gcs": {
+            "bucket": BUCKET, "rootdirectory": "/some/where",
             "chunksize": 5 * 1024 * 1024,
-        }}});
+        }}})
+    }
+
+    fn config(&self, home: &Path, at: SocketAddr) -> Config {
+        let key = self.key.to_string_lossy().into_owned();
+        let config = crate::bucket::config::<Self>(home, at).set("storage.gcs.keyfile", key);
         config.env("STORAGE_EMULATOR_HOST", at.to_string())
     }
 
-    fn address(&self) -> String {
-        format!("http://{}/{BUCKET}/", self.addr)
-    }
-
-    fn redirected(&self) -> &'static str {
-        "X-Goog-Expires=1200"
+    fn path(key: &str) -> String {
+        format!("/{BUCKET}/{key}")
     }
 
     fn keys(&self) -> Vec<String> {
@@ -96,7 +105,7 @@ impl Bucket for Gcs {
         texts(&String::from_utf8_lossy(&listed.body), "Key")
     }
 
-    fn parts_sent(&self) -> usize {
+    fn parts(&self) -> usize {
         self.service.log().matches("partNumber=").count()
     }
 }

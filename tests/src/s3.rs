@@ -6,11 +6,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::bucket::Bucket;
+use crate::bucket::Store;
 use crate::distribution::free_address;
 use crate::http::Http;
 use crate::process::Service;
-use crate::wharfinger::Config;
 
 /// The bucket's name.
 pub const BUCKET: &str = "registry";
@@ -23,12 +22,12 @@ pub struct S3 {
     pub addr: SocketAddr,
 }
 
-impl S3 {
-    /// Starts it and makes the bucket.
-    ///
-    /// # Panics
-    /// With its log, when it does not start.
-    pub fn start(home: &Path) -> Self {
+impl Store for S3 {
+    const SIGNED: &'static str = "X-Amz-Expires=1200";
+    const NAME: &'static str = "storage.s3.bucket";
+    const MISSING: &'static str = "NoSuchBucket";
+
+    fn start(home: &Path) -> Self {
         let addr = free_address();
         let program = crate::target_folder().join("moto/bin/moto_server");
         assert!(
@@ -44,26 +43,23 @@ impl S3 {
         assert_eq!(made.status, 200, "{made:?}");
         Self { service, addr }
     }
-}
 
-impl Bucket for S3 {
     fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    fn config(&self, home: &Path, at: SocketAddr) -> Config {
-        std::fs::create_dir_all(home).expect("a folder can be made");
-        let mut config = Config::new(home);
-        config.settings = settings(at);
-        config
+    fn settings(addr: SocketAddr) -> Value {
+        json!({"storage": {"s3": {
+            "accesskey": "wharfinger", "secretkey": "a secret of the tests",
+            "region": "us-east-1", "regionendpoint": format!("http://{addr}"),
+            "forcepathstyle": true, "secure": false,
+            "bucket": BUCKET, "rootdirectory": "/some/where",
+            "chunksize": 5 * 1024 * 1024,
+        }}})
     }
 
-    fn address(&self) -> String {
-        format!("http://{}/{BUCKET}/", self.addr)
-    }
-
-    fn redirected(&self) -> &'static str {
-        "X-Amz-Expires=1200"
+    fn path(key: &str) -> String {
+        format!("/{BUCKET}/{key}")
     }
 
     fn keys(&self) -> Vec<String> {
@@ -76,20 +72,9 @@ impl Bucket for S3 {
         texts(&String::from_utf8_lossy(&listed.body), "Key")
     }
 
-    fn parts_sent(&self) -> usize {
+    fn parts(&self) -> usize {
         self.service.log().matches("partNumber=").count()
     }
-}
-
-/// The settings of a registry, Wharfinger or Distribution, on the bucket of a server at `addr`.
-pub fn settings(addr: SocketAddr) -> Value {
-    json!({"storage": {"s3": {
-        "accesskey": "wharfinger", "secretkey": "a secret of the tests",
-        "region": "us-east-1", "regionendpoint": format!("http://{addr}"),
-        "forcepathstyle": true, "secure": false,
-        "bucket": BUCKET, "rootdirectory": "/some/where",
-        "chunksize": 5 * 1024 * 1024,
-    }}})
 }
 
 /// The texts of all elements of a name.

@@ -19,6 +19,8 @@ pub enum Fate {
     Lost,
     /// The store does it, and the connection ends halfway through the answer.
     AnswerLost,
+    /// The store does it, and the head of the answer has the second text in place of the first.
+    Altered(&'static str, &'static str),
 }
 
 /// A request, as far as a fate may depend on it.
@@ -133,7 +135,10 @@ impl StoreProxy {
         let fate = {
             let mut state = self.state();
             let asked = Asked {
-                operation: operation(&first, copies),
+                operation: match header("x-ms-version") {
+                    Some(_) => azure_operation(&first, header("x-ms-copy-source").is_some()),
+                    None => operation(&first, copies),
+                },
                 path: first.split(' ').nth(1).unwrap_or_default().to_owned(),
                 before: state.asked.len(),
             };
@@ -142,7 +147,7 @@ impl StoreProxy {
             fate
         };
         match fate {
-            Fate::Answered | Fate::AnswerLost => {}
+            Fate::Answered | Fate::AnswerLost | Fate::Altered(..) => {}
             Fate::Lost => return Ok(()),
             Fate::Refused(status, code) => {
                 let body =
@@ -169,11 +174,21 @@ impl StoreProxy {
         upstream.write_all(&body)?;
         let mut answer = Vec::new();
         upstream.read_to_end(&mut answer)?;
-        if fate == Fate::AnswerLost {
-            answer.truncate(answer.len() / 2);
+        match fate {
+            Fate::AnswerLost => answer.truncate(answer.len() / 2),
+            Fate::Altered(one, other) => answer = altered(&answer, one, other),
+            _ => {}
         }
         connection.write_all(&answer)
     }
+}
+
+/// An answer whose head has another text in place of one.
+fn altered(answer: &[u8], one: &str, other: &str) -> Vec<u8> {
+    let ends = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let (head, body) = answer.split_at(ends.unwrap_or(answer.len()));
+    let head = String::from_utf8_lossy(head).replace(one, other);
+    [head.as_bytes(), body].concat()
 }
 
 fn read_head(connection: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
@@ -192,20 +207,10 @@ fn read_head(connection: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
     }
 }
 
-/// The operation that a request's first line asks for.
+/// The operation that a request's first line asks for, in Amazon's protocol.
 fn operation(first: &str, copies: bool) -> &'static str {
-    let mut words = first.split(' ');
-    let method = words.next().unwrap_or_default();
-    let (_, query) = words
-        .next()
-        .unwrap_or_default()
-        .split_once('?')
-        .unwrap_or_default();
-    let has = |name: &str| {
-        query
-            .split('&')
-            .any(|pair| pair.split('=').next() == Some(name))
-    };
+    let (method, query) = method_and_query(first);
+    let has = |name: &str| query.iter().any(|(known, _)| *known == name);
     match method {
         "HEAD" => "HeadObject",
         "GET" if has("uploads") => "ListMultipartUploads",
@@ -223,4 +228,34 @@ fn operation(first: &str, copies: bool) -> &'static str {
         "DELETE" => "DeleteObject",
         _ => "other",
     }
+}
+
+/// The same in Azure's protocol.
+fn azure_operation(first: &str, copies: bool) -> &'static str {
+    let (method, query) = method_and_query(first);
+    let component = query.iter().find(|(name, _)| *name == "comp");
+    match (method, component.map_or("", |(_, value)| value)) {
+        ("HEAD", _) => "GetBlobProperties",
+        ("GET", "list") => "ListBlobs",
+        ("GET", "") => "GetBlob",
+        ("PUT", "block") => "PutBlock",
+        ("PUT", "blocklist") => "PutBlockList",
+        ("PUT", "copy") => "AbortCopyBlob",
+        ("PUT", "") if copies => "CopyBlob",
+        ("PUT", "") => "PutBlob",
+        ("POST", "batch") => "BlobBatch",
+        ("DELETE", "") => "DeleteBlob",
+        _ => "other",
+    }
+}
+
+/// What a request's first line has: the method, and the query's names with their values.
+fn method_and_query(first: &str) -> (&str, Vec<(&str, &str)>) {
+    let mut words = first.split(' ');
+    let method = words.next().unwrap_or_default();
+    let target = words.next().unwrap_or_default();
+    let (_, query) = target.split_once('?').unwrap_or_default();
+    let pairs = query.split('&');
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    (method, pairs.collect())
 }

@@ -1,18 +1,46 @@
 //! A registry whose store is a bucket of Google Cloud Storage.
 
-use std::path::Path;
-
-use wharfinger_e2e::bucket::{self, Bucket as _, image, no_upload_is_left};
+use wharfinger_e2e::bucket::{self, Store as _, image, patch};
 use wharfinger_e2e::clients::{Client, Skopeo, copy};
 use wharfinger_e2e::containerd::Containerd;
 use wharfinger_e2e::gcs::Gcs;
-use wharfinger_e2e::store_proxy::{Fate, StoreProxy};
-use wharfinger_e2e::{Config, Http, folder, run};
+use wharfinger_e2e::{Http, eventually, folder, noise, run};
 
 #[test]
 fn images_go_into_a_bucket_and_come_back() {
-    let home = folder();
-    bucket::images_go_in_and_come_back(&Gcs::start(home.path()), home.path());
+    bucket::images_go_in_and_come_back::<Gcs>();
+}
+
+#[test]
+fn two_nodes_share_an_upload_chunk_by_chunk() {
+    let counts = bucket::two_nodes_share_an_upload::<Gcs>(&[]);
+    // What is large gets to its place by one request all the same.
+    assert_eq!(counts.get("CopyObject"), Some(&1));
+}
+
+#[test]
+fn another_node_goes_on_where_one_was_killed() {
+    bucket::another_node_goes_on_where_one_was_killed::<Gcs>();
+}
+
+#[test]
+fn a_store_that_fails_now_and_then_is_asked_again() {
+    bucket::a_store_that_fails_now_and_then_is_asked_again::<Gcs>();
+}
+
+#[test]
+fn a_store_that_refuses_is_told_to_the_client_and_in_the_log() {
+    bucket::a_store_that_refuses_is_told_to_the_client_and_in_the_log::<Gcs>();
+}
+
+#[test]
+fn a_bucket_that_cannot_be_used_stops_the_start() {
+    bucket::a_bucket_that_cannot_be_used_stops_the_start::<Gcs>();
+}
+
+#[test]
+fn the_debris_of_a_bucket_is_collected() {
+    bucket::the_debris_of_a_bucket_is_collected::<Gcs>();
 }
 
 #[test]
@@ -28,56 +56,6 @@ fn containerd_is_sent_to_the_bucket_and_arrives() {
 }
 
 #[test]
-fn two_nodes_share_an_upload_chunk_by_chunk() {
-    let home = folder();
-    let store = Gcs::start(home.path());
-    let proxy = StoreProxy::start(store.addr);
-    let nodes = ["a", "b"].map(|node| store.config(&home.path().join(node), proxy.addr).start());
-    bucket::nodes_share_an_upload(&store, &nodes);
-    // What is large gets to its place by one request all the same.
-    assert_eq!(proxy.counts().get("CopyObject"), Some(&1));
-}
-
-#[test]
-fn another_node_goes_on_where_one_was_killed() {
-    let home = folder();
-    bucket::another_node_goes_on_where_one_was_killed(&Gcs::start(home.path()), home.path());
-}
-
-#[test]
-fn a_store_that_fails_now_and_then_is_asked_again() {
-    let home = folder();
-    let store = Gcs::start(home.path());
-    for (name, busy) in [
-        ("a", Fate::Refused(429, "TooManyRequests")),
-        ("b", Fate::Refused(503, "ServiceUnavailable")),
-    ] {
-        bucket::failures_are_not_noticed(&store, &home.path().join(name), busy);
-    }
-}
-
-#[test]
-fn a_store_that_refuses_is_told_to_the_client_and_in_the_log() {
-    let home = folder();
-    bucket::refusals_are_told(&Gcs::start(home.path()), home.path());
-}
-
-#[test]
-fn a_bucket_that_cannot_be_used_stops_the_start() {
-    let home = folder();
-    let store = Gcs::start(home.path());
-    bucket::a_missing_bucket_stops_the_start(&store, home.path(), "storage.gcs.bucket");
-}
-
-/// A registry that is to find its credentials itself.
-fn without_key(store: &Gcs, home: &Path) -> Config {
-    let mut config = store.config(home, store.addr);
-    let gcs = config.settings["storage"]["gcs"].as_object_mut().unwrap();
-    gcs.remove("keyfile");
-    config
-}
-
-#[test]
 fn credentials_come_from_wherever_google_s_do() {
     let home = folder();
     let store = Gcs::start(home.path());
@@ -86,7 +64,9 @@ fn credentials_come_from_wherever_google_s_do() {
     let key: serde_json::Value = serde_json::from_slice(&key).unwrap();
     let key_file = store.key.to_str().unwrap();
 
-    let inline = without_key(&store, &place("inline")).set("storage.gcs.credentials", key);
+    let inline = store
+        .without_key(&place("inline"))
+        .set("storage.gcs.credentials", key);
     let server = inline.start();
     let (source, manifest, _) = image(home.path(), 60);
     let name = server.image("a:1");
@@ -94,21 +74,21 @@ fn credentials_come_from_wherever_google_s_do() {
     assert_eq!(Skopeo::new(&place("inline")).pull(&name), manifest);
     assert!(!server.log().contains("PRIVATE KEY"));
 
-    let named = without_key(&store, &place("named"));
+    let named = store.without_key(&place("named"));
     let named = named.env("GOOGLE_APPLICATION_CREDENTIALS", key_file);
     let server = named.start();
     let name = server.image("a:1");
     assert_eq!(Skopeo::new(&place("named")).pull(&name), manifest);
 
     // What the metadata service knows has no key here, so the registry serves the blobs.
-    let machine = without_key(&store, &place("machine"));
+    let machine = store.without_key(&place("machine"));
     let machine = machine.env("GCE_METADATA_HOST", store.addr.to_string());
     let server = machine.set("storage.redirect.disable", true).start();
     let name = server.image("a:1");
     assert_eq!(Skopeo::new(&place("machine")).pull(&name), manifest);
 
     // Nobody is let in.
-    let mut service = without_key(&store, &place("nobody")).spawn();
+    let mut service = store.without_key(&place("nobody")).spawn();
     assert!(!service.wait().success());
     let log = service.log();
     assert!(
@@ -125,13 +105,17 @@ fn credentials_that_cannot_be_used_stop_the_start() {
     std::fs::write(&file, r#"{"type": "external_account", "audience": "a"}"#).unwrap();
     let file = file.to_str().unwrap();
 
-    let given = without_key(&store, home.path()).set("storage.gcs.keyfile", file);
+    let given = store
+        .without_key(home.path())
+        .set("storage.gcs.keyfile", file);
     let mut service = given.spawn();
     assert!(!service.wait().success());
     let told = format!("storage.gcs.keyfile: {file}: credentials of the type \"external_account\"");
     assert!(service.log().contains(&told), "{}", service.log());
 
-    let named = without_key(&store, home.path()).env("GOOGLE_APPLICATION_CREDENTIALS", file);
+    let named = store
+        .without_key(home.path())
+        .env("GOOGLE_APPLICATION_CREDENTIALS", file);
     let mut service = named.spawn();
     assert!(!service.wait().success());
     let told = "workload identity federation and impersonation are not built";
@@ -144,8 +128,8 @@ fn uploads_that_nobody_goes_on_with_are_given_up() {
     let store = Gcs::start(home.path());
     let mut dying = store.config(home.path(), store.addr).start();
     let location = dying.http().open_upload("old");
-    let blob = wharfinger_e2e::noise(70, 12_000_000);
-    bucket::patch(dying.http(), &location, 0, &blob);
+    let blob = noise(70, 12_000_000);
+    patch(dying.http(), &location, 0, &blob);
     assert_eq!(store.open_uploads().len(), 1);
     dying.kill();
 
@@ -153,11 +137,10 @@ fn uploads_that_nobody_goes_on_with_are_given_up() {
     let purging = purging.set("storage.maintenance.uploadpurging.age", "1ns");
     let purging = purging.set("storage.maintenance.uploadpurging.interval", "100ms");
     let _server = purging.start();
-    wharfinger_e2e::eventually("it is purged", || store.open_uploads().is_empty());
-    wharfinger_e2e::eventually("its folder is, too", || {
+    eventually("it is purged", || store.open_uploads().is_empty());
+    eventually("its folder is, too", || {
         store.keys().iter().all(|key| !key.contains("_uploads"))
     });
-    no_upload_is_left(&store);
     let answer = Http(store.addr).get("/registry");
     assert_eq!(answer.status, 401, "{answer:?}");
 }
