@@ -1,9 +1,12 @@
 //! A registry whose store is a bucket of Google Cloud Storage.
 
-use wharfinger_e2e::bucket::{self, Store as _, image, patch};
+use std::path::Path;
+
+use wharfinger_e2e::bucket::{self, Store as _, WORK, Watched, counted, image, patch};
 use wharfinger_e2e::clients::{Client, Skopeo, copy};
 use wharfinger_e2e::containerd::Containerd;
 use wharfinger_e2e::gcs::Gcs;
+use wharfinger_e2e::store_proxy::StoreProxy;
 use wharfinger_e2e::{Http, eventually, folder, noise, run};
 
 #[test]
@@ -143,4 +146,42 @@ fn uploads_that_nobody_goes_on_with_are_given_up() {
     });
     let answer = Http(store.addr).get("/registry");
     assert_eq!(answer.status, 401, "{answer:?}");
+}
+
+#[test]
+fn requests_to_the_store_are_as_few_as_the_documentation_says() {
+    let home = folder();
+    let store = Gcs::start(home.path());
+    let proxy = StoreProxy::start(store.addr);
+    let start = || {
+        let config = store.config(home.path(), proxy.addr);
+        config
+            .set("storage.cache.blobdescriptor", "inmemory")
+            .set("storage.maintenance.uploadpurging.enabled", false)
+            .start()
+    };
+    let mut server = start();
+    let watched = |http| Watched {
+        http,
+        proxy: proxy.clone(),
+    };
+    let counts = counted(&watched(server.http()), "own", || {
+        server.stop();
+        server = start();
+        watched(server.http())
+    });
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/object-stores.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let (_, docs) = docs.split_once("\n## Google Cloud Storage\n").unwrap();
+    let rows = WORK.iter().zip(&counts);
+    let rows: Vec<_> = rows
+        .map(|(work, (number, kinds))| format!("| {work} | {number} | {kinds} |"))
+        .collect();
+    for row in &rows {
+        assert!(
+            docs.contains(row.as_str()),
+            "docs/object-stores.md says otherwise than\n{}",
+            rows.join("\n")
+        );
+    }
 }
