@@ -43,6 +43,17 @@ pub trait Store {
     /// The settings of a registry on the bucket of a server at `addr`, with parts of 5 MiB.
     fn settings(addr: SocketAddr) -> Value;
 
+    /// A registry on the bucket, which it asks for at `at`: here, or at what stands before.
+    ///
+    /// # Panics
+    /// When its folder cannot be made.
+    fn config(&self, home: &Path, at: SocketAddr) -> Config
+    where
+        Self: Sized,
+    {
+        config::<Self>(home, at)
+    }
+
     /// The path of an object.
     fn path(key: &str) -> String;
 
@@ -111,7 +122,7 @@ pub fn patch(http: Http, location: &str, from: usize, bytes: &[u8]) -> (Answer, 
 pub fn images_go_in_and_come_back<S: Store>() {
     let home = folder();
     let store = S::start(home.path());
-    let mut server = config::<S>(home.path(), store.addr()).start();
+    let mut server = store.config(home.path(), store.addr()).start();
     let (source, manifest, layers) = image(home.path(), 1);
     let name = server.image("a/b:1");
     run(&mut copy(&source, &format!("docker://{name}")));
@@ -156,7 +167,8 @@ pub fn images_go_in_and_come_back<S: Store>() {
     server.stop();
 
     let own = home.path().join("own");
-    let server = config::<S>(&own, store.addr())
+    let server = store
+        .config(&own, store.addr())
         .set("storage.redirect.disable", true)
         .start();
     assert_eq!(Skopeo::new(&own).pull(&server.image("a/b:1")), manifest);
@@ -200,7 +212,7 @@ pub fn two_nodes_share_an_upload<S: Store>(
     let store = S::start(home.path());
     let proxy = StoreProxy::start(store.addr());
     let nodes = ["a", "b"].map(|node| {
-        let config = config::<S>(&home.path().join(node), proxy.addr);
+        let config = store.config(&home.path().join(node), proxy.addr);
         let with = |config: Config, setting: &(&str, &str)| config.set(setting.0, setting.1);
         settings.iter().fold(config, with).start()
     });
@@ -264,8 +276,8 @@ pub fn another_node_goes_on_where_one_was_killed<S: Store>() {
     let home = folder();
     let store = S::start(home.path());
     for first in [2_000_000, 7_000_000] {
-        let mut dying = config::<S>(&home.path().join("a"), store.addr()).start();
-        let other = config::<S>(&home.path().join("b"), store.addr()).start();
+        let mut dying = store.config(&home.path().join("a"), store.addr()).start();
+        let other = store.config(&home.path().join("b"), store.addr()).start();
         let blob = noise(first as u64, 25_000_000);
         let location = dying.http().open_upload("killed");
         let (_, location) = patch(dying.http(), &location, 0, &blob[..first]);
@@ -307,11 +319,13 @@ pub fn a_store_that_fails_now_and_then_is_asked_again<S: Store>() {
     let home = folder();
     let store = S::start(home.path());
     let proxy = StoreProxy::start(store.addr());
-    let server = config::<S>(home.path(), proxy.addr)
+    let server = store
+        .config(home.path(), proxy.addr)
         .set("storage.redirect.disable", true)
         .start();
     proxy.decide(|asked| match asked.before % 16 {
         1 => Fate::Refused(503, "SlowDown"),
+        3 => Fate::Refused(429, "TooManyRequests"),
         5 => Fate::Lost,
         9 => Fate::Refused(500, "InternalError"),
         13 => Fate::AnswerLost,
@@ -342,7 +356,7 @@ pub fn a_store_that_refuses_is_told_to_the_client_and_in_the_log<S: Store>() {
     let home = folder();
     let store = S::start(home.path());
     let proxy = StoreProxy::start(store.addr());
-    let server = config::<S>(home.path(), proxy.addr).start();
+    let server = store.config(home.path(), proxy.addr).start();
     server.http().push_blob("r", b"before");
     proxy.decide(|_| Fate::Refused(403, "AccessDenied"));
     let refused = server.http().get("/v2/r/manifests/1");
@@ -369,7 +383,9 @@ pub fn a_store_that_refuses_is_told_to_the_client_and_in_the_log<S: Store>() {
 pub fn a_bucket_that_cannot_be_used_stops_the_start<S: Store>() {
     let home = folder();
     let store = S::start(home.path());
-    let missing = config::<S>(home.path(), store.addr()).set(S::NAME, "missing");
+    let missing = store
+        .config(home.path(), store.addr())
+        .set(S::NAME, "missing");
     let mut service = missing.spawn();
     assert!(!service.wait().success());
     let log = service.log();
@@ -384,7 +400,7 @@ pub fn a_bucket_that_cannot_be_used_stops_the_start<S: Store>() {
 pub fn the_debris_of_a_bucket_is_collected<S: Store>() {
     let home = folder();
     let store = S::start(home.path());
-    let mut server = config::<S>(home.path(), store.addr()).start();
+    let mut server = store.config(home.path(), store.addr()).start();
     let (source, _, layers) = image(home.path(), 40);
     run(&mut copy(
         &source,
@@ -392,9 +408,11 @@ pub fn the_debris_of_a_bucket_is_collected<S: Store>() {
     ));
     let unused = server.http().push_blob("kept", &noise(41, 100_000));
     server.stop();
-    let file = config::<S>(home.path(), store.addr()).write();
+    let config = store.config(home.path(), store.addr());
     let mut command = Command::new(wharfinger::binary());
-    run(command.args(["garbage-collect", "--stopped"]).arg(&file));
+    command.envs(config.variables.iter().map(|(name, value)| (name, value)));
+    command.args(["garbage-collect", "--stopped"]);
+    run(command.arg(config.write()));
     let keys = store.keys();
     assert!(!keys.contains(&blob_key(&unused)));
     assert!(layers.iter().all(|layer| keys.contains(&blob_key(layer))));

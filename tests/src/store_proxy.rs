@@ -130,12 +130,14 @@ impl StoreProxy {
         body.resize(length.max(read), 0);
         connection.read_exact(&mut body[read..])?;
 
+        let copies = ["x-amz-copy-source", "x-goog-copy-source"];
+        let copies = copies.iter().any(|name| header(name).is_some());
         let fate = {
             let mut state = self.state();
             let asked = Asked {
                 operation: match header("x-ms-version") {
                     Some(_) => azure_operation(&first, header("x-ms-copy-source").is_some()),
-                    None => operation(&first, header("x-amz-copy-source").is_some()),
+                    None => operation(&first, copies),
                 },
                 path: first.split(' ').nth(1).unwrap_or_default().to_owned(),
                 before: state.asked.len(),

@@ -299,7 +299,9 @@ impl DerefMut for Wharfinger {
 /// Leaves the folder out where the settings name a bucket.
 pub(crate) fn one_store(configuration: &mut Value) {
     if let Some(storage) = configuration["storage"].as_object_mut()
-        && (storage.contains_key("s3") || storage.contains_key("azure"))
+        && ["s3", "gcs", "azure"]
+            .iter()
+            .any(|name| storage.contains_key(*name))
     {
         storage.remove("filesystem");
     }

@@ -55,7 +55,9 @@ pub(crate) fn run(wanted: Option<&str>, seconds: u32) -> Result<(), String> {
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         let ended = workers.into_iter().map(thread::ScopedJoinHandle::join);
-        ended.map(|outcome| outcome.expect("no panic")).collect()
+        ended
+            .map(|outcome| outcome.expect("no panic"))
+            .try_for_each(|outcome| outcome)
     })
 }
 

@@ -30,7 +30,8 @@ const PACKAGES: [&str; 23] = [
     "util-linux",
 ];
 
-/// The server of S3's protocol that the tests of the object store driver ask.
+/// The server of S3's protocol that the tests of the object store driver ask, and that answers
+/// behind `tests/servers/gcs.py`.
 const MOTO: &str = "moto[server]==5.2.5";
 
 /// What the server of Azure's protocol runs on. A machine may have it from elsewhere, and Debian's

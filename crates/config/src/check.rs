@@ -4,6 +4,7 @@
 mod access;
 mod azure;
 mod debug;
+mod gcs;
 mod health;
 mod http;
 mod later;

@@ -4,6 +4,7 @@
 
 mod access;
 mod azure;
+mod gcs;
 mod health;
 mod http;
 mod limits;
@@ -24,6 +25,7 @@ use crate::duration::GoDuration;
 
 pub use access::{Auth, HtpasswdAuth, SillyAuth, TokenAuth};
 pub use azure::{Azure, AzureAccount, AzureCredentials, AzureForm};
+pub use gcs::Gcs;
 pub use health::{FileCheck, Health, HttpCheck, StorageCheck, TcpCheck};
 pub use http::{ClientAuth, Debug, H2c, Http, Http2, LetsEncrypt, Prometheus, Tls};
 pub use limits::{ClientIdentity, ClientLimits, ForwardedHeader, Limits, Timeouts, TrustedProxies};

@@ -417,7 +417,7 @@ fn what_is_not_built_is_refused() {
         assert!(found.starts_with("config.yml:4:"), "{found}");
         assert!(found.contains(&format!(" {key}: ")), "{found}");
     }
-    for driver in ["gcs", "oss", "swift"] {
+    for driver in ["oss", "swift"] {
         let found = wrong(&format!("version: 0.1\nstorage: {driver}"), &[]);
         assert!(found.contains(&format!("storage.{driver}: ")), "{found}");
     }
@@ -633,6 +633,8 @@ fn the_documentation_shows_the_defaults_and_names_every_key_that_works() {
     changes::collect(s3, "storage.s3".to_owned(), &mut keys);
     let azure = serde_json::to_value(Azure::default()).unwrap();
     changes::collect(azure, "storage.azure".to_owned(), &mut keys);
+    let gcs = serde_json::to_value(Gcs::default()).unwrap();
+    changes::collect(gcs, "storage.gcs".to_owned(), &mut keys);
     assert!(keys.len() > 60, "{keys:?}");
     for key in keys.keys() {
         let elsewhere = ["auth", "proxy"];
@@ -1047,5 +1049,88 @@ fn containers_that_cannot_be_are_refused() {
         assert!(found.contains(&expected), "{text}: {found}");
         assert!(found.starts_with("config.yml:3:"), "{found}");
         assert!(!found.contains("hunter2"), "{found}");
+    }
+}
+
+#[test]
+fn buckets_of_google_are_read() {
+    let gcs = |text: &str| {
+        let file = format!("version: 0.1\nstorage:\n  gcs: {{{text}}}\n");
+        read(&file, &[]).unwrap()
+    };
+    let least = gcs("bucket: b");
+    assert_eq!(lines(&least.warnings), Vec::<String>::new());
+    assert_eq!(least.problems, []);
+    let least = least.config.storage.gcs.unwrap();
+    assert_eq!((least.part(), least.concurrency()), (16 << 20, 50));
+    // As people have it in files for Distribution, whose page names a default of 5 MiB.
+    let key = "{type: service_account, project_id: p, private_key_id: 12e3, private_key: s-e-cret, \
+               client_email: a@b}";
+    let usual = gcs(&format!(
+        "bucket: b, credentials: {key}, rootdirectory: /a/b, chunksize: 5242880, \
+         maxconcurrency: '60', useragent: x"
+    ));
+    assert_eq!(lines(&usual.warnings), Vec::<String>::new());
+    assert_eq!(usual.problems, []);
+    assert!(!usual.config.to_yaml().contains("s-e-cret"));
+    let usual = usual.config.storage.gcs.unwrap();
+    assert!(!format!("{usual:?}").contains("s-e-cret"));
+    assert_eq!(usual.credentials["private_key"].expose(), "s-e-cret");
+    assert_eq!(usual.credentials["private_key_id"].expose(), "12e3");
+    assert_eq!((usual.part(), usual.concurrency()), (5 << 20, 60));
+    let small = gcs("bucket: b, chunksize: 256KiB, maxconcurrency: -1");
+    assert_eq!(
+        lines(&small.warnings),
+        [
+            "config.yml:3:31: storage.gcs.chunksize: 256KiB is less than a part can be, so that \
+             parts have 5MiB",
+            "config.yml:3:55: storage.gcs.maxconcurrency: -1 is less than there can be, and counts \
+             as 25",
+        ]
+    );
+    let small = small.config.storage.gcs.unwrap();
+    assert_eq!((small.part(), small.concurrency()), (5 << 20, 25));
+    let both = gcs(&format!("bucket: b, keyfile: k, credentials: {key}"));
+    assert!(lines(&both.warnings)[0].contains("storage.gcs.keyfile is there too"));
+}
+
+#[test]
+fn buckets_of_google_that_cannot_be_are_refused() {
+    let cases = [
+        ("keyfile: k", "storage.gcs.bucket: the bucket is missing"),
+        ("bucket: a/b", "storage.gcs.bucket: \"a/b\" cannot be"),
+        (
+            "bucket: b, credentials: {type: service_account, private_key: x}",
+            "storage.gcs.credentials: client_email is missing",
+        ),
+        (
+            "bucket: b, credentials: {type: external_account, private_key: x, client_email: y}",
+            "storage.gcs.credentials.type: only the key",
+        ),
+        (
+            "bucket: b, chunksize: 300000",
+            "storage.gcs.chunksize: 300000 is no multiple",
+        ),
+        (
+            "bucket: b, chunksize: 0",
+            "storage.gcs.chunksize: 0 is no multiple",
+        ),
+        (
+            "bucket: b, chunksize: 6GiB",
+            "storage.gcs.chunksize: 6GiB is no multiple",
+        ),
+        (
+            "bucket: b, maxconcurrency: many",
+            "storage.gcs.maxconcurrency: \"many\" is",
+        ),
+        (
+            "bucket: b, rootdirectory: 'a#b'",
+            "storage.gcs.rootdirectory: \"a#b\" cannot",
+        ),
+    ];
+    for (text, message) in cases {
+        let found = wrong(&format!("version: 0.1\nstorage:\n  gcs: {{{text}}}\n"), &[]);
+        assert!(found.contains(&format!(": {message}")), "{text}: {found}");
+        assert!(found.starts_with("config.yml:3:"), "{found}");
     }
 }

@@ -72,7 +72,8 @@ pub use measured::MeasuredDriver;
 pub use memory::MemoryDriver;
 pub use object::{
     Amazon, AzureCredentials, AzureCredentialsError, AzureOptions, CopyOptions, CredentialsError,
-    ObjectDriver, Retries, S3Credentials, S3Encryption, S3Endpoint, S3Options,
+    CredentialsFault, GcsCredentials, GcsCredentialsError, GcsOptions, ObjectDriver, Retries,
+    S3Credentials, S3Encryption, S3Endpoint, S3Options, ServiceAccount,
 };
 pub use path::{InvalidPath, StoragePath};
 pub use walk::{Walk, WalkEntry};

@@ -1,4 +1,5 @@
-//! The driver that keeps files as objects of a store: of Amazon S3 or Azure Blob Storage.
+//! The driver that keeps files as objects of a store: of Amazon S3, Google Cloud Storage or Azure
+//! Blob Storage.
 //!
 //! A file is an object, under the key that CNCF Distribution gives it. A folder is what keys have
 //! in common: it is there as long as there is something in it.
@@ -11,9 +12,11 @@ mod azure;
 mod bucket;
 mod client;
 mod failure;
+mod gcs;
 mod keys;
 mod leftovers;
 mod listing;
+mod open_uploads;
 mod requests;
 mod s3;
 mod store;
@@ -37,6 +40,9 @@ pub use self::bucket::CopyOptions;
 use self::bucket::{Bucket, PAGE};
 pub use self::client::Retries;
 use self::failure::{failed, is_behind_the_end};
+pub use self::gcs::{
+    CredentialsFault, GcsCredentials, GcsCredentialsError, GcsOptions, ServiceAccount,
+};
 use self::keys::{Keys, UNFINISHED, parse_unfinished};
 pub use self::s3::{Amazon, CredentialsError, S3Credentials, S3Encryption, S3Endpoint, S3Options};
 use self::turns::Turns;
@@ -70,6 +76,9 @@ impl ObjectDriver {
     /// The name of the driver for Amazon S3 in the configuration file.
     pub const S3: &'static str = "s3";
 
+    /// The name of the driver for Google Cloud Storage in the configuration file.
+    pub const GCS: &'static str = "gcs";
+
     /// A driver on a bucket of Amazon S3, or of what speaks its protocol. Nothing is asked yet.
     ///
     /// # Errors
@@ -89,6 +98,15 @@ impl ObjectDriver {
     pub fn azure(options: &AzureOptions, client: reqwest::Client) -> Result<Self> {
         let bucket = options.bucket(client);
         Self::on(Self::AZURE, bucket, &options.root, options.part)
+    }
+
+    /// A driver on a bucket of Google Cloud Storage. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the options contradict each other.
+    pub fn gcs(options: &GcsOptions, client: reqwest::Client) -> Result<Self> {
+        let bucket = options.bucket(client);
+        Self::on(Self::GCS, bucket, &options.root, options.part)
     }
 
     /// A driver on a bucket, for files whose parts have `part` bytes.
@@ -182,6 +200,11 @@ impl Shared {
             {
                 found.unfinished.insert(size, Stat { size, ..stat });
             }
+        }
+        if let Some(stat) = &found.object
+            && !self.bucket.is_file(&key, stat.size).await.map_err(&list)?
+        {
+            found.object = None;
         }
         let is_file = found.object.is_some() || !found.unfinished.is_empty();
         if with_folder && !is_file && !found.folder && !listing.is_at_end() {

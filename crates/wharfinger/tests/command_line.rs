@@ -183,15 +183,15 @@ fn what_stands_in_the_way_is_said_with_its_key() {
 
     fs::write(
         folder.path().join("later.yml"),
-        "version: 0.1\nstorage: gcs\nproxy: {remoteurl: 'https://x'}\n",
+        "version: 0.1\nstorage: swift\nproxy: {remoteurl: 'https://x'}\n",
     )
     .unwrap();
     let said = serve(&["later.yml"]);
     assert_eq!(
         said.lines().collect::<Vec<_>>(),
         [
-            "wharfinger: later.yml:2:10: storage.gcs: the driver gcs is not built yet; \
-             filesystem, inmemory, s3 and azure are",
+            "wharfinger: later.yml:2:10: storage.swift: the driver swift does not exist, as in \
+             Distribution 3",
             "wharfinger: later.yml:3:20: proxy.remoteurl: the pull-through cache is not built yet; \
              without this key the registry starts",
         ]

@@ -9,7 +9,6 @@ const SHORTEST_GRACE: GoDuration = GoDuration::from_secs(60);
 
 impl Checker<'_> {
     pub(super) fn storage(&mut self, storage: &Storage) {
-        let parameters = [&storage.gcs];
         let dropped = [&storage.oss, &storage.swift];
         let named = |name: &&&str| self.tree.at(&["storage", name]).is_some();
         let drivers: Vec<&str> = DRIVERS.iter().filter(named).copied().collect();
@@ -27,13 +26,6 @@ impl Checker<'_> {
                 );
             }
         }
-        for (name, _) in ["gcs"].iter().zip(parameters).filter(is_set) {
-            let key = format!("storage.{name}");
-            let message = format!(
-                "the driver {name} is not built yet; filesystem, inmemory, s3 and azure are"
-            );
-            self.wrong(&key, message);
-        }
         for (name, _) in ["oss", "swift"].iter().zip(dropped).filter(is_set) {
             let key = format!("storage.{name}");
             let message = format!("the driver {name} does not exist, as in Distribution 3");
@@ -44,6 +36,9 @@ impl Checker<'_> {
         }
         if let Some(azure) = &storage.azure {
             self.azure(azure, &storage.maintenance.uploadpurging);
+        }
+        if let Some(gcs) = &storage.gcs {
+            self.gcs(gcs);
         }
         if let Some(filesystem) = &storage.filesystem
             && filesystem.rootdirectory.is_empty()

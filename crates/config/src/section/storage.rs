@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Azure, Parameters, S3};
+use super::{Azure, Gcs, Parameters, S3};
 use crate::duration::GoDuration;
 
 /// Every driver that some release of Distribution has.
@@ -30,7 +30,7 @@ pub struct Storage {
     /// Amazon S3 and what speaks its protocol.
     pub s3: Option<S3>,
     /// Google Cloud Storage.
-    pub gcs: Option<Parameters>,
+    pub gcs: Option<Gcs>,
     /// Azure Blob Storage.
     pub azure: Option<Azure>,
     /// Alibaba Cloud's store, in Distribution 2.x.

@@ -66,7 +66,11 @@ pub struct AzureOptions {
 impl AzureOptions {
     /// The container, asked by `client`.
     pub(super) fn bucket(&self, client: reqwest::Client) -> Result<Bucket> {
-        let client = Client { client, log: false };
+        let client = Client {
+            client,
+            log: false,
+            at_once: None,
+        };
         let builder = MicrosoftAzureBuilder::new()
             .with_account(&self.account)
             .with_endpoint(self.service.clone())

@@ -136,7 +136,19 @@ impl Bucket {
     pub(super) async fn get(&self, key: &str, from: u64) -> Result<GetResult> {
         let range = (from > 0).then_some(GetRange::Offset(from));
         let options = GetOptions::new().with_range(range);
-        self.objects().get_opts(&path(key)?, options).await
+        self.get_file(&path(key)?, options).await
+    }
+
+    /// An object, or its attributes alone; what is no file is not there.
+    async fn get_file(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let got = self.objects().get_opts(path, options).await?;
+        match self.store.is_no_file(&got.attributes) {
+            false => Ok(got),
+            true => Err(object_store::Error::NotFound {
+                path: path.to_string(),
+                source: "it is an unfinished upload of another registry's".into(),
+            }),
+        }
     }
 
     /// The whole object, or its first bytes.
@@ -148,7 +160,7 @@ impl Bucket {
         let options = GetOptions::new().with_range(range);
         let path = path(key)?;
         let get = async || {
-            let got = self.objects().get_opts(&path, options.clone()).await?;
+            let got = self.get_file(&path, options.clone()).await?;
             got.bytes().await
         };
         self.again(get).await
@@ -163,7 +175,20 @@ impl Bucket {
     }
 
     pub(super) async fn head(&self, key: &str) -> Result<ObjectMeta> {
-        self.objects().head(&path(key)?).await
+        let options = GetOptions::new().with_head(true);
+        Ok(self.get_file(&path(key)?, options).await?.meta)
+    }
+
+    /// Whether an object of a listing is a file.
+    pub(super) async fn is_file(&self, key: &str, size: u64) -> Result<bool> {
+        if !self.store.may_be_no_file(key, size) {
+            return Ok(true);
+        }
+        match self.head(key).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) async fn put(&self, key: &str, content: Vec<Bytes>) -> Result<()> {

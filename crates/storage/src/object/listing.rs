@@ -34,7 +34,13 @@ pub(super) async fn list(
     {
         seen_any |= !page.objects.is_empty() || !page.folders.is_empty();
         let mut last = String::new();
-        let objects = page.objects.iter().map(|object| (&object.key, false));
+        let mut files = Vec::new();
+        for object in &page.objects {
+            if bucket.is_file(&object.key, object.size).await? {
+                files.push(&object.key);
+            }
+        }
+        let objects = files.into_iter().map(|key| (key, false));
         for (key, is_dir) in objects.chain(page.folders.iter().map(|key| (key, true))) {
             let name = key.get(prefix.len()..).unwrap_or_default();
             let place = if is_dir {

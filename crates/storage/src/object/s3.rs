@@ -74,6 +74,7 @@ impl S3Options {
         let client = Client {
             client,
             log: self.log_requests,
+            at_once: None,
         };
         let store = self.builder(&client).build()?;
         let mut headers = HeaderMap::new();

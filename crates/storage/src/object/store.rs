@@ -10,7 +10,7 @@ use http::Method;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::signer::Signer;
-use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutPayload, Result};
+use object_store::{Attributes, Error, ObjectStore, ObjectStoreExt as _, PutPayload, Result};
 
 use super::bucket::{Object, Page};
 
@@ -47,6 +47,18 @@ pub(super) trait Store: fmt::Debug + Send + Sync + 'static {
             folders: folders.map(|path| path.to_string()).collect(),
         };
         Ok((page, listed.page_token))
+    }
+
+    /// Whether an object with these attributes is no file, but what another registry keeps of an
+    /// unfinished one under the file's key.
+    fn is_no_file(&self, _attributes: &Attributes) -> bool {
+        false
+    }
+
+    /// Whether an object of `size` bytes may be such a one, so that its attributes must be looked
+    /// at: a listing does not have them.
+    fn may_be_no_file(&self, _key: &str, _size: u64) -> bool {
+        false
     }
 
     async fn put(&self, key: &Path, content: PutPayload) -> Result<()>;

@@ -1,6 +1,7 @@
 //! The driver on real servers, which each test process starts for itself.
 
 mod azure;
+mod gcs;
 mod s3;
 
 use std::io::{BufRead as _, BufReader};

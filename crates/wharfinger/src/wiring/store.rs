@@ -1,6 +1,7 @@
 //! The store.
 
 mod azure;
+mod gcs;
 mod s3;
 
 use std::path::PathBuf;
@@ -77,6 +78,9 @@ impl Store {
         }
         if let Some(azure) = &storage.azure {
             return Ok(Self::Bucket(azure::container(azure)?));
+        }
+        if let Some(gcs) = &storage.gcs {
+            return Ok(Self::Bucket(gcs::bucket(gcs)?));
         }
         Ok(Self::Memory(MemoryDriver::new()))
     }

@@ -1,7 +1,6 @@
 //! The requests that `object_store` does not have, signed by its means.
 
 use std::ops::Range;
-use std::time::SystemTime;
 
 use http::{HeaderValue, Method};
 use object_store::Result;
@@ -11,6 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::super::open_uploads::{self, Query};
 use super::super::requests::Requests;
 use super::super::store::OpenUpload;
 use super::{S3Options, STORE};
@@ -40,25 +40,6 @@ pub(super) struct Signed {
 struct CopyPartResult {
     #[serde(rename = "ETag")]
     e_tag: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct UploadList {
-    #[serde(default, rename = "Upload")]
-    uploads: Vec<UploadEntry>,
-    #[serde(default)]
-    is_truncated: bool,
-    next_key_marker: Option<String>,
-    next_upload_id_marker: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct UploadEntry {
-    key: String,
-    upload_id: String,
-    initiated: String,
 }
 
 impl Signed {
@@ -96,27 +77,14 @@ impl Signed {
 
     /// The multipart uploads under way below `prefix` (ListMultipartUploads).
     pub(super) async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>> {
-        let mut uploads = Vec::new();
-        let mut after: Option<(String, String)> = None;
-        loop {
-            let mut query = vec![("uploads", ""), ("prefix", prefix)];
-            if let Some((key, id)) = &after {
-                query.push(("key-marker", key));
-                query.push(("upload-id-marker", id));
-            }
-            let list: UploadList = self.send(Method::GET, "", &query, &[]).await?;
-            for entry in list.uploads {
-                uploads.push(OpenUpload {
-                    begun: self.time(&entry.initiated)?,
-                    key: entry.key,
-                    id: entry.upload_id,
-                });
-            }
-            after = match (list.is_truncated, list.next_key_marker) {
-                (true, Some(key)) => Some((key, list.next_upload_id_marker.unwrap_or_default())),
-                _ => return Ok(uploads),
-            };
-        }
+        let ask = async |query: Query| {
+            let query: Vec<_> = query
+                .iter()
+                .map(|(name, value)| (*name, &**value))
+                .collect();
+            self.send(Method::GET, "", &query, &[]).await
+        };
+        open_uploads::all(STORE, prefix, ask).await
     }
 
     /// Sends a request without a body and reads the answer. An answer of success may hold an error.
@@ -162,10 +130,5 @@ impl Signed {
         let credential = self.credentials.get_credential().await?;
         AwsAuthorizer::new(&credential, "s3", &self.region).try_authorize(&mut request, None)?;
         Ok(request)
-    }
-
-    fn time(&self, text: &str) -> Result<SystemTime> {
-        let time = text.parse::<jiff::Timestamp>();
-        Ok(time.map_err(|error| self.requests.error(error))?.into())
     }
 }

@@ -103,38 +103,9 @@ driver_tests!(Moto);
 
 #[test]
 fn leftovers_are_multipart_uploads_that_nobody_needs() {
-    crate::testing::block_on(async {
-        let driver = Moto::start().await.driver();
-        let bucket = &driver.0.bucket;
-        write(&driver, WriteMode::Create, content(8 * MIB))
-            .await
-            .close()
-            .await
-            .unwrap();
-        bucket.begin("some/where/up/data").await.unwrap();
-        bucket.begin("some/where/blobs/data").await.unwrap();
-        bucket.begin("some/where/other/data").await.unwrap();
-        driver
-            .put(&path("/other/startedat"), "x".into(), Durability::Machine)
-            .await
-            .unwrap();
-        bucket.begin("elsewhere/data").await.unwrap();
-        // The server says that all uploads were begun years ago.
-        let ages = Duration::from_secs(50 * 365 * 24 * 3600);
-        assert_eq!(driver.remove_leftovers(ages).await.unwrap(), 0);
-        // What somebody goes on with stays, and what another registry may go on with.
-        assert_eq!(driver.remove_leftovers(Duration::ZERO).await.unwrap(), 2);
-        let mode = WriteMode::Append { at: 8 * MIB as u64 };
-        write(&driver, mode, content(5 * MIB))
-            .await
-            .commit()
-            .await
-            .unwrap();
-        let keys = bucket.open_uploads("").await.unwrap();
-        let keys: Vec<_> = keys.iter().map(|upload| upload.key.as_str()).collect();
-        assert_eq!(keys.len(), 2, "{keys:?}");
-        assert!(keys.contains(&"elsewhere/data") && keys.contains(&"some/where/other/data"));
-    });
+    crate::testing::block_on(suite::leftovers_are_multipart_uploads_that_nobody_needs::<
+        Moto,
+    >());
 }
 
 #[test]

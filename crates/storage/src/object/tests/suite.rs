@@ -50,10 +50,11 @@ pub(super) async fn a_node_that_dies_is_gone_on_behind<S: Server>() {
         writer.close().await.unwrap();
         // This one sends parts and dies; the next begins where the first ended.
         let mode = WriteMode::Append { at: first as u64 };
-        let dying = write(&server.driver(), mode, whole.slice(..8 * MIB)).await;
-        drop(dying);
+        let node = server.driver();
+        drop(write(&node, mode, whole.slice(..8 * MIB)).await);
+        // What it was sending is under way in this process still.
+        node.settled().await;
         let driver = server.driver();
-        driver.settled().await;
         let stat = driver.stat(&path("/up/data")).await.unwrap();
         assert_eq!(stat.size, first as u64);
         let writer = write(&driver, mode, whole.slice(first..)).await;
@@ -211,4 +212,38 @@ pub(super) async fn listings_are_in_the_order_of_names_whatever_the_order_of_key
             assert_eq!(listed, expected, "behind {after:?}, {limit:?}");
         }
     }
+}
+
+/// Where uploads are the store's own, as with Amazon's and Google's.
+pub(super) async fn leftovers_are_multipart_uploads_that_nobody_needs<S: Server>() {
+    let driver = S::start().await.driver();
+    let bucket = &driver.0.bucket;
+    write(&driver, WriteMode::Create, content(8 * MIB))
+        .await
+        .close()
+        .await
+        .unwrap();
+    bucket.begin("some/where/up/data").await.unwrap();
+    bucket.begin("some/where/blobs/data").await.unwrap();
+    bucket.begin("some/where/other/data").await.unwrap();
+    driver
+        .put(&path("/other/startedat"), "x".into(), Durability::Machine)
+        .await
+        .unwrap();
+    bucket.begin("elsewhere/data").await.unwrap();
+    // The server says that all uploads were begun years ago.
+    let ages = Duration::from_secs(50 * 365 * 24 * 3600);
+    assert_eq!(driver.remove_leftovers(ages).await.unwrap(), 0);
+    // What somebody goes on with stays, and what another registry may go on with.
+    assert_eq!(driver.remove_leftovers(Duration::ZERO).await.unwrap(), 2);
+    let mode = WriteMode::Append { at: 8 * MIB as u64 };
+    write(&driver, mode, content(5 * MIB))
+        .await
+        .commit()
+        .await
+        .unwrap();
+    let keys = bucket.open_uploads("").await.unwrap();
+    let keys: Vec<_> = keys.iter().map(|upload| upload.key.as_str()).collect();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert!(keys.contains(&"elsewhere/data") && keys.contains(&"some/where/other/data"));
 }
