@@ -1,6 +1,7 @@
 //! Blobs: the global, content-addressed store, and a repository's access to it.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -215,11 +216,17 @@ impl Blobs {
         self.links.shared.blobs.open(blob, range).await
     }
 
-    /// Where the store itself serves the blob, when it can and redirects are enabled.
+    /// Where the store itself serves the blob, when it can and redirects are enabled; `client` is
+    /// who asks, where that is known.
     ///
     /// # Errors
     /// Any that signing meets.
-    pub async fn redirect(&self, descriptor: &Descriptor, method: &str) -> Result<Option<String>> {
+    pub async fn redirect(
+        &self,
+        descriptor: &Descriptor,
+        method: &str,
+        client: Option<IpAddr>,
+    ) -> Result<Option<String>> {
         if !self.links.shared.options.load().redirect {
             return Ok(None);
         }
@@ -230,6 +237,7 @@ impl Blobs {
             path: &path,
             method,
             content_type,
+            client,
         };
         Ok(self.links.shared.driver.redirect_url(request).await?)
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::fs::File;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
@@ -70,6 +71,8 @@ pub struct RedirectRequest<'a> {
     pub method: &'a str,
     /// The media type the answer should carry.
     pub content_type: &'a str,
+    /// Who asks, where that is known.
+    pub client: Option<IpAddr>,
 }
 
 /// Files under paths: the contract that every backend fulfils.

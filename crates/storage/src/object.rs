@@ -84,7 +84,11 @@ impl ObjectDriver {
         })))
     }
 
-    fn key(&self, path: &StoragePath) -> Result<String> {
+    /// The key of the object that a file is, or would be.
+    ///
+    /// # Errors
+    /// `WrongKind` for the root.
+    pub fn key(&self, path: &StoragePath) -> Result<String> {
         match path.is_root() {
             true => Err(Error::not_a_file(path)),
             false => Ok(self.0.keys.of(path)),

@@ -132,6 +132,7 @@ pub async fn redirects_are_urls(place: Place) {
             path: &path,
             method,
             content_type,
+            client: None,
         };
         if let Some(url) = place
             .driver
