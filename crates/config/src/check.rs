@@ -9,6 +9,7 @@ mod later;
 mod limits;
 mod log;
 mod manifests;
+mod middleware;
 mod notifications;
 mod redis;
 mod s3;
@@ -72,6 +73,7 @@ pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -
     checker.access(config);
     checker.health(config);
     checker.notifications(config);
+    checker.middleware(config);
     checker.later(config);
     checker.problems
 }

@@ -22,11 +22,7 @@ pub(crate) async fn get(
     let blobs = call.repository(name).blobs();
     let descriptor = blobs.stat(digest).await?;
     if let Some(url) = blobs
-        .redirect(
-            &descriptor,
-            call.request.method.as_str(),
-            call.client.ip(),
-        )
+        .redirect(&descriptor, call.request.method.as_str(), call.client.ip())
         .await?
     {
         let mut response = empty(StatusCode::TEMPORARY_REDIRECT);

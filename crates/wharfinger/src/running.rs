@@ -45,6 +45,8 @@ pub(crate) struct Running {
     read_only: watch::Sender<bool>,
     following: Task,
     purging: Option<Task>,
+    /// Asks for the networks that a middleware wants to know.
+    _ranges: Option<Task>,
     /// With the names under which they note what fails.
     health: Vec<(String, Task)>,
 }
@@ -89,8 +91,10 @@ impl Running {
         let read_only = registry_options.read_only;
         // It becomes writable when the store has been claimed.
         registry_options.read_only = true;
+        let around = wiring::middlewares(config, &store)?;
+        around.ask().await;
         let traced = telemetry.continue_trace().is_some();
-        let driver = measured.driver(store.driver(), traced);
+        let driver = measured.driver(around.driver, traced);
         let registry = Registry::new(driver, registry_options)
             .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
         if !read_only {
@@ -116,6 +120,10 @@ impl Running {
         }
         let (wanted, following) = watch::channel(read_only);
         let following = Task::spawn(registry.clone().follow_read_only(following));
+        let ranges = around.ranges.map(|(ranges, every)| {
+            let maintained = async move { ranges.maintain(every).await };
+            Task::spawn(maintained)
+        });
         let mut running = Self {
             started: config.clone(),
             config: config.clone(),
@@ -130,6 +138,7 @@ impl Running {
             read_only: wanted,
             following,
             purging: None,
+            _ranges: ranges,
             health: Vec::new(),
         };
         running.start_purging();

@@ -67,7 +67,10 @@ mod tests {
             ("https://h/", "https://h"),
             ("HTTP://h:5443/a/b", "http://h:5443/a/b"),
             ("http://h:80/a/b/", "http://h:80/a/b"),
-            ("http://h/a//./b/../c d".replace(' ', "%20").as_str(), "http://h/a/c%20d"),
+            (
+                "http://h/a//./b/../c d".replace(' ', "%20").as_str(),
+                "http://h/a/c%20d",
+            ),
             ("https://u:p@h/a?b=c#d", "https://h/a"),
         ] {
             let redirect = Redirect::new(base).unwrap();

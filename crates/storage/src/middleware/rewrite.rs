@@ -82,7 +82,10 @@ mod tests {
             (["", "", ""], "http://store:9000/bucket%20x/docker/a"),
             (["https", "", ""], "https://store:9000/bucket%20x/docker/a"),
             (["", "cdn", "/else"], "http://cdn/bucket%20x/docker/a"),
-            (["https", "cdn:8443", "/bucket x"], "https://cdn:8443/docker/a"),
+            (
+                ["https", "cdn:8443", "/bucket x"],
+                "https://cdn:8443/docker/a",
+            ),
             (["", "", "/bucket x/"], "http://store:9000/docker/a"),
             (["", "", "/bucket"], "http://store:9000/%20x/docker/a"),
         ] {

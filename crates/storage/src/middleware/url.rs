@@ -107,9 +107,20 @@ mod tests {
             assert_eq!(Url::parse(text).unwrap().to_string(), text);
         }
         let url = Url::parse("HTTPS://u:p@[::1]:1/a%20b").unwrap();
-        assert_eq!((url.host(), url.decoded_path().as_str()), ("[::1]:1", "/a b"));
+        assert_eq!(
+            (url.host(), url.decoded_path().as_str()),
+            ("[::1]:1", "/a b")
+        );
         assert!(url.to_string().starts_with("https://"));
-        for text in ["", "h", "h/a", "ftp://h", "https://", "https:///a", "https://h/a b"] {
+        for text in [
+            "",
+            "h",
+            "h/a",
+            "ftp://h",
+            "https://",
+            "https:///a",
+            "https://h/a b",
+        ] {
             assert_eq!(Url::parse(text), Err(InvalidUrl), "{text}");
         }
     }

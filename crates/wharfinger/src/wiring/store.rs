@@ -99,6 +99,14 @@ impl Store {
         }
     }
 
+    /// The driver of a bucket.
+    pub(crate) fn objects(&self) -> Option<&ObjectDriver> {
+        match self {
+            Self::Bucket(driver, _) => Some(driver),
+            Self::Filesystem(_) | Self::Memory(_) => None,
+        }
+    }
+
     pub(crate) fn driver(&self) -> Arc<dyn Driver> {
         match self {
             Self::Filesystem(driver) => Arc::new(driver.clone()),

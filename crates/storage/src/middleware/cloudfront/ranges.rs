@@ -225,7 +225,14 @@ mod tests {
         assert_eq!(bits("0.0.0.0/0"), Some(u128::from(u32::MAX)));
         assert_eq!(bits("::/0"), Some(u128::MAX));
         assert_eq!(bits("2001:db8::/64"), Some(u128::from(u64::MAX)));
-        for text in ["", "10.0.0.0", "10.0.0.0/33", "::/129", "a/8", "10.0.0.0/-1"] {
+        for text in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "::/129",
+            "a/8",
+            "10.0.0.0/-1",
+        ] {
             assert_eq!(bits(text), None, "{text}");
         }
         assert!(Ranges::read(b"<html>", &[]).is_err());

@@ -1,6 +1,6 @@
-use rsa::PublicKey;
 use super::*;
 use crate::{CopyOptions, Retries, S3Credentials, S3Endpoint, S3Options, StoragePath};
+use rsa::PublicKey;
 
 const KEY: &str = include_str!("../../../../oci/tests/fixtures/schema1/rs256.pkcs1.pem");
 const SAME_KEY: &str = include_str!("../../../../oci/tests/fixtures/schema1/rs256.pkcs8.pem");
@@ -64,8 +64,16 @@ async fn ask(cloudfront: &CloudFront, client: Option<&str>) -> String {
 /// Checks an address as CloudFront does; gives what was asked for, and when it ends.
 fn verified(url: &str) -> (String, u64) {
     let (resource, query) = url.split_once('?').unwrap();
-    let pairs: Vec<_> = query.split('&').map(|p| p.split_once('=').unwrap()).collect();
-    let [("Expires", ends), ("Signature", signature), ("Key-Pair-Id", id)] = pairs[..] else {
+    let pairs: Vec<_> = query
+        .split('&')
+        .map(|p| p.split_once('=').unwrap())
+        .collect();
+    let [
+        ("Expires", ends),
+        ("Signature", signature),
+        ("Key-Pair-Id", id),
+    ] = pairs[..]
+    else {
         panic!("{pairs:?}");
     };
     assert_eq!(id, "K2JCJMDEHXQW5F");
@@ -139,7 +147,8 @@ async fn lists(answers: &'static [(&'static str, &'static str)]) -> String {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4096]).await;
             let length = body.len();
-            let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}");
+            let head =
+                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}");
             let answer = format!("{head}\r\n\r\n{body}");
             let _ = stream.write_all(answer.as_bytes()).await;
         }
