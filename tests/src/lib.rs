@@ -11,6 +11,7 @@ pub mod containerd;
 pub mod debian;
 pub mod distribution;
 pub mod docker;
+pub mod edge;
 pub mod http;
 pub mod image;
 pub mod legacy;

@@ -19,6 +19,8 @@ pub enum Fate {
     Lost,
     /// The store does it, and the connection ends halfway through the answer.
     AnswerLost,
+    /// The same, after so many bytes of the answer.
+    AnswerTorn(usize),
 }
 
 /// A request, as far as a fate may depend on it.
@@ -140,7 +142,7 @@ impl StoreProxy {
             fate
         };
         match fate {
-            Fate::Answered | Fate::AnswerLost => {}
+            Fate::Answered | Fate::AnswerLost | Fate::AnswerTorn(_) => {}
             Fate::Lost => return Ok(()),
             Fate::Refused(status, code) => {
                 let body =
@@ -167,8 +169,10 @@ impl StoreProxy {
         upstream.write_all(&body)?;
         let mut answer = Vec::new();
         upstream.read_to_end(&mut answer)?;
-        if fate == Fate::AnswerLost {
-            answer.truncate(answer.len() / 2);
+        match fate {
+            Fate::AnswerLost => answer.truncate(answer.len() / 2),
+            Fate::AnswerTorn(at) => answer.truncate(at),
+            _ => {}
         }
         connection.write_all(&answer)
     }

@@ -116,16 +116,14 @@ impl BlobStore {
             opened => opened?,
         };
         let Some(file) = opened else {
-            let reader = match self.driver.reader(&path, range.start).await {
+            let length = range.end - range.start;
+            let reader = match self.driver.range_reader(&path, range).await {
                 Err(error) if error.is_not_found() => {
                     return Err(Error::BlobUnknown(blob.canonical));
                 }
                 reader => reader?,
             };
-            return Ok(Content::Stream {
-                reader,
-                length: range.end - range.start,
-            });
+            return Ok(Content::Stream { reader, length });
         };
         let actual = file.metadata().map_or(blob.size, |metadata| metadata.len());
         if actual != blob.size {

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
@@ -130,6 +131,15 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// `NotFound`; `InvalidOffset` beyond the end (the end itself gives an empty stream);
     /// `WrongKind` for a folder.
     async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader>;
+
+    /// The content of a part of a file, in bytes, for which a store may send no more than that; the
+    /// reader may go on behind the part's end.
+    ///
+    /// # Errors
+    /// As [`reader`](Driver::reader) from the part's start on.
+    async fn range_reader(&self, path: &StoragePath, range: Range<u64>) -> Result<Reader> {
+        self.reader(path, range.start).await
+    }
 
     /// An open handle of the file, where files are local: the serving path reads from it without
     /// the driver. `None` where they are not.

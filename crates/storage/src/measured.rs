@@ -1,6 +1,7 @@
 //! A driver whose calls are timed and traced.
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -208,6 +209,17 @@ impl Driver for MeasuredDriver {
             io.cncf.distribution.storage.offset = offset
         );
         let call = self.driver.reader(path, offset);
+        self.timings.time(Action::Reader, span, call).await
+    }
+
+    async fn range_reader(&self, path: &StoragePath, range: Range<u64>) -> Result<Reader> {
+        let span = span!(
+            Reader,
+            self.name(),
+            path,
+            io.cncf.distribution.storage.offset = range.start
+        );
+        let call = self.driver.range_reader(path, range);
         self.timings.time(Action::Reader, span, call).await
     }
 

@@ -8,6 +8,7 @@ mod url;
 
 use std::fmt::Debug;
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +80,10 @@ impl Driver for MiddlewareDriver {
 
     async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader> {
         self.driver.reader(path, offset).await
+    }
+
+    async fn range_reader(&self, path: &StoragePath, range: Range<u64>) -> Result<Reader> {
+        self.driver.range_reader(path, range).await
     }
 
     async fn open(&self, path: &StoragePath) -> Result<Option<File>> {

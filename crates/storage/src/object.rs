@@ -12,6 +12,7 @@ mod failure;
 mod keys;
 mod leftovers;
 mod listing;
+mod reading;
 mod s3;
 mod turns;
 mod unfinished;
@@ -19,6 +20,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +94,28 @@ impl ObjectDriver {
         match path.is_root() {
             true => Err(Error::not_a_file(path)),
             false => Ok(self.0.keys.of(path)),
+        }
+    }
+
+    /// The content of a file from an offset on, as far as `end` where that is said.
+    async fn read(&self, path: &StoragePath, offset: u64, end: Option<u64>) -> Result<Reader> {
+        let key = self.key(path)?;
+        // No store takes a larger number.
+        let got = match offset <= i64::MAX as u64 {
+            true => self.0.bucket.get(&key, offset, end, None).await.map(Some),
+            false => Ok(None),
+        };
+        let got = match got {
+            Err(error) if offset > 0 && is_behind_the_end(&error) => None,
+            got => got.map_err(failed(path, "read"))?,
+        };
+        match got {
+            Some(got) => Ok(reading::reader(Arc::clone(&self.0), path.clone(), key, got)),
+            None if self.file_size(path).await? == offset => Ok(stream::empty().boxed()),
+            None => Err(Error::InvalidOffset {
+                path: path.clone(),
+                offset,
+            }),
         }
     }
 
@@ -277,30 +301,12 @@ impl Driver for ObjectDriver {
     }
 
     async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader> {
-        let key = self.key(path)?;
-        // No store takes a larger number.
-        let got = match offset <= i64::MAX as u64 {
-            true => self.0.bucket.get(&key, offset).await.map(Some),
-            false => Ok(None),
-        };
-        let got = match got {
-            Err(error) if offset > 0 && is_behind_the_end(&error) => None,
-            got => got.map_err(failed(path, "read"))?,
-        };
-        let Some(got) = got else {
-            return match self.file_size(path).await? == offset {
-                true => Ok(stream::empty().boxed()),
-                false => Err(Error::InvalidOffset {
-                    path: path.clone(),
-                    offset,
-                }),
-            };
-        };
-        let path = path.clone();
-        let pieces = got.into_stream();
-        let pieces = pieces.map_err(move |error| failed(&path, "read")(error));
-        let whole = pieces.try_filter(|piece| std::future::ready(!piece.is_empty()));
-        Ok(Box::pin(whole))
+        self.read(path, offset, None).await
+    }
+
+    async fn range_reader(&self, path: &StoragePath, range: Range<u64>) -> Result<Reader> {
+        let end = (range.start < range.end).then_some(range.end);
+        self.read(path, range.start, end).await
     }
 
     async fn open(&self, path: &StoragePath) -> Result<Option<File>> {
