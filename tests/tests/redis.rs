@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use wharfinger_e2e::certificates::{Authority, path};
 use wharfinger_e2e::distribution::{Distribution, free_address};
-use wharfinger_e2e::redis::{Redis, Sentinels, cluster};
+use wharfinger_e2e::redis::{Redis, Sentinels, Tls, cluster};
 use wharfinger_e2e::wharfinger::binary;
 use wharfinger_e2e::{Config, Http, Wharfinger, digest, eventually, folder, noise, output};
 
@@ -230,7 +230,7 @@ impl Drop for Stop<'_> {
 #[test]
 fn a_master_is_replaced_by_sentinels() {
     let home = folder();
-    let mut redis = Sentinels::start(home.path(), "s-e-cret", "w-a-tched");
+    let mut redis = Sentinels::start(home.path(), None, "s-e-cret", "w-a-tched");
     for server in [&redis.master, &redis.replica] {
         let user = [
             "--no-auth-warning",
@@ -286,7 +286,7 @@ fn a_master_is_replaced_by_sentinels() {
 #[test]
 fn a_cluster_is_used_and_does_without_one_of_its_masters() {
     let home = folder();
-    let mut masters = cluster(home.path());
+    let mut masters = cluster(home.path(), None);
     for server in &masters {
         let user = [
             "acl",
@@ -368,6 +368,41 @@ fn certificates_of_both_sides_are_checked() {
         node.wait_until(|node| node.log().contains(NOT_IN_USE).then_some(()));
         let pushed = node.http().push_blob("a", &noise(3, 100));
         assert_eq!(node.http().get(&blob(&pushed)).status, 200);
+        assert!(!node.log().contains(IN_USE));
+    }
+}
+
+#[test]
+fn sentinels_and_clusters_speak_tls_too() {
+    let home = folder();
+    let authority = Authority::new(home.path(), "authority");
+    let tls = Tls {
+        shown: authority.server(home.path(), "server"),
+        authority: authority.certificate.clone(),
+    };
+    let [watched, clustered] = ["sentinels", "cluster"].map(|name| {
+        let own = home.path().join(name);
+        std::fs::create_dir(&own).unwrap();
+        own
+    });
+    let sentinels = Sentinels::start(&watched, Some(&tls), "own", "w-a-tched");
+    let masters = cluster(&clustered, Some(&tls));
+    let other = Authority::new(home.path(), "other");
+    let trusts = |authority: &Authority| json!({"rootcas": [path(&authority.certificate)]});
+    let by_sentinels = json!({
+        "addrs": [sentinels.addr.to_string()], "mastername": "main", "password": "own",
+        "sentinelpassword": "w-a-tched",
+    });
+    let addrs: Vec<_> = masters.iter().map(|one| one.addr.to_string()).collect();
+    for (home, mut redis) in [
+        (&watched, by_sentinels),
+        (&clustered, json!({"addrs": addrs})),
+    ] {
+        redis["tls"] = trusts(&authority);
+        assert_shared(&two_nodes(home, &redis), 0..8);
+        redis["tls"] = trusts(&other);
+        let mut node = config(home, "trusts-others", &redis).start();
+        node.wait_until(|node| node.log().contains(NOT_IN_USE).then_some(()));
         assert!(!node.log().contains(IN_USE));
     }
 }

@@ -270,13 +270,15 @@ impl Blobs {
         Ok(Upload::create(self.links.clone(), algorithm, writing))
     }
 
-    /// Takes up an upload that was paused, on this node or another, or that a crash ended.
+    /// Takes up an upload that was paused, on this node or another, or that a crash ended, and that
+    /// was begun with `algorithm`. With another one it goes on too, but a claim by it costs
+    /// rereading.
     ///
     /// # Errors
     /// [`Error::UploadUnknown`]; [`Error::UploadInvalid`] while another request works on it.
-    pub async fn resume(&self, id: &UploadId) -> Result<Upload> {
+    pub async fn resume(&self, id: &UploadId, algorithm: Algorithm) -> Result<Upload> {
         let writing = self.links.shared.writing()?;
-        Upload::resume(self.links.clone(), id, writing).await
+        Upload::resume(self.links.clone(), id, algorithm, writing).await
     }
 
     /// How far an upload has got: what is durable of it. It waits a little for a request that works

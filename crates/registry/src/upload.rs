@@ -148,6 +148,7 @@ impl Upload {
     pub(crate) async fn resume(
         links: LinkedBlobs,
         id: &UploadId,
+        algorithm: Algorithm,
         writing: Writing,
     ) -> Result<Self> {
         let waiting = tokio::time::timeout(PATIENCE, links.shared.uploads.exclusive(id)).await;
@@ -156,7 +157,7 @@ impl Upload {
         })?;
         let held = Held::new(held, writing.clone());
         let started_at = state::started_at(&links, id).await?;
-        let (offset, hashers) = state::restore(&links, id).await?;
+        let (offset, hashers) = state::restore(&links, id, algorithm).await?;
         let data = layout::upload_data(&links.name, id);
         let sink = Sink::resumed(links.shared.driver.clone(), data, offset, hashers, held);
         Ok(Self {
@@ -179,6 +180,12 @@ impl Upload {
     /// How many bytes have been received.
     pub fn offset(&self) -> u64 {
         self.sink.as_ref().map_or(self.durable, Sink::len)
+    }
+
+    /// What its bytes are hashed by, besides the canonical algorithm or as that alone.
+    pub fn algorithm(&self) -> Algorithm {
+        let sink = self.sink.as_ref();
+        sink.map_or(Algorithm::CANONICAL, Sink::algorithm)
     }
 
     /// How far it has got.
@@ -301,8 +308,8 @@ impl Upload {
             Ok(driver.put(&path, content, durability).await?)
         };
         let save = async {
-            // Of no bytes there is a state only to keep in mind which algorithm was asked for.
-            if offset > self.durable || (!self.recorded && hashers.len() > 1) {
+            // Of no bytes there is nothing to know.
+            if offset > self.durable {
                 let states = state::files(&self.links, &self.id, offset, &hashers);
                 self.links.shared.driver.put_all(vec![states]).await?;
             }

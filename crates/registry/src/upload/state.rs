@@ -57,15 +57,18 @@ async fn size(links: &LinkedBlobs, id: &UploadId) -> Result<u64> {
 /// The offset to go on at, and hashers that have taken up all before it.
 ///
 /// A saved state is trusted, and bytes behind it were never acknowledged. Where there is none, or
-/// none can be read, all that is there is hashed again.
-pub(super) async fn restore(links: &LinkedBlobs, id: &UploadId) -> Result<(u64, Vec<Hasher>)> {
+/// none can be read, all that is there is hashed again. A state of `algorithm`, where that is
+/// another than the canonical one, is looked for too.
+pub(super) async fn restore(
+    links: &LinkedBlobs,
+    id: &UploadId,
+    algorithm: Algorithm,
+) -> Result<(u64, Vec<Hasher>)> {
     let size = size(links, id).await?;
+    let other = (algorithm != Algorithm::CANONICAL).then_some(algorithm);
     if size == 0 {
-        let mut hashers = vec![Hasher::new(Algorithm::CANONICAL)];
-        if let Ok(other) = load(links, id, Algorithm::Sha512, 0).await {
-            hashers.push(other);
-        }
-        return Ok((0, hashers));
+        let both = [Some(Algorithm::CANONICAL), other];
+        return Ok((0, both.into_iter().flatten().map(Hasher::new).collect()));
     }
     let mut offsets = offsets(links, id, Algorithm::CANONICAL).await?;
     offsets.retain(|offset| *offset <= size);
@@ -74,7 +77,9 @@ pub(super) async fn restore(links: &LinkedBlobs, id: &UploadId) -> Result<(u64, 
         match load(links, id, Algorithm::CANONICAL, offset).await {
             Ok(canonical) => {
                 let mut hashers = vec![canonical];
-                if let Ok(other) = load(links, id, Algorithm::Sha512, offset).await {
+                if let Some(other) = other
+                    && let Ok(other) = load(links, id, other, offset).await
+                {
                     hashers.push(other);
                 }
                 return Ok((offset, hashers));
