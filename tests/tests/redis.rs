@@ -377,7 +377,8 @@ fn sentinels_and_clusters_speak_tls_too() {
     let home = folder();
     let authority = Authority::new(home.path(), "authority");
     let tls = Tls {
-        shown: authority.server(home.path(), "server"),
+        // Members of a cluster check each other.
+        shown: authority.peer(home.path(), "peer"),
         authority: authority.certificate.clone(),
     };
     let [watched, clustered] = ["sentinels", "cluster"].map(|name| {
@@ -394,16 +395,35 @@ fn sentinels_and_clusters_speak_tls_too() {
         "sentinelpassword": "w-a-tched",
     });
     let addrs: Vec<_> = masters.iter().map(|one| one.addr.to_string()).collect();
-    for (home, mut redis) in [
-        (&watched, by_sentinels),
-        (&clustered, json!({"addrs": addrs})),
+    let in_cluster = json!({"addrs": addrs});
+    let masters: Vec<&Redis> = masters.iter().collect();
+    let login = ["--no-auth-warning", "-a", "own", "dbsize"];
+    for (home, mut redis, servers, count) in [
+        (&watched, by_sentinels, vec![&sentinels.master], &login[..]),
+        (&clustered, in_cluster, masters, &login[3..]),
     ] {
         redis["tls"] = trusts(&authority);
-        assert_shared(&two_nodes(home, &redis), 0..8);
+        let mut node = config(home, "trusts", &redis).start();
+        node.wait_until(|node| node.log().contains(IN_USE).then_some(()));
+        let pushed = node.http().push_blob("a", &noise(1, 1000));
         redis["tls"] = trusts(&other);
-        let mut node = config(home, "trusts-others", &redis).start();
-        node.wait_until(|node| node.log().contains(NOT_IN_USE).then_some(()));
-        assert!(!node.log().contains(IN_USE));
+        let mut without = config(home, "trusts-others", &redis).start();
+        without.wait_until(|node| node.log().contains(NOT_IN_USE).then_some(()));
+        assert_eq!(without.http().head(&blob(&pushed)).status, 200);
+        assert!(!without.log().contains(IN_USE));
+        let known = || -> u64 {
+            let counts = servers.iter().map(|server| server.ask(count));
+            counts
+                .map(|count| count.trim().parse::<u64>().unwrap())
+                .sum()
+        };
+        let before = known();
+        // Who has not pushed it asks Redis, and tells it.
+        redis["tls"] = trusts(&authority);
+        let mut another = config(home, "another", &redis).start();
+        another.wait_until(|node| node.log().contains(IN_USE).then_some(()));
+        assert_eq!(another.http().head(&blob(&pushed)).status, 200);
+        eventually("Redis is told", || known() > before);
     }
 }
 

@@ -50,7 +50,7 @@ fn a_connection_that_breaks_is_taken_up_where_it_was() {
     });
     let cut = server.http().try_send("GET", &path, &[], b"");
     assert_eq!(cut.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
-    assert!(server.log().contains("it breaks off here"));
+    assert!(server.log().contains("reading breaks off here"));
     proxy.decide(|_| Fate::Answered);
     assert!(server.http().get(&path).body == blob);
 }

@@ -49,7 +49,6 @@ impl GoDuration {
     }
 
     /// The same as [`is_zero`](Self::is_zero), for serialization.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
     pub(crate) const fn is_zero_ref(&self) -> bool {
         self.0.is_zero()
     }

@@ -110,7 +110,7 @@ impl Reading {
             stream = match self.resume(broken).await {
                 Ok(stream) => stream,
                 Err(error) => {
-                    warn!(path = %self.path, offset = self.at, %error, "it breaks off here");
+                    warn!(path = %self.path, offset = self.at, %error, "reading breaks off here");
                     let _ = to.send((Err(error), None));
                     return;
                 }
