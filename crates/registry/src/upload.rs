@@ -109,6 +109,8 @@ pub struct Upload {
     started_at: Timestamp,
     /// Whether the session's record is in the store.
     recorded: bool,
+    /// Whether there was a file with its bytes when this request took the upload up.
+    has_file: bool,
     /// How many bytes were durable when this request took the upload up.
     durable: u64,
     /// `None` once a request's failure has taken it along.
@@ -139,6 +141,7 @@ impl Upload {
             id,
             started_at: Timestamp::now(),
             recorded: false,
+            has_file: false,
             durable: 0,
             sink: Some(sink),
             _writing: writing,
@@ -157,7 +160,11 @@ impl Upload {
         })?;
         let held = Held::new(held, writing.clone());
         let started_at = state::started_at(&links, id).await?;
-        let (offset, hashers) = state::restore(&links, id, algorithm).await?;
+        let state::Restored {
+            offset,
+            hashers,
+            has_file,
+        } = state::restore(&links, id, algorithm).await?;
         let data = layout::upload_data(&links.name, id);
         let sink = Sink::resumed(links.shared.driver.clone(), data, offset, hashers, held);
         Ok(Self {
@@ -166,6 +173,7 @@ impl Upload {
             id: id.clone(),
             started_at,
             recorded: true,
+            has_file,
             durable: offset,
             sink: Some(sink),
             _writing: writing,
@@ -391,6 +399,7 @@ impl Upload {
             Ok(InMemory { bytes, held, .. }) => (Some(bytes), held),
             Err(sink) => (None, self.publish(sink, blob).await?),
         };
+        let was_small = small.is_some();
         let mut publication = Publication::begin(&shared, &digests).await;
         if let Some(bytes) = small {
             publication.blob(canonical, bytes).await?;
@@ -398,7 +407,9 @@ impl Upload {
         publication.links(links, blob);
         publication.write().await?;
         UploadCounts::add(&shared.uploads_counted.completed);
-        if self.recorded || size > 0 {
+        if was_small && !self.has_file && shared.driver.has_only_objects() {
+            self.remove_record().await;
+        } else if self.recorded || size > 0 {
             self.remove_folder().await;
         }
         drop(held);
@@ -436,6 +447,17 @@ impl Upload {
         ignore_absent(self.links.shared.driver.delete(&folder).await)?;
         UploadCounts::add(&self.links.shared.uploads_counted.cancelled);
         Ok(())
+    }
+
+    /// Removes the record of a session of which there is nothing else, and no folder.
+    async fn remove_record(&self) {
+        if !self.recorded {
+            return;
+        }
+        let (path, _) = self.record();
+        if let Err(error) = self.links.shared.driver.discard_file(&path).await {
+            warn!(upload = %self.id, %error, "the record of an upload cannot be removed yet");
+        }
     }
 
     /// Removes what is left of the session. A failure, or a crash, leaves it to purging.

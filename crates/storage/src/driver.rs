@@ -229,6 +229,18 @@ pub trait Driver: Debug + Send + Sync + 'static {
         self.delete(path).await
     }
 
+    /// Removes a file that is there, or was there, and of which nothing is unfinished, as
+    /// [`discard`](Self::discard) does: a store need not look first.
+    ///
+    /// # Errors
+    /// When it cannot be removed. That it is not there is no error.
+    async fn discard_file(&self, path: &StoragePath) -> Result<()> {
+        match self.discard(path).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            discarded => discarded,
+        }
+    }
+
     /// Says how this process works on the store, as long as what is returned is kept. It binds
     /// only those that say so too. `None` where no other process can work on the store, and where
     /// others cannot be kept from it.

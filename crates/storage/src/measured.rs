@@ -299,6 +299,12 @@ impl Driver for MeasuredDriver {
         self.timings.time(Action::Delete, span, call).await
     }
 
+    async fn discard_file(&self, path: &StoragePath) -> Result<()> {
+        let span = span!(Delete, self.name(), path);
+        let call = self.driver.discard_file(path);
+        self.timings.time(Action::Delete, span, call).await
+    }
+
     async fn redirect_url(&self, request: RedirectRequest<'_>) -> Result<Option<String>> {
         let span = span!(RedirectURL, self.name(), request.path);
         let call = self.driver.redirect_url(request);

@@ -127,6 +127,10 @@ impl Driver for MiddlewareDriver {
         self.driver.discard(path).await
     }
 
+    async fn discard_file(&self, path: &StoragePath) -> Result<()> {
+        self.driver.discard_file(path).await
+    }
+
     fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError> {
         self.driver.claim(claim)
     }

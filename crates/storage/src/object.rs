@@ -391,6 +391,15 @@ impl Driver for ObjectDriver {
             .await
     }
 
+    async fn discard_file(&self, path: &StoragePath) -> Result<()> {
+        let (key, path) = (self.key(path)?, path.clone());
+        self.change(|shared| async move {
+            let deleted = shared.bucket.delete(vec![key]).await;
+            deleted.map_err(failed(&path, "delete"))
+        })
+        .await
+    }
+
     /// Any machine may work on the store, and none can be kept from it.
     fn claim(&self, _claim: Claim) -> Result<Option<Claimed>, ClaimError> {
         Ok(None)
