@@ -57,11 +57,12 @@ pub(super) fn reader(
     .boxed()
 }
 
-type Pieces = mpsc::UnboundedSender<(Result<Bytes>, Option<OwnedSemaphorePermit>)>;
+/// Bytes, and the room that they take.
+type Piece = (Result<Bytes>, Option<OwnedSemaphorePermit>);
 
 /// What was read ahead, and who reads on, for as long as this is kept.
 struct Ahead {
-    pieces: mpsc::UnboundedReceiver<(Result<Bytes>, Option<OwnedSemaphorePermit>)>,
+    pieces: mpsc::UnboundedReceiver<Piece>,
     work: JoinHandle<()>,
 }
 
@@ -88,7 +89,7 @@ impl Reading {
     async fn fill(
         mut self,
         mut stream: BoxStream<'static, object_store::Result<Bytes>>,
-        to: Pieces,
+        to: mpsc::UnboundedSender<Piece>,
     ) {
         let room = Arc::new(Semaphore::new(AHEAD));
         while self.at < self.end {
