@@ -67,6 +67,21 @@ impl Authority {
         self.sign(params, home, name)
     }
 
+    /// A certificate for [`NAMES`] of one that is a server and a client of its like, in files called
+    /// `name`.
+    ///
+    /// # Panics
+    /// When the files cannot be written.
+    pub fn peer(&self, home: &Path, name: &str) -> Pair {
+        let mut params = CertificateParams::new(NAMES.map(str::to_owned)).expect("good names");
+        let both = [
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        params.extended_key_usages = both.to_vec();
+        self.sign(params, home, name)
+    }
+
     /// A client's certificate, in files called `name`.
     ///
     /// # Panics

@@ -13,6 +13,7 @@ pub mod containerd;
 pub mod debian;
 pub mod distribution;
 pub mod docker;
+pub mod edge;
 pub mod gcs;
 pub mod http;
 pub mod image;

@@ -5,8 +5,34 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::certificates::Pair;
 use crate::distribution::free_address;
 use crate::process::{Service, eventually, output, run};
+
+/// With what servers and sentinels speak TLS, with everybody.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// What they show.
+    pub shown: Pair,
+    /// Whom they trust, in a PEM file.
+    pub authority: PathBuf,
+}
+
+impl Tls {
+    /// The settings of a server or sentinel that listens on a port.
+    fn settings(&self, port: u16) -> Vec<(&'static str, String)> {
+        let file = |file: &Path| file.display().to_string();
+        vec![
+            ("port", "0".to_owned()),
+            ("tls-port", port.to_string()),
+            ("tls-cert-file", file(&self.shown.certificate)),
+            ("tls-key-file", file(&self.shown.key)),
+            ("tls-ca-cert-file", file(&self.authority)),
+            ("tls-auth-clients", "no".to_owned()),
+            ("tls-replication", "yes".to_owned()),
+        ]
+    }
+}
 
 /// A running server.
 #[derive(Debug)]
@@ -17,6 +43,8 @@ pub struct Redis {
     pub addr: SocketAddr,
     home: PathBuf,
     arguments: Vec<String>,
+    /// With what a client asks it, where it speaks TLS only with those who say so.
+    tls: Option<Tls>,
 }
 
 impl Redis {
@@ -26,6 +54,23 @@ impl Redis {
     /// With its log, when it does not.
     pub fn start(home: &Path, arguments: &[&str]) -> Self {
         Self::start_at(home, free_address(), arguments)
+    }
+
+    /// Starts one that speaks TLS, or not.
+    ///
+    /// # Panics
+    /// With its log, when it does not start.
+    pub fn start_over(home: &Path, tls: Option<&Tls>, arguments: &[&str]) -> Self {
+        let addr = free_address();
+        let settings = tls.map(|tls| tls.settings(addr.port()));
+        let settings = settings.into_iter().flatten();
+        let settings = settings.flat_map(|(name, value)| [format!("--{name}"), value]);
+        let settings: Vec<_> = settings.collect();
+        let mut all: Vec<_> = settings.iter().map(String::as_str).collect();
+        all.extend(arguments);
+        let mut redis = Self::start_at(home, addr, &all);
+        redis.tls = tls.cloned();
+        redis
     }
 
     /// Starts one at an address.
@@ -42,6 +87,7 @@ impl Redis {
             addr,
             home,
             arguments,
+            tls: None,
         };
         redis.answers();
         redis
@@ -56,6 +102,13 @@ impl Redis {
         self.answers();
     }
 
+    fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = client(self.tls.as_ref());
+        command.args(["-h", "127.0.0.1", "-p", &self.addr.port().to_string()]);
+        command.args(arguments);
+        command
+    }
+
     fn answers(&mut self) {
         let ready = |service: &Service| service.log().contains("eady to accept connections");
         self.service.wait_until(|s| ready(s).then_some(()));
@@ -66,7 +119,7 @@ impl Redis {
     /// # Panics
     /// When it cannot be reached.
     pub fn ask(&self, arguments: &[&str]) -> String {
-        run(&mut client(self.addr, arguments))
+        run(&mut self.client(arguments))
     }
 }
 
@@ -85,10 +138,12 @@ fn spawn(home: &Path, addr: SocketAddr, arguments: &[String]) -> Service {
     Service::start(&mut command, &log)
 }
 
-fn client(addr: SocketAddr, arguments: &[&str]) -> Command {
+/// The client, which speaks TLS where the servers do.
+fn client(tls: Option<&Tls>) -> Command {
     let mut command = Command::new("redis-cli");
-    command.args(["-h", "127.0.0.1", "-p", &addr.port().to_string()]);
-    command.args(arguments);
+    if let Some(tls) = tls {
+        command.arg("--tls").arg("--cacert").arg(&tls.authority);
+    }
     command
 }
 
@@ -111,22 +166,28 @@ impl Sentinels {
     ///
     /// # Panics
     /// When they do not start.
-    pub fn start(home: &Path, password: &str, watched: &str) -> Self {
+    pub fn start(home: &Path, tls: Option<&Tls>, password: &str, watched: &str) -> Self {
         let login = ["--requirepass", password, "--masterauth", password];
-        let master = Redis::start(home, &login);
+        let master = Redis::start_over(home, tls, &login);
         let of = format!("127.0.0.1 {}", master.addr.port());
-        let replica = Redis::start(home, &[&login[..], &["--replicaof", &of]].concat());
+        let following = [&login[..], &["--replicaof", &of]].concat();
+        let replica = Redis::start_over(home, tls, &following);
         eventually("the replica follows", || {
             let state = replica.ask(&["--no-auth-warning", "-a", password, "info", "replication"]);
             state.contains("master_link_status:up")
         });
         let addr = free_address();
         let file = home.join("sentinel.conf");
+        let port = vec![("port", addr.port().to_string())];
+        let settings = tls.map_or(port, |tls| tls.settings(addr.port()));
+        let settings = settings.into_iter();
+        let settings: String = settings
+            .map(|(name, value)| format!("{name} {value}\n"))
+            .collect();
         let text = format!(
-            "port {port}\nbind 127.0.0.1\nrequirepass {watched}\nsentinel monitor main {of} 1\n\
+            "{settings}bind 127.0.0.1\nrequirepass {watched}\nsentinel monitor main {of} 1\n\
              sentinel auth-pass main {password}\nsentinel down-after-milliseconds main 1000\n\
-             sentinel failover-timeout main 10000\n",
-            port = addr.port(),
+             sentinel failover-timeout main 10000\n"
         );
         fs::write(&file, text).expect("a configuration can be written");
         let mut command = Command::new("redis-sentinel");
@@ -142,25 +203,28 @@ impl Sentinels {
     }
 }
 
-/// Starts a cluster of three masters.
+/// Starts a cluster of three masters, which speak TLS or not.
 ///
 /// # Panics
 /// When they do not start, or find each other.
-pub fn cluster(home: &Path) -> [Redis; 3] {
+pub fn cluster(home: &Path, tls: Option<&Tls>) -> [Redis; 3] {
     let masters = [(); 3].map(|()| {
         // By default the port of the cluster's own connections is this and 10000, which may be no
         // port any more.
         let bus = free_address().port().to_string();
-        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
-        Redis::start(home, &cluster)
+        let mut cluster = vec!["--cluster-enabled", "yes", "--cluster-port", &bus];
+        if tls.is_some() {
+            cluster.extend(["--tls-cluster", "yes"]);
+        }
+        Redis::start_over(home, tls, &cluster)
     });
-    let mut create = Command::new("redis-cli");
+    let mut create = client(tls);
     create.args(["--cluster", "create"]);
     create.args(masters.iter().map(|master| master.addr.to_string()));
     run(create.args(["--cluster-replicas", "0", "--cluster-yes"]));
     eventually("the cluster is there", || {
         let all = |master: &Redis| {
-            let told = output(&mut client(master.addr, &["cluster", "info"])).stdout;
+            let told = output(&mut master.client(&["cluster", "info"])).stdout;
             String::from_utf8_lossy(&told).contains("cluster_state:ok")
         };
         masters.iter().all(all)

@@ -19,6 +19,8 @@ pub enum Fate {
     Lost,
     /// The store does it, and the connection ends halfway through the answer.
     AnswerLost,
+    /// The same, after so many bytes of the answer.
+    AnswerTorn(usize),
     /// The store does it, and the head of the answer has the second text in place of the first.
     Altered(&'static str, &'static str),
 }
@@ -147,7 +149,7 @@ impl StoreProxy {
             fate
         };
         match fate {
-            Fate::Answered | Fate::AnswerLost | Fate::Altered(..) => {}
+            Fate::Answered | Fate::AnswerLost | Fate::AnswerTorn(_) | Fate::Altered(..) => {}
             Fate::Lost => return Ok(()),
             Fate::Refused(status, code) => {
                 let body =
@@ -177,6 +179,7 @@ impl StoreProxy {
         match fate {
             Fate::AnswerLost => answer.truncate(answer.len() / 2),
             Fate::Altered(one, other) => answer = altered(&answer, one, other),
+            Fate::AnswerTorn(at) => answer.truncate(at),
             _ => {}
         }
         connection.write_all(&answer)

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use wharfinger_e2e::distribution::Distribution;
+use wharfinger_e2e::distribution::{Distribution, free_address};
 use wharfinger_e2e::http::{OCTETS, with_digest};
 use wharfinger_e2e::image::{MANIFEST, manifest};
 use wharfinger_e2e::{Config, Http, Wharfinger, digest, eventually, folder, noise};
@@ -306,7 +306,12 @@ fn a_client_that_leaves_before_the_answer_is_counted() {
 #[test]
 fn the_dashboard_asks_for_what_there_is() {
     let home = folder();
-    let server = Config::new(home.path()).watched().start();
+    let config = Config::new(home.path())
+        .watched()
+        .set("storage.cache.blobdescriptor", "redis")
+        // Nobody listens there; what is counted of Redis is there all the same.
+        .set("redis.addrs", json!([free_address().to_string()]));
+    let server = config.start();
     use_it(server.http());
     let now = scrape(&server);
     let known: BTreeSet<&str> = now

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use wharfinger_e2e::certificates::{Authority, path};
 use wharfinger_e2e::distribution::{Distribution, free_address};
-use wharfinger_e2e::redis::{Redis, Sentinels, cluster};
+use wharfinger_e2e::redis::{Redis, Sentinels, Tls, cluster};
 use wharfinger_e2e::wharfinger::binary;
 use wharfinger_e2e::{Config, Http, Wharfinger, digest, eventually, folder, noise, output};
 
@@ -230,7 +230,7 @@ impl Drop for Stop<'_> {
 #[test]
 fn a_master_is_replaced_by_sentinels() {
     let home = folder();
-    let mut redis = Sentinels::start(home.path(), "s-e-cret", "w-a-tched");
+    let mut redis = Sentinels::start(home.path(), None, "s-e-cret", "w-a-tched");
     for server in [&redis.master, &redis.replica] {
         let user = [
             "--no-auth-warning",
@@ -286,7 +286,7 @@ fn a_master_is_replaced_by_sentinels() {
 #[test]
 fn a_cluster_is_used_and_does_without_one_of_its_masters() {
     let home = folder();
-    let mut masters = cluster(home.path());
+    let mut masters = cluster(home.path(), None);
     for server in &masters {
         let user = [
             "acl",
@@ -369,6 +369,61 @@ fn certificates_of_both_sides_are_checked() {
         let pushed = node.http().push_blob("a", &noise(3, 100));
         assert_eq!(node.http().get(&blob(&pushed)).status, 200);
         assert!(!node.log().contains(IN_USE));
+    }
+}
+
+#[test]
+fn sentinels_and_clusters_speak_tls_too() {
+    let home = folder();
+    let authority = Authority::new(home.path(), "authority");
+    let tls = Tls {
+        // Members of a cluster check each other.
+        shown: authority.peer(home.path(), "peer"),
+        authority: authority.certificate.clone(),
+    };
+    let [watched, clustered] = ["sentinels", "cluster"].map(|name| {
+        let own = home.path().join(name);
+        std::fs::create_dir(&own).unwrap();
+        own
+    });
+    let sentinels = Sentinels::start(&watched, Some(&tls), "own", "w-a-tched");
+    let masters = cluster(&clustered, Some(&tls));
+    let other = Authority::new(home.path(), "other");
+    let trusts = |authority: &Authority| json!({"rootcas": [path(&authority.certificate)]});
+    let by_sentinels = json!({
+        "addrs": [sentinels.addr.to_string()], "mastername": "main", "password": "own",
+        "sentinelpassword": "w-a-tched",
+    });
+    let addrs: Vec<_> = masters.iter().map(|one| one.addr.to_string()).collect();
+    let in_cluster = json!({"addrs": addrs});
+    let masters: Vec<&Redis> = masters.iter().collect();
+    let login = ["--no-auth-warning", "-a", "own", "dbsize"];
+    for (home, mut redis, servers, count) in [
+        (&watched, by_sentinels, vec![&sentinels.master], &login[..]),
+        (&clustered, in_cluster, masters, &login[3..]),
+    ] {
+        redis["tls"] = trusts(&authority);
+        let mut node = config(home, "trusts", &redis).start();
+        node.wait_until(|node| node.log().contains(IN_USE).then_some(()));
+        let pushed = node.http().push_blob("a", &noise(1, 1000));
+        redis["tls"] = trusts(&other);
+        let mut without = config(home, "trusts-others", &redis).start();
+        without.wait_until(|node| node.log().contains(NOT_IN_USE).then_some(()));
+        assert_eq!(without.http().head(&blob(&pushed)).status, 200);
+        assert!(!without.log().contains(IN_USE));
+        let known = || -> u64 {
+            let counts = servers.iter().map(|server| server.ask(count));
+            counts
+                .map(|count| count.trim().parse::<u64>().unwrap())
+                .sum()
+        };
+        let before = known();
+        // Who has not pushed it asks Redis, and tells it.
+        redis["tls"] = trusts(&authority);
+        let mut another = config(home, "another", &redis).start();
+        another.wait_until(|node| node.log().contains(IN_USE).then_some(()));
+        assert_eq!(another.http().head(&blob(&pushed)).status, 200);
+        eventually("Redis is told", || known() > before);
     }
 }
 

@@ -200,14 +200,13 @@ fn requests_to_the_store_are_as_few_as_the_documentation_says() {
     println!("{table}");
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/object-stores.md");
     let docs = std::fs::read_to_string(docs).unwrap();
-    for (work, (ours, _)) in WORK.iter().zip(&ours) {
-        let row = format!("| {work} | {ours} | ");
+    for row in &rows {
         assert!(
-            docs.contains(&row),
+            docs.contains(row),
             "docs/object-stores.md says otherwise than\n{table}"
         );
     }
-    for row in [0, 2, 3, 4, 5] {
+    for row in 0..6 {
         assert!(ours[row].0 <= theirs[row].0, "{table}");
     }
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::command::{output, run, target_folder};
 
-const PACKAGES: [&str; 23] = [
+const PACKAGES: [&str; 24] = [
     "apache2-utils", // htpasswd
     "buildah",
     "ca-certificates",
@@ -17,6 +17,7 @@ const PACKAGES: [&str; 23] = [
     "docker.io",
     "g++", // libFuzzer is C++
     "iproute2",
+    "nginx",
     "openssl",
     "pebble",
     "podman",

@@ -11,6 +11,7 @@ mod later;
 mod limits;
 mod log;
 mod manifests;
+mod middleware;
 mod notifications;
 mod redis;
 mod s3;
@@ -74,6 +75,7 @@ pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -
     checker.access(config);
     checker.health(config);
     checker.notifications(config);
+    checker.middleware(config);
     checker.later(config);
     checker.problems
 }

@@ -48,6 +48,11 @@ impl GoDuration {
         self.0
     }
 
+    /// The same as [`is_zero`](Self::is_zero), for serialization.
+    pub(crate) const fn is_zero_ref(&self) -> bool {
+        self.0.is_zero()
+    }
+
     /// Whether it is zero, which most keys take for "not set".
     pub const fn is_zero(self) -> bool {
         self.0.is_zero()

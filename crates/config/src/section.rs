@@ -10,6 +10,7 @@ mod http;
 mod limits;
 mod log;
 mod manifests;
+mod middleware;
 mod notifications;
 mod proxy;
 mod redis;
@@ -35,6 +36,7 @@ pub use manifests::{
     Catalog, Compatibility, Indexes, ManifestRules, Platform, Platforms, Policy, RepositoryPolicy,
     Schema1, Tags, Urls, Validation,
 };
+pub use middleware::{Middleware, Middlewares, StorageMiddleware};
 pub use notifications::{Endpoint, EventFormat, EventQueue, Events, Ignore, Notifications};
 pub use proxy::{Exec, Proxy};
 pub use redis::{Redis, RedisPool, RedisTls};
@@ -68,9 +70,8 @@ pub struct Config {
     pub storage: Storage,
     /// Who may do what.
     pub auth: Auth,
-    /// Middlewares by what they are put around: `registry`, `repository`, `storage`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub middleware: BTreeMap<String, Vec<Middleware>>,
+    /// What is put around the registry, its repositories and the storage driver.
+    pub middleware: Middlewares,
     /// Error reporting to outside services, which Distribution 3 dropped.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub reporting: BTreeMap<String, Parameters>,
@@ -114,6 +115,7 @@ impl Config {
         if self.http.draintimeout.is_zero() {
             self.http.draintimeout = GoDuration::from_secs(10);
         }
+        self.middleware.settle();
         self.redis.settle();
         self.health.settle();
         self.http.limits.settle();
@@ -132,16 +134,4 @@ impl Config {
             self.tags.maxtags = 1000;
         }
     }
-}
-
-/// A middleware, by its name.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Middleware {
-    /// Its name.
-    pub name: String,
-    /// Whether it is left out.
-    pub disabled: bool,
-    /// What it is told.
-    pub options: Parameters,
 }

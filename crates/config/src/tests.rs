@@ -1,3 +1,5 @@
+mod middleware;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -406,10 +408,6 @@ fn what_watches_the_registry_is_looked_at() {
 fn what_is_not_built_is_refused() {
     let sections = [
         ("proxy: {remoteurl: 'https://x'}", "proxy.remoteurl"),
-        (
-            "middleware: {storage: [{name: redirect}]}",
-            "middleware.storage[0]",
-        ),
         ("reporting: {bugsnag: {apikey: x}}", "reporting.bugsnag"),
     ];
     for (section, key) in sections {
@@ -635,6 +633,20 @@ fn the_documentation_shows_the_defaults_and_names_every_key_that_works() {
     changes::collect(azure, "storage.azure".to_owned(), &mut keys);
     let gcs = serde_json::to_value(Gcs::default()).unwrap();
     changes::collect(gcs, "storage.gcs".to_owned(), &mut keys);
+    keys.remove("middleware.storage");
+    let mut cloudfront = StorageMiddleware::default();
+    // What is zero is not printed.
+    for duration in [
+        &mut cloudfront.duration,
+        &mut cloudfront.updatefrequency,
+        &mut cloudfront.updatefrenquency,
+    ] {
+        *duration = GoDuration::from_secs(1);
+    }
+    let options = serde_json::to_value(cloudfront).unwrap();
+    for key in options.as_object().unwrap().keys() {
+        assert!(page.contains(&format!("`options.{key}`")), "options.{key}");
+    }
     assert!(keys.len() > 60, "{keys:?}");
     for key in keys.keys() {
         let elsewhere = ["auth", "proxy"];

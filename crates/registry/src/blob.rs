@@ -1,6 +1,7 @@
 //! Blobs: the global, content-addressed store, and a repository's access to it.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -116,16 +117,14 @@ impl BlobStore {
             opened => opened?,
         };
         let Some(file) = opened else {
-            let reader = match self.driver.reader(&path, range.start).await {
+            let length = range.end - range.start;
+            let reader = match self.driver.range_reader(&path, range).await {
                 Err(error) if error.is_not_found() => {
                     return Err(Error::BlobUnknown(blob.canonical));
                 }
                 reader => reader?,
             };
-            return Ok(Content::Stream {
-                reader,
-                length: range.end - range.start,
-            });
+            return Ok(Content::Stream { reader, length });
         };
         let actual = file.metadata().map_or(blob.size, |metadata| metadata.len());
         if actual != blob.size {
@@ -239,11 +238,17 @@ impl Blobs {
         self.links.shared.blobs.open(blob, range).await
     }
 
-    /// Where the store itself serves the blob, when it can and redirects are enabled.
+    /// Where the store itself serves the blob, when it can and redirects are enabled; `client` is
+    /// who asks, where that is known.
     ///
     /// # Errors
     /// Any that signing meets.
-    pub async fn redirect(&self, descriptor: &Descriptor, method: &str) -> Result<Option<String>> {
+    pub async fn redirect(
+        &self,
+        descriptor: &Descriptor,
+        method: &str,
+        client: Option<IpAddr>,
+    ) -> Result<Option<String>> {
         if !self.links.shared.options.load().redirect {
             return Ok(None);
         }
@@ -254,6 +259,7 @@ impl Blobs {
             path: &path,
             method,
             content_type,
+            client,
         };
         Ok(self.links.shared.driver.redirect_url(request).await?)
     }
@@ -289,13 +295,15 @@ impl Blobs {
         Ok(Upload::create(self.links.clone(), algorithm, writing))
     }
 
-    /// Takes up an upload that was paused, on this node or another, or that a crash ended.
+    /// Takes up an upload that was paused, on this node or another, or that a crash ended, and that
+    /// was begun with `algorithm`. With another one it goes on too, but a claim by it costs
+    /// rereading.
     ///
     /// # Errors
     /// [`Error::UploadUnknown`]; [`Error::UploadInvalid`] while another request works on it.
-    pub async fn resume(&self, id: &UploadId) -> Result<Upload> {
+    pub async fn resume(&self, id: &UploadId, algorithm: Algorithm) -> Result<Upload> {
         let writing = self.links.shared.writing()?;
-        Upload::resume(self.links.clone(), id, writing).await
+        Upload::resume(self.links.clone(), id, algorithm, writing).await
     }
 
     /// How far an upload has got: what is durable of it. It waits a little for a request that works

@@ -264,7 +264,10 @@ mod tests {
         let id = upload.id().clone();
         upload.pause().await.unwrap();
         assert_eq!(value(&text(&metrics), "registry_uploads_open"), 0);
-        let upload = blobs.resume(&id).await.unwrap();
+        let upload = blobs
+            .resume(&id, wharfinger_oci::Algorithm::CANONICAL)
+            .await
+            .unwrap();
         let empty = wharfinger_oci::Digest::canonical(b"");
         upload.commit(&empty).await.unwrap();
         let upload = blobs.create(wharfinger_oci::Algorithm::CANONICAL).unwrap();

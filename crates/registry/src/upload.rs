@@ -110,6 +110,8 @@ pub struct Upload {
     started_at: Timestamp,
     /// Whether the session's record is in the store.
     recorded: bool,
+    /// Whether there was a file with its bytes when this request took the upload up.
+    has_file: bool,
     /// How many bytes were durable when this request took the upload up.
     durable: u64,
     /// `None` once a request's failure has taken it along.
@@ -140,6 +142,7 @@ impl Upload {
             id,
             started_at: Timestamp::now(),
             recorded: false,
+            has_file: false,
             durable: 0,
             sink: Some(sink),
             _writing: writing,
@@ -149,6 +152,7 @@ impl Upload {
     pub(crate) async fn resume(
         links: LinkedBlobs,
         id: &UploadId,
+        algorithm: Algorithm,
         writing: Writing,
     ) -> Result<Self> {
         let waiting = tokio::time::timeout(PATIENCE, links.shared.uploads.exclusive(id)).await;
@@ -157,7 +161,11 @@ impl Upload {
         })?;
         let held = Held::new(held, writing.clone());
         let started_at = state::started_at(&links, id).await?;
-        let (offset, hashers) = state::restore(&links, id).await?;
+        let state::Restored {
+            offset,
+            hashers,
+            has_file,
+        } = state::restore(&links, id, algorithm).await?;
         let data = layout::upload_data(&links.name, id);
         let sink = Sink::resumed(links.shared.driver.clone(), data, offset, hashers, held);
         Ok(Self {
@@ -166,6 +174,7 @@ impl Upload {
             id: id.clone(),
             started_at,
             recorded: true,
+            has_file,
             durable: offset,
             sink: Some(sink),
             _writing: writing,
@@ -180,6 +189,12 @@ impl Upload {
     /// How many bytes have been received.
     pub fn offset(&self) -> u64 {
         self.sink.as_ref().map_or(self.durable, Sink::len)
+    }
+
+    /// What its bytes are hashed by, besides the canonical algorithm or as that alone.
+    pub fn algorithm(&self) -> Algorithm {
+        let sink = self.sink.as_ref();
+        sink.map_or(Algorithm::CANONICAL, Sink::algorithm)
     }
 
     /// How far it has got.
@@ -302,8 +317,8 @@ impl Upload {
             Ok(driver.put(&path, content, durability).await?)
         };
         let save = async {
-            // Of no bytes there is a state only to keep in mind which algorithm was asked for.
-            if offset > self.durable || (!self.recorded && hashers.len() > 1) {
+            // Of no bytes there is nothing to know.
+            if offset > self.durable {
                 let states = state::files(&self.links, &self.id, offset, &hashers);
                 self.links.shared.driver.put_all(vec![states]).await?;
             }
@@ -389,6 +404,7 @@ impl Upload {
             Ok(InMemory { bytes, held, .. }) => (Some(bytes), held),
             Err(sink) => (None, self.publish(sink, blob).await?),
         };
+        let was_small = small.is_some();
         let mut publication = Publication::begin(&shared, &digests).await;
         if let Some(bytes) = small {
             publication.blob(canonical, bytes).await?;
@@ -397,7 +413,9 @@ impl Upload {
         publication.write().await?;
         reliance.confirm().await?;
         UploadCounts::add(&shared.uploads_counted.completed);
-        if self.recorded || size > 0 {
+        if was_small && !self.has_file && shared.driver.has_only_objects() {
+            self.remove_record().await;
+        } else if self.recorded || size > 0 {
             self.remove_folder().await;
         }
         drop(held);
@@ -435,6 +453,17 @@ impl Upload {
         ignore_absent(self.links.shared.driver.delete(&folder).await)?;
         UploadCounts::add(&self.links.shared.uploads_counted.cancelled);
         Ok(())
+    }
+
+    /// Removes the record of a session of which there is nothing else, and no folder.
+    async fn remove_record(&self) {
+        if !self.recorded {
+            return;
+        }
+        let (path, _) = self.record();
+        if let Err(error) = self.links.shared.driver.discard_file(&path).await {
+            warn!(upload = %self.id, %error, "the record of an upload cannot be removed yet");
+        }
     }
 
     /// Removes what is left of the session. A failure, or a crash, leaves it to purging.

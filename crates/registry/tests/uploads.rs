@@ -85,20 +85,28 @@ async fn an_upload_goes_on_in_another_process() {
             // Nothing but the store is carried over.
             let other = wharfinger_registry::Registry::new(driver.clone(), Options::default());
             let other = other.unwrap().repository(&name("a"));
-            let mut upload = other.blobs().resume(&id).await.unwrap();
+            let mut upload = other
+                .blobs()
+                .resume(&id, Algorithm::CANONICAL)
+                .await
+                .unwrap();
             assert_eq!(upload.offset(), at as u64);
             append(&mut upload, &bytes.slice(at..cut)).await.unwrap();
             at = cut;
             upload.pause().await.unwrap();
         }
-        let upload = repository.blobs().resume(&id).await.unwrap();
+        let upload = repository
+            .blobs()
+            .resume(&id, Algorithm::CANONICAL)
+            .await
+            .unwrap();
         let descriptor = upload.commit(&Digest::canonical(&bytes)).await.unwrap();
         assert!(
             read(&repository, &descriptor.digest).await == bytes,
             "cut at {cuts:?}"
         );
         assert!(matches!(
-            repository.blobs().resume(&id).await,
+            repository.blobs().resume(&id, Algorithm::CANONICAL).await,
             Err(Error::UploadUnknown(_))
         ));
         let blob = layout::blob_data(&descriptor.digest);
@@ -125,7 +133,11 @@ async fn bytes_behind_the_last_hash_state_are_dropped() {
         .unwrap();
     writer.close().await.unwrap();
 
-    let mut upload = repository.blobs().resume(&id).await.unwrap();
+    let mut upload = repository
+        .blobs()
+        .resume(&id, Algorithm::CANONICAL)
+        .await
+        .unwrap();
     assert_eq!(upload.offset(), 100_000);
     append(&mut upload, &bytes.slice(100_000..)).await.unwrap();
     let descriptor = upload.commit(&Digest::canonical(&bytes)).await.unwrap();
@@ -156,7 +168,11 @@ async fn without_a_readable_hash_state_the_data_is_hashed_again() {
                     .unwrap();
             }
         }
-        let mut upload = repository.blobs().resume(&id).await.unwrap();
+        let mut upload = repository
+            .blobs()
+            .resume(&id, Algorithm::CANONICAL)
+            .await
+            .unwrap();
         assert_eq!(upload.offset(), 100_000);
         append(&mut upload, &bytes.slice(100_000..)).await.unwrap();
         upload.commit(&Digest::canonical(&bytes)).await.unwrap();
@@ -177,7 +193,7 @@ async fn a_wrong_digest_ends_the_upload_in_nothing() {
         let error = upload.commit(&wrong).await.unwrap_err();
         assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
         assert!(matches!(
-            repository.blobs().resume(&id).await,
+            repository.blobs().resume(&id, Algorithm::CANONICAL).await,
             Err(Error::UploadUnknown(_))
         ));
         for digest in [wrong, Digest::canonical(&bytes)] {
@@ -200,7 +216,11 @@ async fn a_body_that_breaks_off_is_kept_up_to_there() {
     assert!(matches!(error, Error::Body(_)), "{error}");
     upload.pause().await.unwrap();
 
-    let mut upload = repository.blobs().resume(&id).await.unwrap();
+    let mut upload = repository
+        .blobs()
+        .resume(&id, Algorithm::CANONICAL)
+        .await
+        .unwrap();
     assert_eq!(upload.offset(), 2_000_000);
     append(&mut upload, &bytes.slice(2_000_000..))
         .await
@@ -223,7 +243,7 @@ async fn the_same_bytes_under_sha512_are_kept_once() {
         let upload = repository.blobs().create(asked_for).unwrap();
         let id = upload.id().clone();
         upload.pause().await.unwrap();
-        let mut upload = repository.blobs().resume(&id).await.unwrap();
+        let mut upload = repository.blobs().resume(&id, asked_for).await.unwrap();
         append(&mut upload, &bytes).await.unwrap();
         let descriptor = upload.commit(&sha512).await.unwrap();
         assert_eq!(descriptor.digest, sha512);
@@ -249,10 +269,20 @@ async fn one_request_at_a_time_works_on_an_upload() {
     let upload = repository.blobs().create(Algorithm::Sha256).unwrap();
     let id = upload.id().clone();
     upload.pause().await.unwrap();
-    let mut first = repository.blobs().resume(&id).await.unwrap();
+    let mut first = repository
+        .blobs()
+        .resume(&id, Algorithm::CANONICAL)
+        .await
+        .unwrap();
     let second = {
         let (repository, id) = (repository.clone(), id.clone());
-        tokio::spawn(async move { repository.blobs().resume(&id).await.map(|u| u.offset()) })
+        tokio::spawn(async move {
+            repository
+                .blobs()
+                .resume(&id, Algorithm::CANONICAL)
+                .await
+                .map(|u| u.offset())
+        })
     };
     append(&mut first, &content(8, 100_000)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -280,7 +310,11 @@ async fn old_uploads_are_purged_and_others_stay() {
         .unwrap();
     let busy = layout::upload_started_at(repository.name(), &ids[1]);
     driver.put(&busy, long_ago, durability).await.unwrap();
-    let held = repository.blobs().resume(&ids[1]).await.unwrap();
+    let held = repository
+        .blobs()
+        .resume(&ids[1], Algorithm::CANONICAL)
+        .await
+        .unwrap();
 
     let week = Duration::from_secs(7 * 24 * 3600);
     let dry = registry.purge_uploads(week, true).await.unwrap();
@@ -378,7 +412,7 @@ async fn progress_tells_what_is_durable_even_of_an_upload_at_work() {
     let started = upload.progress().started_at;
     upload.pause().await.unwrap();
 
-    let mut upload = blobs.resume(&id).await.unwrap();
+    let mut upload = blobs.resume(&id, Algorithm::CANONICAL).await.unwrap();
     append(&mut upload, &bytes).await.unwrap();
     // The upload is still at work.
     let progress = blobs.progress(&id).await.unwrap();

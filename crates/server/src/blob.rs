@@ -25,7 +25,7 @@ pub(crate) async fn get(
         _ => blobs.stat(digest).await?,
     };
     if let Some(url) = blobs
-        .redirect(&descriptor, call.request.method.as_str())
+        .redirect(&descriptor, call.request.method.as_str(), call.client.ip())
         .await?
     {
         let mut response = empty(StatusCode::TEMPORARY_REDIRECT);

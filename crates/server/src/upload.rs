@@ -78,7 +78,15 @@ pub(crate) async fn get(
 ) -> Result<Response<Body>> {
     let blobs = call.repository(name).blobs();
     let progress = blobs.progress(id).await?;
-    Ok(told(call, name, progress, StatusCode::NO_CONTENT))
+    // Who only wants to know may ask without the state.
+    let algorithm = check_state(call, name, id).map_or(Algorithm::CANONICAL, |s| s.algorithm());
+    Ok(told(
+        call,
+        name,
+        progress,
+        algorithm,
+        StatusCode::NO_CONTENT,
+    ))
 }
 
 /// Takes a chunk.
@@ -119,10 +127,10 @@ pub(crate) async fn delete(
     name: &RepositoryName,
     id: &UploadId,
 ) -> Result<Response<Body>> {
-    check_state(call, name, id)?;
+    let state = check_state(call, name, id)?;
     call.repository(name)
         .blobs()
-        .resume(id)
+        .resume(id, state.algorithm())
         .await?
         .cancel()
         .await?;
@@ -155,7 +163,8 @@ async fn resume(
     id: &UploadId,
 ) -> Result<(Upload, Option<u64>)> {
     let state = check_state(call, name, id)?;
-    let upload = call.repository(name).blobs().resume(id).await?;
+    let blobs = call.repository(name).blobs();
+    let upload = blobs.resume(id, state.algorithm()).await?;
     let offset = upload.offset();
     let chunk = match call.request.headers.get(header::CONTENT_RANGE) {
         None => None,
@@ -176,7 +185,7 @@ async fn resume(
     let begins = chunk.as_ref().map_or(state.offset, |range| range.start);
     if begins != offset {
         let status = StatusCode::RANGE_NOT_SATISFIABLE;
-        let told = told(call, name, upload.progress(), status);
+        let told = told(call, name, upload.progress(), upload.algorithm(), status);
         let detail = format!("the upload goes on at {offset}, not at {begins}");
         let mut error = ApiError::with(Code::RANGE_INVALID, detail);
         for (name, value) in told.headers() {
@@ -286,7 +295,7 @@ async fn paused(
     upload: Upload,
     status: StatusCode,
 ) -> Result<Response<Body>> {
-    let response = told(call, name, upload.progress(), status);
+    let response = told(call, name, upload.progress(), upload.algorithm(), status);
     upload.pause().await?;
     Ok(response)
 }
@@ -296,6 +305,7 @@ fn told(
     call: &Call,
     name: &RepositoryName,
     progress: Progress,
+    algorithm: Algorithm,
     status: StatusCode,
 ) -> Response<Body> {
     let state = UploadState {
@@ -303,6 +313,7 @@ fn told(
         uuid: progress.id.to_string(),
         offset: progress.offset,
         started_at: progress.started_at,
+        algorithm: UploadState::told(algorithm),
     };
     let token = call.app.secret.sign(&state);
     let mut response = empty(status);

@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use wharfinger_oci::RepositoryName;
+use wharfinger_oci::{Algorithm, RepositoryName};
 use wharfinger_registry::UploadId;
 
 /// The length of the signature in front of the state, in bytes.
@@ -26,12 +26,28 @@ pub struct UploadState {
     pub offset: u64,
     /// When the upload was begun.
     pub started_at: Timestamp,
+    /// The algorithm that it was begun with, where that is not the canonical one. Distribution
+    /// passes it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<String>,
 }
 
 impl UploadState {
     /// Whether this is the state of this upload.
     pub(crate) fn is_of(&self, name: &RepositoryName, id: &UploadId) -> bool {
         self.name == name.as_str() && self.uuid == id.to_string()
+    }
+
+    /// The algorithm that the upload was begun with.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        let named = self.algorithm.as_ref();
+        let known = named.and_then(|name| name.parse().ok());
+        known.unwrap_or(Algorithm::CANONICAL)
+    }
+
+    /// How an algorithm is told.
+    pub(crate) fn told(algorithm: Algorithm) -> Option<String> {
+        (algorithm != Algorithm::CANONICAL).then(|| algorithm.to_string())
     }
 }
 
@@ -92,7 +108,16 @@ mod tests {
             uuid: UploadId::generate().to_string(),
             offset: 7,
             started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            algorithm: None,
         };
+        let other = UploadState {
+            algorithm: UploadState::told(Algorithm::Sha512),
+            ..state.clone()
+        };
+        assert_eq!(other.algorithm(), Algorithm::Sha512);
+        assert_eq!(state.algorithm(), Algorithm::CANONICAL);
+        let json = serde_json::to_string(&state).unwrap();
+        assert!(!json.contains("lgorithm"), "{json}");
         let secret = Secret::new("s3cret");
         let token = secret.sign(&state);
         assert_eq!(secret.verify(&token), Some(state));

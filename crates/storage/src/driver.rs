@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 use std::fs::File;
+use std::net::IpAddr;
+use std::ops::Range;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
@@ -70,6 +72,8 @@ pub struct RedirectRequest<'a> {
     pub method: &'a str,
     /// The media type the answer should carry.
     pub content_type: &'a str,
+    /// Who asks, where that is known.
+    pub client: Option<IpAddr>,
 }
 
 /// Files under paths: the contract that every backend fulfils.
@@ -127,6 +131,15 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// `NotFound`; `InvalidOffset` beyond the end (the end itself gives an empty stream);
     /// `WrongKind` for a folder.
     async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader>;
+
+    /// The content of a part of a file, in bytes, for which a store may send no more than that; the
+    /// reader may go on behind the part's end.
+    ///
+    /// # Errors
+    /// As [`reader`](Driver::reader) from the part's start on.
+    async fn range_reader(&self, path: &StoragePath, range: Range<u64>) -> Result<Reader> {
+        self.reader(path, range.start).await
+    }
 
     /// An open handle of the file, where files are local: the serving path reads from it without
     /// the driver. `None` where they are not.
@@ -214,6 +227,18 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// As `delete`.
     async fn discard(&self, path: &StoragePath) -> Result<()> {
         self.delete(path).await
+    }
+
+    /// Removes a file that is there, or was there, and of which nothing is unfinished, as
+    /// [`discard`](Self::discard) does: a store need not look first.
+    ///
+    /// # Errors
+    /// When it cannot be removed. That it is not there is no error.
+    async fn discard_file(&self, path: &StoragePath) -> Result<()> {
+        match self.discard(path).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            discarded => discarded,
+        }
     }
 
     /// Says how this process works on the store, as long as what is returned is kept. It binds

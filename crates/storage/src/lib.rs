@@ -8,6 +8,8 @@
 //! - [`MemoryDriver`] keeps them in memory.
 //! - [`ObjectDriver`] keeps them as objects of a store such as Amazon S3.
 //! - [`MeasuredDriver`] times and traces the calls of another driver.
+//! - [`MiddlewareDriver`] lets a [`Middleware`] decide where clients of another driver are sent:
+//!   [`Redirect`], [`Rewrite`] or [`CloudFront`].
 //! - [`Walk`] goes through a tree in path order, over any driver.
 //!
 //! What may be relied on, with every driver: a [`put`](Driver::put) and a
@@ -57,6 +59,7 @@ mod error;
 mod filesystem;
 mod measured;
 mod memory;
+mod middleware;
 mod object;
 mod path;
 #[cfg(any(test, feature = "testing"))]
@@ -70,6 +73,10 @@ pub use error::{Error, Result};
 pub use filesystem::{Claim, ClaimError, Claimed, FilesystemDriver, FilesystemOptions};
 pub use measured::MeasuredDriver;
 pub use memory::MemoryDriver;
+pub use middleware::{
+    AmazonRanges, CloudFront, InvalidKey, InvalidUrl, Middleware, MiddlewareDriver, Redirect,
+    Rewrite,
+};
 pub use object::{
     Amazon, AzureCredentials, AzureCredentialsError, AzureOptions, CopyOptions, CredentialsError,
     CredentialsFault, GcsCredentials, GcsCredentialsError, GcsOptions, ObjectDriver, Retries,

@@ -1,6 +1,7 @@
 //! A driver whose calls are timed and traced.
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -211,6 +212,17 @@ impl Driver for MeasuredDriver {
         self.timings.time(Action::Reader, span, call).await
     }
 
+    async fn range_reader(&self, path: &StoragePath, range: Range<u64>) -> Result<Reader> {
+        let span = span!(
+            Reader,
+            self.name(),
+            path,
+            io.cncf.distribution.storage.offset = range.start
+        );
+        let call = self.driver.range_reader(path, range);
+        self.timings.time(Action::Reader, span, call).await
+    }
+
     async fn open(&self, path: &StoragePath) -> Result<Option<File>> {
         let span = span!(Open, self.name(), path);
         let call = self.driver.open(path);
@@ -284,6 +296,12 @@ impl Driver for MeasuredDriver {
     async fn discard(&self, path: &StoragePath) -> Result<()> {
         let span = span!(Delete, self.name(), path);
         let call = self.driver.discard(path);
+        self.timings.time(Action::Delete, span, call).await
+    }
+
+    async fn discard_file(&self, path: &StoragePath) -> Result<()> {
+        let span = span!(Delete, self.name(), path);
+        let call = self.driver.discard_file(path);
         self.timings.time(Action::Delete, span, call).await
     }
 

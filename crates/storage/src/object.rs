@@ -17,6 +17,7 @@ mod keys;
 mod leftovers;
 mod listing;
 mod open_uploads;
+mod reading;
 mod requests;
 mod s3;
 mod store;
@@ -26,6 +27,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,10 +138,36 @@ impl ObjectDriver {
         told.map_err(failed(&StoragePath::root(), "ask about it"))
     }
 
-    fn key(&self, path: &StoragePath) -> Result<String> {
+    /// The key of the object that a file is, or would be.
+    ///
+    /// # Errors
+    /// `WrongKind` for the root.
+    pub fn key(&self, path: &StoragePath) -> Result<String> {
         match path.is_root() {
             true => Err(Error::not_a_file(path)),
             false => Ok(self.0.keys.of(path)),
+        }
+    }
+
+    /// The content of a file from an offset on, as far as `end` where that is said.
+    async fn read(&self, path: &StoragePath, offset: u64, end: Option<u64>) -> Result<Reader> {
+        let key = self.key(path)?;
+        // No store takes a larger number.
+        let got = match offset <= i64::MAX as u64 {
+            true => self.0.bucket.get(&key, offset, end, None).await.map(Some),
+            false => Ok(None),
+        };
+        let got = match got {
+            Err(error) if offset > 0 && is_behind_the_end(&error) => None,
+            got => got.map_err(failed(path, "read"))?,
+        };
+        match got {
+            Some(got) => Ok(reading::reader(Arc::clone(&self.0), path.clone(), key, got)),
+            None if self.file_size(path).await? == offset => Ok(stream::empty().boxed()),
+            None => Err(Error::InvalidOffset {
+                path: path.clone(),
+                offset,
+            }),
         }
     }
 
@@ -330,30 +358,12 @@ impl Driver for ObjectDriver {
     }
 
     async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader> {
-        let key = self.key(path)?;
-        // No store takes a larger number.
-        let got = match offset <= i64::MAX as u64 {
-            true => self.0.bucket.get(&key, offset).await.map(Some),
-            false => Ok(None),
-        };
-        let got = match got {
-            Err(error) if offset > 0 && is_behind_the_end(&error) => None,
-            got => got.map_err(failed(path, "read"))?,
-        };
-        let Some(got) = got else {
-            return match self.file_size(path).await? == offset {
-                true => Ok(stream::empty().boxed()),
-                false => Err(Error::InvalidOffset {
-                    path: path.clone(),
-                    offset,
-                }),
-            };
-        };
-        let path = path.clone();
-        let pieces = got.into_stream();
-        let pieces = pieces.map_err(move |error| failed(&path, "read")(error));
-        let whole = pieces.try_filter(|piece| std::future::ready(!piece.is_empty()));
-        Ok(Box::pin(whole))
+        self.read(path, offset, None).await
+    }
+
+    async fn range_reader(&self, path: &StoragePath, range: Range<u64>) -> Result<Reader> {
+        let end = (range.start < range.end).then_some(range.end);
+        self.read(path, range.start, end).await
     }
 
     async fn open(&self, path: &StoragePath) -> Result<Option<File>> {
@@ -436,6 +446,15 @@ impl Driver for ObjectDriver {
         let path = path.clone();
         self.change(|shared| async move { shared.delete(&path).await })
             .await
+    }
+
+    async fn discard_file(&self, path: &StoragePath) -> Result<()> {
+        let (key, path) = (self.key(path)?, path.clone());
+        self.change(|shared| async move {
+            let deleted = shared.bucket.delete(vec![key]).await;
+            deleted.map_err(failed(&path, "delete"))
+        })
+        .await
     }
 
     /// Any machine may work on the store, and none can be kept from it.

@@ -46,6 +46,8 @@ pub(crate) struct Running {
     following: Task,
     purging: Option<Task>,
     collecting: Option<Task>,
+    /// Asks for the networks that a middleware wants to know.
+    _ranges: Option<Task>,
     /// With the names under which they note what fails.
     health: Vec<(String, Task)>,
 }
@@ -90,8 +92,10 @@ impl Running {
         let read_only = registry_options.read_only;
         // It becomes writable when the store has been claimed.
         registry_options.read_only = true;
+        let around = wiring::middlewares(config, &store)?;
+        around.ask().await;
         let traced = telemetry.continue_trace().is_some();
-        let driver = measured.driver(store.driver(), traced);
+        let driver = measured.driver(around.driver, traced);
         let registry = Registry::new(driver, registry_options)
             .map_err(|error| unusable("compatibility.schema1.signingkeyfile")(&error))?;
         if !read_only {
@@ -117,6 +121,10 @@ impl Running {
         }
         let (wanted, following) = watch::channel(read_only);
         let following = Task::spawn(registry.clone().follow_read_only(following));
+        let ranges = around.ranges.map(|(ranges, every)| {
+            let maintained = async move { ranges.maintain(every).await };
+            Task::spawn(maintained)
+        });
         let mut running = Self {
             started: config.clone(),
             config: config.clone(),
@@ -132,6 +140,7 @@ impl Running {
             following,
             purging: None,
             collecting: None,
+            _ranges: ranges,
             health: Vec::new(),
         };
         running.start_purging();

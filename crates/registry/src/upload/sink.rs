@@ -109,6 +109,12 @@ impl Sink {
         self.length
     }
 
+    /// The algorithm that was asked for.
+    pub(super) fn algorithm(&self) -> Algorithm {
+        let last = self.hashers.last();
+        last.map_or(Algorithm::CANONICAL, Hasher::algorithm)
+    }
+
     /// Hashes with `algorithm` too, when nothing has come yet.
     pub(super) fn expect(&mut self, algorithm: Algorithm) {
         if self.length == 0 && self.hashers.iter().all(|h| h.algorithm() != algorithm) {

@@ -39,33 +39,54 @@ pub(super) async fn started_at(links: &LinkedBlobs, id: &UploadId) -> Result<Tim
 
 /// The offset to go on at, as far as can be told without hashing anything.
 pub(super) async fn offset(links: &LinkedBlobs, id: &UploadId) -> Result<u64> {
-    let size = size(links, id).await?;
+    let size = size(links, id).await?.unwrap_or(0);
     let offsets = offsets(links, id, Algorithm::CANONICAL).await?;
     let durable = offsets.into_iter().filter(|offset| *offset <= size).max();
     Ok(durable.unwrap_or(size))
 }
 
-/// How many bytes of an upload are in the store.
-async fn size(links: &LinkedBlobs, id: &UploadId) -> Result<u64> {
+/// How many bytes of an upload are in the store, or that there is no file.
+async fn size(links: &LinkedBlobs, id: &UploadId) -> Result<Option<u64>> {
     let data = layout::upload_data(&links.name, id);
     match links.shared.driver.stat(&data).await {
-        Err(error) if error.is_not_found() => Ok(0),
-        stat => Ok(stat?.size),
+        Err(error) if error.is_not_found() => Ok(None),
+        stat => Ok(Some(stat?.size)),
     }
+}
+
+/// What there is of an upload.
+pub(super) struct Restored {
+    /// The offset to go on at.
+    pub(super) offset: u64,
+    /// Hashers that have taken up all before it.
+    pub(super) hashers: Vec<Hasher>,
+    /// Whether there is a file with its bytes, even if there are none.
+    pub(super) has_file: bool,
 }
 
 /// The offset to go on at, and hashers that have taken up all before it.
 ///
 /// A saved state is trusted, and bytes behind it were never acknowledged. Where there is none, or
-/// none can be read, all that is there is hashed again.
-pub(super) async fn restore(links: &LinkedBlobs, id: &UploadId) -> Result<(u64, Vec<Hasher>)> {
+/// none can be read, all that is there is hashed again. A state of `algorithm`, where that is
+/// another than the canonical one, is looked for too.
+pub(super) async fn restore(
+    links: &LinkedBlobs,
+    id: &UploadId,
+    algorithm: Algorithm,
+) -> Result<Restored> {
     let size = size(links, id).await?;
+    let has_file = size.is_some();
+    let restored = |offset, hashers| Restored {
+        offset,
+        hashers,
+        has_file,
+    };
+    let size = size.unwrap_or(0);
+    let other = (algorithm != Algorithm::CANONICAL).then_some(algorithm);
     if size == 0 {
-        let mut hashers = vec![Hasher::new(Algorithm::CANONICAL)];
-        if let Ok(other) = load(links, id, Algorithm::Sha512, 0).await {
-            hashers.push(other);
-        }
-        return Ok((0, hashers));
+        let both = [Some(Algorithm::CANONICAL), other];
+        let hashers = both.into_iter().flatten().map(Hasher::new);
+        return Ok(restored(0, hashers.collect()));
     }
     let mut offsets = offsets(links, id, Algorithm::CANONICAL).await?;
     offsets.retain(|offset| *offset <= size);
@@ -74,10 +95,12 @@ pub(super) async fn restore(links: &LinkedBlobs, id: &UploadId) -> Result<(u64, 
         match load(links, id, Algorithm::CANONICAL, offset).await {
             Ok(canonical) => {
                 let mut hashers = vec![canonical];
-                if let Ok(other) = load(links, id, Algorithm::Sha512, offset).await {
+                if let Some(other) = other
+                    && let Ok(other) = load(links, id, other, offset).await
+                {
                     hashers.push(other);
                 }
-                return Ok((offset, hashers));
+                return Ok(restored(offset, hashers));
             }
             Err(error) => warn!(upload = %id, offset, %error, "a hash state cannot be used"),
         }
@@ -101,7 +124,7 @@ pub(super) async fn restore(links: &LinkedBlobs, id: &UploadId) -> Result<(u64, 
         .await
         .map_err(|_| Error::UploadInvalid("hashing it was interrupted".to_owned()))?;
     }
-    Ok((offset, vec![hasher]))
+    Ok(restored(offset, vec![hasher]))
 }
 
 async fn offsets(links: &LinkedBlobs, id: &UploadId, algorithm: Algorithm) -> Result<Vec<u64>> {

@@ -133,9 +133,21 @@ impl Bucket {
         }
     }
 
-    pub(super) async fn get(&self, key: &str, from: u64) -> Result<GetResult> {
-        let range = (from > 0).then_some(GetRange::Offset(from));
-        let options = GetOptions::new().with_range(range);
+    /// An object from an offset on, as far as `end` where that is said, and only in one version
+    /// where that is.
+    pub(super) async fn get(
+        &self,
+        key: &str,
+        from: u64,
+        end: Option<u64>,
+        etag: Option<String>,
+    ) -> Result<GetResult> {
+        let range = match (from, end) {
+            (from, Some(end)) => Some(GetRange::Bounded(from..end)),
+            (0, None) => None,
+            (from, None) => Some(GetRange::Offset(from)),
+        };
+        let options = GetOptions::new().with_range(range).with_if_match(etag);
         self.get_file(&path(key)?, options).await
     }
 

@@ -111,8 +111,8 @@ impl Store {
             Ok(Ok(None)) => {
                 info!(
                     bucket = name,
-                    "others may write to the {kind} too, and nobody can be kept from it: collect \
-                     garbage only while every registry on it is stopped or read-only"
+                    "others may write to the {kind} too, which cannot be seen: garbage-collect works as \
+                     beside them"
                 );
                 Ok(())
             }
@@ -127,6 +127,14 @@ impl Store {
                 warn!(bucket = name, "the {kind} does not answer yet");
                 Ok(())
             }
+        }
+    }
+
+    /// The driver of a bucket.
+    pub(crate) fn objects(&self) -> Option<&ObjectDriver> {
+        match self {
+            Self::Bucket(bucket) => Some(&bucket.driver),
+            Self::Filesystem(_) | Self::Memory(_) => None,
         }
     }
 

@@ -62,6 +62,14 @@ pub async fn reader_offsets(place: Place) {
             place.read_from("file", offset as u64).await == whole[offset..],
             "from {offset}"
         );
+        let end = (offset + 1000).min(size);
+        let range = offset as u64..end as u64;
+        let part = place.driver.range_reader(&place.path("file"), range).await;
+        let part: Vec<_> = part.unwrap().try_collect().await.unwrap();
+        assert!(
+            part.concat().starts_with(&whole[offset..end]),
+            "from {offset} to {end}"
+        );
     }
     let pieces: Vec<_> = place
         .driver
@@ -132,6 +140,7 @@ pub async fn redirects_are_urls(place: Place) {
             path: &path,
             method,
             content_type,
+            client: None,
         };
         if let Some(url) = place
             .driver

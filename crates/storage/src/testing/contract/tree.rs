@@ -374,5 +374,13 @@ pub async fn discard_file_and_folder(place: Place) {
         let again = place.driver.discard(&place.path(below)).await;
         assert!(again.unwrap_err().is_not_found());
     }
+    place.put("alone", "x").await;
+    for _ in 0..2 {
+        // The second time there is nothing any more.
+        let discarded = place.driver.discard_file(&place.path("alone")).await;
+        discarded.unwrap();
+        let gone = place.driver.stat(&place.path("alone")).await;
+        assert!(gone.unwrap_err().is_not_found());
+    }
     place.remove().await;
 }
