@@ -22,6 +22,13 @@ pub struct S3 {
     pub addr: SocketAddr,
 }
 
+impl S3 {
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.service.log()
+    }
+}
+
 impl Store for S3 {
     const SIGNED: &'static str = "X-Amz-Expires=1200";
     const NAME: &'static str = "storage.s3.bucket";

@@ -126,6 +126,7 @@ fn a_token_is_as_good_as_a_key() {
             path: &moved,
             method: "GET",
             content_type: "application/octet-stream",
+            client: None,
         };
         assert_eq!(driver.redirect_url(request).await.unwrap(), None);
         driver.delete(&path("/blobs")).await.unwrap();
@@ -148,6 +149,7 @@ fn a_redirect_gives_the_content_without_credentials() {
             path,
             method,
             content_type: "application/octet-stream",
+            client: None,
         };
         for method in ["GET", "HEAD"] {
             let url = driver.redirect_url(request(&file, method)).await.unwrap();

@@ -212,6 +212,7 @@ fn nobody_is_let_in_only_where_everybody_is() {
             path: &path("/file"),
             method: "GET",
             content_type: "application/octet-stream",
+            client: None,
         };
         assert_eq!(driver.redirect_url(request).await.unwrap(), None);
 
@@ -241,6 +242,7 @@ fn a_signed_address_is_for_one_method_and_one_object() {
             path: &path("/a"),
             method: "GET",
             content_type: "application/octet-stream",
+            client: None,
         };
         let url = driver.redirect_url(request).await.unwrap().unwrap();
         let status = async |request: reqwest::RequestBuilder| {

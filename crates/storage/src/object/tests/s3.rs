@@ -121,6 +121,7 @@ fn a_redirect_gives_the_content_without_credentials() {
             path: &file,
             method,
             content_type: "application/octet-stream",
+            client: None,
         };
         let url = driver.redirect_url(request("GET")).await.unwrap().unwrap();
         assert!(
