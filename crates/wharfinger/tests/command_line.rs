@@ -321,13 +321,13 @@ fn config_check_prints_what_would_be_used_and_what_is_wrong() {
 
     fs::write(
         folder.path().join("bad.yml"),
-        "version: 0.1\nstorage: azure\n",
+        "version: 0.1\nstorage: swift\n",
     )
     .unwrap();
     let (good, _, said) = check("bad.yml");
     assert!(!good);
     assert!(
-        said.contains("error: bad.yml:2:10: storage.azure: "),
+        said.contains("error: bad.yml:2:10: storage.swift: "),
         "{said}"
     );
     assert!(said.ends_with("the registry would not start\n"), "{said}");

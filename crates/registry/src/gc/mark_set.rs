@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn many_take_few_bytes_each() {
-        let many = 150_000;
+        let many = 300_000;
         let mut set = set((0..many).map(spread));
         assert_eq!(set.len(), many);
         assert!(!set.insert(Fingerprint::from_bits(spread(77))));
