@@ -92,10 +92,16 @@ impl StoreProxy {
         self.state().asked.clear();
     }
 
-    /// How often each operation was asked for since then.
+    /// How often each operation was asked for since then, but for where collection stands, which a
+    /// node reads at its own times.
     pub fn counts(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
-        for asked in &self.state().asked {
+        let state = self.state();
+        let is_counted = |asked: &&Asked| {
+            let path = asked.path.replace("%2F", "/");
+            !path.contains("/_gc/state")
+        };
+        for asked in state.asked.iter().filter(is_counted) {
             *counts.entry(asked.operation).or_default() += 1;
         }
         counts
