@@ -98,7 +98,7 @@ impl StoreProxy {
         let mut counts = BTreeMap::new();
         let state = self.state();
         let is_counted = |asked: &&Asked| {
-            let path = asked.path.replace("%2F", "/");
+            let path = asked.path.replace("%2F", "/").replace("%5F", "_");
             !path.contains("/_gc/state")
         };
         for asked in state.asked.iter().filter(is_counted) {
