@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,12 +17,17 @@ use crate::target_folder;
 /// What is installed in it, besides the least that Debian has.
 const PACKAGES: &str = "adduser,curl,dbus,docker-registry,systemd,systemd-sysv";
 
-/// A running machine. What is changed in it is gone when it is dropped.
+/// Held by a machine: all have one control group, and the end of one would take along what others
+/// have made there.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A running machine, the only one of its process. What is changed in it is gone when it is dropped.
 #[derive(Debug)]
 pub struct Machine {
     service: Service,
     leader: u32,
     root: PathBuf,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Machine {
@@ -31,6 +37,7 @@ impl Machine {
     /// # Panics
     /// With its console, when it does not come up.
     pub fn boot(home: &Path) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let home = home.join("machine");
         let [upper, work, root] = ["changed", "work", "root"].map(|name| {
             let folder = home.join(name);
@@ -70,6 +77,7 @@ impl Machine {
             service,
             leader,
             root,
+            _alone: alone,
         };
         let mut running = machine.command(&["systemctl", "is-system-running", "--wait"]);
         machine.service.wait_until(|_| {
@@ -112,9 +120,10 @@ impl Machine {
     /// Runs a script in the machine and gives what it prints.
     ///
     /// # Panics
-    /// With all it printed, when one of its commands fails.
+    /// With all it printed, when one of its commands fails, or it does not end within five minutes.
     pub fn run(&self, script: &str) -> String {
-        run(&mut self.command(&["bash", "-euo", "pipefail", "-c", script]))
+        let shell = ["timeout", "300", "bash", "-euo", "pipefail", "-c", script];
+        run(&mut self.command(&shell))
     }
 
     /// A file of the machine, seen from here.
