@@ -8,8 +8,8 @@ use wharfinger_server::parse::{Secret, UploadState};
 
 static SECRET: LazyLock<Secret> = LazyLock::new(|| Secret::new("the fuzzer does not know this"));
 
-fuzz_target!(|input: (&str, &str, u64, i32)| {
-    let (name, uuid, offset, seconds) = input;
+fuzz_target!(|input: (&str, &str, u64, i32, Option<&str>)| {
+    let (name, uuid, offset, seconds, algorithm) = input;
     assert_eq!(SECRET.verify(name), None, "nobody can guess a signature");
     let state = UploadState {
         name: name.to_owned(),
@@ -21,6 +21,7 @@ fuzz_target!(|input: (&str, &str, u64, i32)| {
             ))
             .and_then(|time| time.try_into().ok())
             .expect("the time is within a century of 1970"),
+        algorithm: algorithm.map(str::to_owned),
     };
     let token = SECRET.sign(&state);
     assert_eq!(SECRET.verify(&token), Some(state));

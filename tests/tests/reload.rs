@@ -455,7 +455,7 @@ fn it_stays_read_only_while_it_is_collected() {
     drop(collection);
     server.wait_until(|service| service.log().contains(WRITABLE).then_some(()));
     assert!(takes_pushes(http));
-    let refused = collect(home.path(), &[]);
+    let refused = collect(home.path(), &["--stopped"]);
     assert_eq!(refused.status.code(), Some(1), "it is written to again");
 }
 
