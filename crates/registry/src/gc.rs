@@ -31,13 +31,14 @@ use crate::catalog::CatalogWalk;
 use crate::upload::LEFTOVER_AGE;
 use crate::{Registry, Result};
 pub(crate) use item::Item;
-use mark::{Marker, Marks};
+use mark::{Marker, Marks, Untagged};
 use mark_set::MarkSet;
 use pace::Pace;
 pub(crate) use progress::Progress;
 pub use progress::{Activity, CollectProgress};
 pub(crate) use reliance::Reliance;
 pub use schedule::CollectSchedule;
+use sweep::Unmarked;
 pub(crate) use view::Views;
 
 /// What a collection removes besides blobs that nothing needs.
@@ -140,30 +141,17 @@ impl Registry {
         options: CollectOptions,
         mut told: impl FnMut(CollectStep<'_>) + Send,
     ) -> Result<CollectReport> {
-        let pace = &Pace::new(options.rate);
         let mut marks = Marks::default();
         let marker = Marker {
             registry: self,
             delete_untagged: options.delete_untagged,
-            pace,
+            pace: Pace::new(options.rate),
         };
+        let pace = &marker.pace;
         let all_untagged = marker.mark(&mut marks, &mut told).await?;
         let unmarked =
             sweep::unmarked_blobs(self, &marks, Duration::ZERO, usize::MAX, pace).await?;
-        let garbage = unmarked.garbage;
-        let mut report = CollectReport {
-            marked: marks.needed.len(),
-            blobs: garbage.len() as u64,
-            bytes: garbage.iter().map(|blob| blob.size).sum(),
-            ..CollectReport::default()
-        };
-        for untagged in &all_untagged {
-            report.manifests += untagged.manifests.len() as u64;
-            for digest in &untagged.manifests {
-                told(CollectStep::Manifest(&untagged.repository, digest));
-            }
-        }
-        told(CollectStep::Marked(&report));
+        let mut report = tell(&marks, &all_untagged, &unmarked, &mut told);
         if !options.dry_run {
             for untagged in &all_untagged {
                 sweep::remove_manifests(self, &untagged.repository, &untagged.manifests).await?;
@@ -181,7 +169,7 @@ impl Registry {
                 sweep::unlink(self, &name, &links, pace, || Ok(())).await?;
             }
         }
-        for batch in garbage.chunks(BATCH) {
+        for batch in unmarked.garbage.chunks(BATCH) {
             let digests: Vec<_> = batch.iter().map(|blob| blob.digest).collect();
             for digest in &digests {
                 told(CollectStep::Blob(digest));
@@ -195,6 +183,30 @@ impl Registry {
         }
         Ok(report)
     }
+}
+
+/// Tells what marking amounts to.
+fn tell(
+    marks: &Marks,
+    all_untagged: &[Untagged],
+    unmarked: &Unmarked,
+    told: &mut (impl FnMut(CollectStep<'_>) + Send),
+) -> CollectReport {
+    let mut report = CollectReport {
+        marked: marks.needed.len(),
+        blobs: unmarked.garbage.len() as u64,
+        bytes: unmarked.garbage.iter().map(|blob| blob.size).sum(),
+        young: unmarked.young.len() as u64,
+        ..CollectReport::default()
+    };
+    for untagged in all_untagged {
+        report.manifests += untagged.manifests.len() as u64;
+        for digest in &untagged.manifests {
+            told(CollectStep::Manifest(&untagged.repository, digest));
+        }
+    }
+    told(CollectStep::Marked(&report));
+    report
 }
 
 /// How many blobs are told of before they are removed together.

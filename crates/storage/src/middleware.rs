@@ -131,7 +131,7 @@ impl Driver for MiddlewareDriver {
         self.driver.discard_file(path).await
     }
 
-    fn claim(&self, claim: Claim) -> Result<Option<Claimed>, ClaimError> {
+    fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         self.driver.claim(claim)
     }
 

@@ -46,7 +46,7 @@ pub(super) struct Node {
 pub(super) struct Marker<'a> {
     pub(super) registry: &'a Registry,
     pub(super) delete_untagged: bool,
-    pub(super) pace: &'a Pace,
+    pub(super) pace: Pace,
 }
 
 impl Marker<'_> {

@@ -8,10 +8,10 @@ use tracing::info;
 use wharfinger_oci::{Digest, RepositoryName};
 
 use super::item::{self, Entry, Item};
-use super::mark::{Marker, Marks, Untagged};
+use super::mark::{Marker, Marks};
 use super::pace::Pace;
 use super::state::{Phase, RunId};
-use super::sweep::{self, Unmarked};
+use super::sweep;
 use super::turn::Turn;
 use super::{CollectOptions, CollectReport, CollectStep};
 use crate::catalog::CatalogWalk;
@@ -31,9 +31,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A run.
 struct Run<'a, F> {
     registry: &'a Registry,
-    options: CollectOptions,
     grace: Duration,
-    pace: Pace,
+    marker: Marker<'a>,
     marks: Marks,
     report: CollectReport,
     told: F,
@@ -51,9 +50,12 @@ where
 {
     let mut run = Run {
         registry,
-        options,
         grace,
-        pace: Pace::new(options.rate),
+        marker: Marker {
+            registry,
+            delete_untagged: options.delete_untagged,
+            pace: Pace::new(options.rate),
+        },
         marks: Marks::default(),
         report: CollectReport::default(),
         told,
@@ -95,20 +97,15 @@ where
 {
     /// Finds out what is not needed.
     async fn mark(&mut self) -> Result<Vec<Entry>> {
-        let marker = Marker {
-            registry: self.registry,
-            delete_untagged: self.options.delete_untagged,
-            pace: &self.pace,
-        };
-        let untagged = marker.mark(&mut self.marks, &mut self.told).await?;
-        let (registry, marks, pace) = (self.registry, &self.marks, &self.pace);
+        let untagged = self.marker.mark(&mut self.marks, &mut self.told).await?;
+        let (registry, marks, pace) = (self.registry, &self.marks, &self.marker.pace);
         let unmarked = sweep::unmarked_blobs(registry, marks, self.grace, MOST, pace).await?;
         let dangling = match unmarked.more {
             // Those are many enough, and the links to the others must stay.
             true => Vec::new(),
             false => sweep::dangling(registry, marks, &unmarked, pace).await?,
         };
-        self.tell(&untagged, &unmarked);
+        self.report = super::tell(&self.marks, &untagged, &unmarked, &mut self.told);
         let manifests = untagged.into_iter().flat_map(|untagged| {
             let name = untagged.repository;
             let manifests = untagged.manifests.into_iter();
@@ -124,25 +121,6 @@ where
             size: 0,
         });
         Ok(manifests.chain(blobs).chain(dangling).take(MOST).collect())
-    }
-
-    fn tell(&mut self, untagged: &[Untagged], unmarked: &Unmarked) {
-        for untagged in untagged {
-            for digest in &untagged.manifests {
-                let name = &untagged.repository;
-                (self.told)(CollectStep::Manifest(name, digest));
-            }
-        }
-        let manifests = untagged.iter().map(|untagged| untagged.manifests.len());
-        self.report = CollectReport {
-            marked: self.marks.needed.len(),
-            manifests: manifests.sum::<usize>() as u64,
-            blobs: unmarked.garbage.len() as u64,
-            bytes: unmarked.garbage.iter().map(|garbage| garbage.size).sum(),
-            young: unmarked.young.len() as u64,
-            ..CollectReport::default()
-        };
-        (self.told)(CollectStep::Marked(&self.report));
     }
 
     /// Tells everybody what is going to be removed.
@@ -175,17 +153,12 @@ where
     async fn mark_again(&mut self, turn: &Turn, run: RunId) -> Result<BTreeSet<RepositoryName>> {
         turn.check()?;
         let (condemned, manifests) = self.condemned(turn, run).await?;
-        let marker = Marker {
-            registry: self.registry,
-            delete_untagged: self.options.delete_untagged,
-            pace: &self.pace,
-        };
         let mut linking = BTreeSet::new();
         let mut walk = CatalogWalk::complete(self.registry);
         while let Some(name) = walk.next().await? {
             let (marks, told) = (&mut self.marks, &mut |_: CollectStep<'_>| ());
             let goes = |item: &Item| manifests.contains(item);
-            marker.mark_new(&name, goes, marks, told).await?;
+            self.marker.mark_new(&name, goes, marks, told).await?;
             let goes = |digest: &Digest| condemned.contains(digest);
             if !sweep::links(self.registry, &name, goes).await?.is_empty() {
                 linking.insert(name);
@@ -196,11 +169,6 @@ where
 
     /// Strikes what has been pardoned from the list, with all that pardoned manifests mention.
     async fn spare(&mut self, run: RunId) -> Result<()> {
-        let marker = Marker {
-            registry: self.registry,
-            delete_untagged: self.options.delete_untagged,
-            pace: &self.pace,
-        };
         let driver = &*self.registry.shared.driver;
         for item in item::read_pardons(driver, run).await? {
             match &item {
@@ -216,7 +184,7 @@ where
                     let mut all = repository.links(subject).digests().await?;
                     all.push(*digest);
                     for digest in all {
-                        marker.mark_with_mentioned(name, digest, marks).await?;
+                        self.marker.mark_with_mentioned(name, digest, marks).await?;
                     }
                 }
             }
@@ -274,14 +242,14 @@ where
                 (self.told)(CollectStep::LayerLink(&name, digest));
             }
             let check = || turn.check();
-            sweep::unlink(registry, &name, &links, &self.pace, check).await?;
+            sweep::unlink(registry, &name, &links, &self.marker.pace, check).await?;
             self.report.layer_links += links.len() as u64;
         }
         for batch in sizes.chunks(BATCH) {
             let _writing = registry.shared.writing()?;
             turn.check()?;
             let digests: Vec<_> = batch.iter().map(|(digest, _)| *digest).collect();
-            sweep::remove_blobs(registry, &digests, &self.pace, || turn.check()).await?;
+            sweep::remove_blobs(registry, &digests, &self.marker.pace, || turn.check()).await?;
             for (digest, size) in batch {
                 (self.told)(CollectStep::Blob(digest));
                 // What dangled had no bytes any more.

@@ -8,7 +8,6 @@
 mod credentials;
 mod signed;
 
-use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -109,7 +108,8 @@ impl AzureOptions {
     }
 }
 
-/// A container of Azure's.
+/// A container of Azure's. It copies a range only from an address that anybody may read with what
+/// stands in it, so that parts are not copied there.
 #[derive(Debug)]
 struct Azure {
     store: MicrosoftAzure,
@@ -250,20 +250,6 @@ impl Store for Azure {
         let upload = upload.to_owned();
         let part = self.store.put_part(&blocks, &upload, index, content);
         Ok(part.await?.content_id)
-    }
-
-    /// Azure copies a range only from an address that anybody may read with what stands in it, so
-    /// the bytes come and go.
-    async fn copy_part(
-        &self,
-        from: &Path,
-        range: Range<u64>,
-        to: &Path,
-        upload: &str,
-        index: usize,
-    ) -> Result<String> {
-        let content = self.store.get_range(from, range).await?;
-        self.put_part(to, upload, index, content.into()).await
     }
 
     async fn complete(&self, key: &Path, upload: &str, parts: Vec<String>) -> Result<()> {

@@ -3,7 +3,6 @@
 mod credentials;
 
 use std::env;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,19 +194,6 @@ impl Store for GcsStore {
         let upload = upload.to_owned();
         let part = self.store.put_part(key, &upload, index, content).await?;
         Ok(part.content_id)
-    }
-
-    /// The store has no request for this: the bytes come here and go back.
-    async fn copy_part(
-        &self,
-        from: &Path,
-        range: Range<u64>,
-        to: &Path,
-        upload: &str,
-        index: usize,
-    ) -> Result<String> {
-        let bytes = self.store.get_range(from, range).await?;
-        self.put_part(to, upload, index, bytes.into()).await
     }
 
     async fn complete(&self, key: &Path, upload: &str, parts: Vec<String>) -> Result<()> {

@@ -7,8 +7,20 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use object_store::client::{HttpClient, HttpError, HttpErrorKind, HttpRequest};
 use object_store::{Error, Result};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 use super::client::Retries;
+
+/// What stands as it is in a key within an address, as signatures have it.
+pub(super) const KEY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+/// The same for a value in a query.
+pub(super) const VALUE: &AsciiSet = &KEY.add(b'/');
 
 /// Sends requests that are made and signed elsewhere.
 #[derive(Debug)]

@@ -83,7 +83,8 @@ pub(super) trait Store: fmt::Debug + Send + Sync + 'static {
         content: PutPayload,
     ) -> Result<String>;
 
-    /// Makes a part of some bytes of an object, and gives its id.
+    /// Makes a part of some bytes of an object, and gives its id. Where the store has no request
+    /// for this, the bytes come here and go back.
     async fn copy_part(
         &self,
         from: &Path,
@@ -91,7 +92,10 @@ pub(super) trait Store: fmt::Debug + Send + Sync + 'static {
         to: &Path,
         upload: &str,
         index: usize,
-    ) -> Result<String>;
+    ) -> Result<String> {
+        let bytes = self.objects().get_range(from, range).await?;
+        self.put_part(to, upload, index, bytes.into()).await
+    }
 
     /// Makes an object of the parts with these ids, in their order.
     async fn complete(&self, key: &Path, upload: &str, parts: Vec<String>) -> Result<()>;

@@ -12,23 +12,12 @@ use object_store::azure::{
 use object_store::client::{HttpClient, HttpRequest, HttpRequestBody};
 use object_store::list::PaginatedListOptions;
 use object_store::path::Path;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 
 use super::super::bucket::{Object, Page};
-use super::super::requests::{Answer, Requests};
+use super::super::requests::{Answer, KEY, Requests, VALUE};
 use super::{AzureOptions, STORE};
-
-/// What stands as it is in a key within an address.
-const KEY: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'/');
-
-/// The same for a value in a query.
-const VALUE: &AsciiSet = &KEY.add(b'/');
 
 /// Sends requests that are signed here.
 #[derive(Debug)]

@@ -6,25 +6,14 @@ use http::{HeaderValue, Method};
 use object_store::Result;
 use object_store::aws::{AmazonS3, AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{HttpClient, HttpRequest, HttpRequestBody};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::open_uploads::{self, Query};
-use super::super::requests::Requests;
+use super::super::requests::{KEY, Requests, VALUE};
 use super::super::store::OpenUpload;
 use super::{S3Options, STORE};
-
-/// What stands as it is in a key within an address, as the signature has it.
-const KEY: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'/');
-
-/// The same for a value in a query.
-const VALUE: &AsciiSet = &KEY.add(b'/');
 
 /// Sends requests that are signed here.
 #[derive(Debug)]
