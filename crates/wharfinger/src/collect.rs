@@ -2,7 +2,6 @@
 //! that write it works, too, and takes its time.
 
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,13 +9,13 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 use wharfinger_config::{Config, Loaded};
-use wharfinger_redis::SharedCache;
 use wharfinger_registry::{CollectOptions, CollectReport, CollectStep, Registry};
 use wharfinger_storage::{Claim, ClaimError, Claimed, Driver};
-use wharfinger_telemetry::Telemetry;
 
-use crate::serve::{refuse, warn_of};
-use crate::wiring::{self, Store, Unusable, log_options};
+use crate::bar::{Bar, Unit};
+use crate::size::size;
+use crate::tool::{self, OpenError};
+use crate::wiring::{self, Unusable};
 
 /// How often it is looked whether the store is free.
 const RETRY: Duration = Duration::from_millis(100);
@@ -25,11 +24,9 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug, Error)]
 enum CollectError {
     #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
     Config(#[from] Unusable),
-    #[error("the store is in memory: there is nothing that another process could collect")]
-    Memory,
-    #[error("storage.filesystem.rootdirectory: there is no folder {0}")]
-    NoFolder(String),
     #[error(
         "others write to the store, and did not end in time; stop the registry or make it \
          read-only (storage.maintenance.readonly.enabled), or leave --wait away: then they may go \
@@ -42,11 +39,7 @@ enum CollectError {
     )]
     Taken,
     #[error("{0}")]
-    Storage(#[from] wharfinger_storage::Error),
-    #[error("{0}")]
     Registry(#[from] wharfinger_registry::Error),
-    #[error("the runtime cannot be started: {0}")]
-    Runtime(io::Error),
 }
 
 /// How it is done, besides what is removed.
@@ -66,40 +59,13 @@ pub(crate) struct How {
 
 /// Collects once.
 pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>, how: How) -> ExitCode {
-    let loaded = match loaded {
-        Ok(loaded) => loaded,
-        Err(error) => return refuse(&[error]),
-    };
-    if !loaded.problems.is_empty() {
-        return refuse(&loaded.problems);
-    }
-    Telemetry::start(log_options(&loaded.config.log), Vec::new(), None);
-    warn_of(&loaded.warnings);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(collect(&loaded.config, how)),
-        Err(error) => Err(CollectError::Runtime(error)),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(&[format!("failed to garbage collect: {error}")]),
-    }
+    tool::run(loaded, "garbage collect", async |config| {
+        collect(config, how).await.map(|()| ExitCode::SUCCESS)
+    })
 }
 
 async fn collect(config: &Config, how: How) -> Result<(), CollectError> {
-    if config.storage.inmemory.is_some() {
-        return Err(CollectError::Memory);
-    }
-    // Opening the store would make it.
-    if let Some(filesystem) = &config.storage.filesystem
-        && !Path::new(&filesystem.rootdirectory).is_dir()
-    {
-        return Err(CollectError::NoFolder(filesystem.rootdirectory.clone()));
-    }
-    let store = Store::open(config)?;
-    store.ask().await?;
+    let store = tool::open(config).await?;
     let driver = store.driver();
     let (_claimed, is_alone) = match how.dry_run {
         true => (None, true),
@@ -118,35 +84,28 @@ async fn collect(config: &Config, how: How) -> Result<(), CollectError> {
     let mut registry_options = wiring::registry_options(config)?;
     registry_options.read_only = false;
     if !how.dry_run {
-        registry_options.shared_descriptors = shared_cache(config).await?;
+        registry_options.shared_descriptors = tool::shared_cache(config).await?;
     }
     let registry = Registry::new(driver, registry_options)?;
     let mut out = BufWriter::new(io::stdout());
+    let bar = Bar::new("looking through", Unit::Things("repositories"));
     // Whether anybody reads what is printed makes no difference to the work.
     let report = registry
         .collect(options, |step| {
+            if let CollectStep::Repository(_) = step {
+                bar.advance(1);
+            }
             if !how.quiet {
-                let _ = print(&mut out, step);
+                let _ = bar.beside(|| print(&mut out, step));
             }
         })
         .await?;
+    drop(bar);
     if !how.quiet {
         let _ = summarize(&mut out, &report, how.dry_run);
     }
     let _ = out.flush();
     Ok(())
-}
-
-/// Where registries that are read-only meanwhile keep what they know, which must not outlive what is
-/// removed.
-async fn shared_cache(config: &Config) -> Result<Option<SharedCache>, Unusable> {
-    let cache = wiring::shared_cache(config)?;
-    if let Some(cache) = &cache
-        && !cache.connected(config.redis.dialtimeout.get()).await
-    {
-        warn!("registries may find in Redis what is removed here, for a minute more");
-    }
-    Ok(cache)
 }
 
 /// Claims the store; tells whether nobody else writes to it meanwhile.
@@ -222,43 +181,4 @@ fn summarize(out: &mut impl Write, report: &CollectReport, dry_run: bool) -> io:
         )?;
     }
     writeln!(out, "{} {done}", size(report.bytes))
-}
-
-/// A number of bytes for people.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} bytes");
-    }
-    // A tenth more or less makes no difference to people, and none of it is lost before 2^52.
-    let mut number = bytes as f64 / 1024.0;
-    let mut units = UNITS.iter();
-    let mut unit = units.next();
-    while number >= 1024.0
-        && let Some(larger) = units.next()
-    {
-        number /= 1024.0;
-        unit = Some(larger);
-    }
-    format!("{number:.1} {}", unit.unwrap_or(&"bytes"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_are_told_in_the_unit_that_fits() {
-        let cases = [
-            (0, "0 bytes"),
-            (1023, "1023 bytes"),
-            (1024, "1.0 KiB"),
-            (1_500_000, "1.4 MiB"),
-            (5 << 40, "5.0 TiB"),
-            (u64::MAX, "16384.0 PiB"),
-        ];
-        for (bytes, told) in cases {
-            assert_eq!(size(bytes), told);
-        }
-    }
 }

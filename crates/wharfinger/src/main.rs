@@ -1,6 +1,7 @@
 //! The command line of Wharfinger, a container registry. It wires the crates together and holds
 //! no logic of its own.
 
+mod bar;
 mod check;
 mod collect;
 mod manual;
@@ -8,7 +9,9 @@ mod reload;
 mod running;
 mod serve;
 mod signals;
+mod size;
 mod systemd;
+mod tool;
 mod wiring;
 
 use std::io;
