@@ -8,6 +8,7 @@
 //! collector's steps, [`reliance`](self::reliance) the writers', [`view`](self::view) what a node
 //! knows of the [`state`](self::state) in the store, and [`turn`](self::turn) whose turn it is.
 
+mod blob_set;
 mod item;
 mod keep;
 mod mark;
@@ -30,6 +31,7 @@ use wharfinger_oci::{Digest, RepositoryName};
 use crate::catalog::CatalogWalk;
 use crate::upload::LEFTOVER_AGE;
 use crate::{Registry, Result};
+pub(crate) use blob_set::BlobSet;
 pub(crate) use item::Item;
 use mark::{Marker, Marks, Untagged};
 use mark_set::MarkSet;

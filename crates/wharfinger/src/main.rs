@@ -12,6 +12,7 @@ mod signals;
 mod size;
 mod systemd;
 mod tool;
+mod verify;
 mod wiring;
 
 use std::io;
@@ -68,6 +69,16 @@ enum Command {
         /// Nobody writes to the store, which cannot be seen of a bucket.
         #[arg(long)]
         stopped: bool,
+    },
+    /// Read everything in the store, and tell what is damaged and what that affects.
+    ///
+    /// The exit status is 0 when nothing is damaged, 1 when it could not be found out, 3 when
+    /// something is, and 4 when all that was has been repaired.
+    Verify {
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        how: verify::How,
     },
     /// Look at the configuration.
     Config {
@@ -183,6 +194,7 @@ fn main() -> ExitCode {
             };
             collect::run(source.load(), how)
         }
+        Command::Verify { source, how } => verify::run(source.load(), how),
         Command::Config {
             command: ConfigCommand::Check { source },
         } => check::run(source.load()),
