@@ -125,11 +125,10 @@ impl Registry {
         let mut blobs = blobs::Blobs::new(self, &options);
         let mut position = options.resume;
         blobs.read_all(&mut position, &mut told).await?;
-        let blobs::Blobs { present, .. } = blobs;
         let mut verification = Verification {
             registry: self,
             repair: options.repair,
-            present,
+            present: blobs.present(),
             damaged: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             hashed_again: BlobSet::default(),

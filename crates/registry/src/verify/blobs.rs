@@ -14,6 +14,7 @@ use super::check::{Checked, check};
 use super::throttle::Throttle;
 use super::{HALF_MADE_AGE, Position, Repair, VerifyOptions, VerifyStep};
 use crate::gc::BlobSet;
+use crate::metrics::UploadCounts;
 use crate::repository::Shared;
 use crate::{Registry, Result, layout};
 
@@ -30,8 +31,8 @@ pub(super) struct Blobs<'a> {
     throttle: Arc<Throttle>,
     /// How old something half made must be.
     settled: Duration,
-    /// Those that are there.
-    pub(super) present: BlobSet,
+    /// Those that are there, where anybody wants to know.
+    present: Option<BlobSet>,
 }
 
 /// What became of a blob.
@@ -105,8 +106,21 @@ impl<'a> Blobs<'a> {
                 Repair::Alone => Duration::ZERO,
                 Repair::Nothing | Repair::Beside => HALF_MADE_AGE,
             },
-            present: BlobSet::default(),
+            present: Some(BlobSet::default()),
         }
+    }
+
+    /// The same where nobody wants to know which there are.
+    pub(super) fn passing(registry: &'a Registry, options: &VerifyOptions) -> Self {
+        Self {
+            present: None,
+            ..Self::new(registry, options)
+        }
+    }
+
+    /// Those that are there.
+    pub(super) fn present(self) -> BlobSet {
+        self.present.unwrap_or_default()
     }
 
     /// Reads all blobs behind a position, and moves it on.
@@ -195,7 +209,13 @@ impl<'a> Blobs<'a> {
     /// Notes that a blob is there which was read before.
     fn knew(&mut self, position: &Position, digest: &Digest) {
         if position.half_made.binary_search(digest).is_err() {
-            self.present.insert(digest);
+            self.has(digest);
+        }
+    }
+
+    fn has(&mut self, digest: &Digest) {
+        if let Some(present) = &mut self.present {
+            present.insert(digest);
         }
     }
 
@@ -210,11 +230,12 @@ impl<'a> Blobs<'a> {
             Read::Done(Checked::Whole(bytes)) => position.bytes += bytes,
             Read::Done(Checked::Damaged(reason)) => {
                 warn!(path = %layout::blob_data(&digest), reason, "a blob is damaged");
+                UploadCounts::add(&self.registry.shared.verified.damaged);
                 position.damaged.insert(digest, reason);
             }
         }
         position.blobs += 1;
-        self.present.insert(&digest);
+        self.has(&digest);
     }
 }
 

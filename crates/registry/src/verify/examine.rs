@@ -68,6 +68,7 @@ impl Examiner<'_, '_> {
         }
         self.tags().await?;
         self.manifests().await?;
+        self.forget_needed_links();
         self.tags_lead_somewhere().await?;
         self.referrers().await?;
         Ok(self.seen)
@@ -171,6 +172,23 @@ impl Examiner<'_, '_> {
             self.found(finding.about(digest).mended_by(Fix::Remove(folder)));
         }
         Ok(())
+    }
+
+    /// Of a link to a missing blob that a manifest needs it is told with the manifest. The link is
+    /// good again as soon as anybody pushes the blob.
+    fn forget_needed_links(&mut self) {
+        let mut needed = BlobSet::default();
+        for blob in self.nodes.iter().flat_map(|node| &node.blobs) {
+            needed.insert(blob);
+        }
+        let is_useless = |finding: &Finding| match &finding.fix {
+            Fix::Unlink {
+                set: LinkSet::Layers,
+                digest,
+            } => finding.damage != Damage::DanglingLink || !needed.contains(digest),
+            _ => true,
+        };
+        self.seen.findings.retain(is_useless);
     }
 
     /// The records of which manifests have which subject.

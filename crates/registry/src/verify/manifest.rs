@@ -23,7 +23,7 @@ pub(super) struct Node {
     /// The manifests that it mentions, and whether each must be there.
     nested: Vec<(Digest, bool)>,
     /// What else it needs.
-    blobs: Vec<Digest>,
+    pub(super) blobs: Vec<Digest>,
 }
 
 /// What was read of a manifest.

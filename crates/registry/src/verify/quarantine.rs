@@ -50,6 +50,7 @@ pub(crate) fn suspect(shared: &Arc<Shared>, canonical: &Digest) {
     if !shared.suspects.known().insert(*canonical) {
         return;
     }
+    UploadCounts::add(&shared.verified.damaged);
     let (shared, canonical) = (Arc::clone(shared), *canonical);
     tokio::spawn(async move {
         let looking = shared.suspects.looking.lock().await;
