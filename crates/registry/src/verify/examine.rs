@@ -1,6 +1,6 @@
 //! Looking at a repository: whether what it says holds, and is there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -71,6 +71,8 @@ impl Examiner<'_, '_> {
         self.forget_needed_links();
         self.tags_lead_somewhere().await?;
         self.referrers().await?;
+        let mut known = HashSet::new();
+        self.seen.findings.retain(|finding| known.insert(finding.key()));
         Ok(self.seen)
     }
 

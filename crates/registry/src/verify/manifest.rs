@@ -243,10 +243,16 @@ impl Examiner<'_, '_> {
                 }
             }
         }
+        let flawed = |finding: &Finding| {
+            let is_gone = finding.damage == Damage::DanglingLink;
+            finding.digest.filter(|_| !is_gone && finding.path.contains("/revisions/"))
+        };
+        let flawed: HashSet<_> = self.seen.findings.iter().filter_map(flawed).collect();
+        missing.retain(|(_, digest, is_manifest)| !is_manifest || !flawed.contains(digest));
         for (index, digest, is_manifest) in missing {
             let affected = self.affected(&self.nodes[index].digest, &parents);
             let finding = match is_manifest {
-                true => self.missing_manifest(index, &digest),
+                true => self.missing_manifest(index, &digest).await?,
                 false => self.missing_blob(index, &digest).await?,
             };
             if let Some(finding) = finding {
@@ -285,17 +291,13 @@ impl Examiner<'_, '_> {
         })
     }
 
-    fn missing_manifest(&self, index: usize, digest: &Digest) -> Option<Finding> {
-        // One that is damaged, or whose link is, is told of there.
-        let name = self.repository.name();
-        let link = layout::revision_link(name, digest).to_string();
-        let is_told = self
-            .seen
-            .findings
-            .iter()
-            .any(|finding| finding.path == link && finding.damage != Damage::DanglingLink)
-            || self.verification.damaged.contains_key(digest);
-        (!is_told).then(|| self.missing(&self.nodes[index], digest))
+    async fn missing_manifest(&self, index: usize, digest: &Digest) -> Result<Option<Finding>> {
+        // Of one that is damaged, or whose link is, it is told there.
+        let is_damaged = self.verification.damaged.contains_key(digest);
+        if is_damaged && self.has_blob(digest).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.missing(&self.nodes[index], digest)))
     }
 
     fn missing(&self, node: &Node, digest: &Digest) -> Finding {

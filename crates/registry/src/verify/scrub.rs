@@ -115,17 +115,17 @@ impl Registry {
             blobs = state.position.blobs,
             "blobs are read again from here on"
         );
-        let completed = Timestamp::now();
         let position = self.scrub(schedule, node, state).await?;
+        let now = Timestamp::now();
         self.write_scrub_state(State {
             node,
-            at: completed,
+            at: now,
             position: Position::default(),
-            completed: Some(Timestamp::now()),
+            completed: Some(now),
         })
         .await?;
-        let now = Timestamp::now().as_second().unsigned_abs();
-        self.shared.verified.last_pass.store(now, Relaxed);
+        let last = now.as_second().unsigned_abs();
+        self.shared.verified.last_pass.store(last, Relaxed);
         info!(
             blobs = position.blobs,
             bytes = position.bytes,
