@@ -39,6 +39,6 @@ pub use signature::Signatures;
 pub use tag::Tags;
 pub use upload::{Progress, PurgeReport, PurgeSchedule, Upload, UploadId};
 pub use verify::{
-    Damage, Finding, Outcome, Position, Repair, ScrubSchedule, VerifyOptions, VerifyReport,
-    VerifyStep,
+    Affected, Damage, Finding, Outcome, Position, Repair, ScrubSchedule, VerifyOptions,
+    VerifyReport, VerifyStep,
 };

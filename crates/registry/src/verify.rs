@@ -26,7 +26,7 @@ use wharfinger_oci::{Digest, RepositoryName};
 use crate::catalog::CatalogWalk;
 use crate::gc::BlobSet;
 use crate::{Registry, Result};
-pub use finding::{Damage, Finding, Outcome};
+pub use finding::{Affected, Damage, Finding, Outcome};
 pub use position::Position;
 pub(crate) use quarantine::{Suspects, suspect};
 pub use scrub::ScrubSchedule;
@@ -156,7 +156,7 @@ struct Verification<'a> {
     /// The blobs that were there.
     present: BlobSet,
     /// The blobs among them that are damaged, and the manifests that need them.
-    damaged: BTreeMap<Digest, finding::Affected>,
+    damaged: BTreeMap<Digest, Affected>,
     /// What became of those.
     outcomes: BTreeMap<Digest, Outcome>,
     /// Which blobs were found to have which digests of other algorithms.

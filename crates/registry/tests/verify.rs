@@ -392,14 +392,15 @@ async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
         );
         if let Some(tag) = tag {
             assert!(
-                first.iter().any(|f| f.tags.contains(tag)),
+                first.iter().any(|f| f.affected.tags.contains(tag)),
                 "{what}: {first:?}"
             );
         }
         assert!(
             first
                 .iter()
-                .all(|f| f.repositories.contains(NAME) && f.repositories.len() == 1)
+                .all(|f| f.affected.repositories.contains(NAME)
+                    && f.affected.repositories.len() == 1)
         );
         let (mended, report) = store.verify(Repair::Alone).await;
         assert_eq!(report.damage, report.repaired, "{what}: {mended:?}");
@@ -486,7 +487,7 @@ async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
         assert_eq!(kinds, found, "{what}: {first:?}");
         if let Some(tag) = tag {
             assert!(
-                first.iter().any(|f| f.tags.contains(tag)),
+                first.iter().any(|f| f.affected.tags.contains(tag)),
                 "{what}: {first:?}"
             );
         }
@@ -520,7 +521,10 @@ async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
     store.write(&link, &wrong.to_string()).await;
     let (found, _) = store.verify(Repair::Nothing).await;
     assert_eq!(found[0].damage, BadSignature, "{found:?}");
-    assert!(found[0].tags.contains("library/debian:old"), "{found:?}");
+    assert!(
+        found[0].affected.tags.contains("library/debian:old"),
+        "{found:?}"
+    );
     store.delete(&link_of(&link)).await;
 
     assert_eq!(store.verify(Repair::Alone).await.0, []);
@@ -587,7 +591,7 @@ async fn a_damaged_blob_is_put_aside_and_comes_back_with_the_next_push() {
             (Damage::DamagedBlob, Some(store.layer))
         );
         assert_eq!(finding.path, data.to_string());
-        let affected: Vec<_> = finding.tags.iter().map(String::as_str).collect();
+        let affected: Vec<_> = finding.affected.tags.iter().map(String::as_str).collect();
         let tags = ["1", "latest", "old"].map(|tag| format!("{NAME}:{tag}"));
         assert_eq!(affected, tags);
         let (found, _) = store.verify(repair).await;
@@ -624,7 +628,10 @@ async fn what_a_lost_manifest_leaves_behind_goes() {
     store.write(&layout::blob_data(&store.child), "{}").await;
     let (found, _) = store.verify(Repair::Nothing).await;
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].tags.contains("library/debian:multi"), "{found:?}");
+    assert!(
+        found[0].affected.tags.contains("library/debian:multi"),
+        "{found:?}"
+    );
     let (found, _) = store.verify(Repair::Alone).await;
     let left: Vec<_> = found
         .iter()
@@ -940,7 +947,8 @@ proptest! {
             }
             let (found, _) = store.verify(Repair::Nothing).await;
             let (mended, _) = store.verify(Repair::Alone).await;
-            prop_assert_eq!(found.is_empty(), mended.is_empty());
+            // Something half made may still be about to be finished.
+            prop_assert!(found.is_empty() || !mended.is_empty());
             let after = files(&store.driver).await;
             let (left, report) = store.verify(Repair::Alone).await;
             prop_assert_eq!(report.repaired, 0, "{:?}", left);

@@ -190,15 +190,14 @@ fn print(out: &mut impl Write, finding: &Finding, how: &How) -> io::Result<()> {
         damage,
         path,
         reason,
-        tags,
-        repositories,
+        affected,
         outcome,
         ..
     } = finding;
     writeln!(out, "{}: {path}: {reason}", damage.as_str())?;
-    let affected = match tags.is_empty() {
-        true => repositories,
-        false => tags,
+    let affected = match affected.tags.is_empty() {
+        true => &affected.repositories,
+        false => &affected.tags,
     };
     if !affected.is_empty() {
         let affected: Vec<_> = affected.iter().map(String::as_str).collect();

@@ -158,7 +158,12 @@ impl<'a> Blobs<'a> {
                 ended = reading.join_next() => ended,
             };
             let (digest, read) = match ended {
-                None => return Ok(()),
+                None => {
+                    while let Ok(bytes) = bytes.try_recv() {
+                        told(VerifyStep::Read(bytes));
+                    }
+                    return Ok(());
+                }
                 Some(Ok(ended)) => ended,
                 Some(Err(error)) => match error.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),

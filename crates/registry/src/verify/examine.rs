@@ -1,6 +1,7 @@
 //! Looking at a repository: whether what it says holds, and is there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -71,8 +72,15 @@ impl Examiner<'_, '_> {
         self.forget_needed_links();
         self.tags_lead_somewhere().await?;
         self.referrers().await?;
-        let mut known = HashSet::new();
-        self.seen.findings.retain(|finding| known.insert(finding.key()));
+        // Several manifests may need the same, and several tags.
+        let mut once: BTreeMap<_, Finding> = BTreeMap::new();
+        for finding in std::mem::take(&mut self.seen.findings) {
+            match once.entry(finding.key()) {
+                Entry::Vacant(place) => drop(place.insert(finding)),
+                Entry::Occupied(mut place) => place.get_mut().affected.extend(finding.affected),
+            }
+        }
+        self.seen.findings = once.into_values().collect();
         Ok(self.seen)
     }
 

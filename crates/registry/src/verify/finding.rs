@@ -80,10 +80,9 @@ pub struct Finding {
     pub reason: String,
     /// The blob or the manifest that it is about.
     pub digest: Option<Digest>,
-    /// The repositories that it affects, the first hundred.
-    pub repositories: BTreeSet<String>,
-    /// The tags that it affects, each as `repository:tag`, the first hundred.
-    pub tags: BTreeSet<String>,
+    /// What it affects.
+    #[serde(flatten)]
+    pub affected: Affected,
     /// What became of it.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -111,10 +110,12 @@ pub(super) enum Fix {
 }
 
 /// What something affects.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Affected {
-    pub(super) repositories: BTreeSet<String>,
-    pub(super) tags: BTreeSet<String>,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Affected {
+    /// Repositories, a hundred at the most.
+    pub repositories: BTreeSet<String>,
+    /// Tags, each as `repository:tag`, a hundred at the most.
+    pub tags: BTreeSet<String>,
 }
 
 impl Affected {
@@ -136,8 +137,7 @@ impl Finding {
             path: path.to_string(),
             reason: reason.into(),
             digest: None,
-            repositories: BTreeSet::new(),
-            tags: BTreeSet::new(),
+            affected: Affected::default(),
             outcome: Outcome::Found,
             fix: Fix::Otherwise("it must be looked at by hand"),
         }
@@ -149,12 +149,7 @@ impl Finding {
     }
 
     pub(super) fn affects(mut self, affected: Affected) -> Self {
-        let mut all = Affected {
-            repositories: self.repositories,
-            tags: self.tags,
-        };
-        all.extend(affected);
-        (self.repositories, self.tags) = (all.repositories, all.tags);
+        self.affected.extend(affected);
         self
     }
 

@@ -245,7 +245,9 @@ impl Examiner<'_, '_> {
         }
         let flawed = |finding: &Finding| {
             let is_gone = finding.damage == Damage::DanglingLink;
-            finding.digest.filter(|_| !is_gone && finding.path.contains("/revisions/"))
+            finding
+                .digest
+                .filter(|_| !is_gone && finding.path.contains("/revisions/"))
         };
         let flawed: HashSet<_> = self.seen.findings.iter().filter_map(flawed).collect();
         missing.retain(|(_, digest, is_manifest)| !is_manifest || !flawed.contains(digest));

@@ -152,7 +152,7 @@ impl Examiner<'_, '_> {
 
     fn found_tag(&mut self, tag: &Tag, mut finding: Finding) {
         let name = self.repository.name();
-        finding.tags.insert(format!("{name}:{tag}"));
+        finding.affected.tags.insert(format!("{name}:{tag}"));
         self.found(finding);
     }
 }
