@@ -41,6 +41,8 @@ pub(crate) struct CatalogWalk<'a> {
     every_folder: bool,
     /// Whether a folder that cannot be a repository ends the walk instead of being passed over.
     complete: bool,
+    /// What else was passed over.
+    passed_over: Vec<Error>,
 }
 
 struct Folder {
@@ -66,7 +68,13 @@ impl<'a> CatalogWalk<'a> {
             pending: VecDeque::from([root]),
             every_folder: false,
             complete: false,
+            passed_over: Vec::new(),
         }
+    }
+
+    /// The folders that could not be repositories, each as a complete walk would end with it.
+    pub(crate) fn passed_over(self) -> Vec<Error> {
+        self.passed_over
     }
 
     /// A walk that also gives the folders in which there are but uploads.
@@ -173,13 +181,15 @@ impl<'a> CatalogWalk<'a> {
         Ok(name.ok())
     }
 
-    fn pass_over(&self, path: &StoragePath, name: &str) -> Result<()> {
-        if !self.complete {
-            return Ok(());
-        }
-        Err(Error::Damaged {
+    fn pass_over(&mut self, path: &StoragePath, name: &str) -> Result<()> {
+        let error = Error::Damaged {
             path: path.clone(),
             reason: format!("{name:?} is not the name of a repository"),
-        })
+        };
+        if self.complete {
+            return Err(error);
+        }
+        self.passed_over.push(error);
+        Ok(())
     }
 }

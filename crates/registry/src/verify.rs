@@ -31,6 +31,7 @@ pub use position::Position;
 pub(crate) use quarantine::{Suspects, suspect};
 pub use scrub::ScrubSchedule;
 pub(crate) use scrub::VerifyCounts;
+use throttle::Throttle;
 
 /// How long ago something half made must have been written to: a push that is under way makes
 /// folders before what belongs into them.
@@ -123,6 +124,7 @@ impl Registry {
             quarantine::settle_suspects(&self.shared).await?;
         }
         let mut blobs = blobs::Blobs::new(self, &options);
+        let rate = options.rate;
         let mut position = options.resume;
         blobs.read_all(&mut position, &mut told).await?;
         let mut verification = Verification {
@@ -131,6 +133,7 @@ impl Registry {
             present: blobs.present(),
             damaged: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            throttle: Throttle::new(rate),
             hashed_again: BlobSet::default(),
             report: VerifyReport {
                 blobs: position.blobs,
@@ -144,6 +147,7 @@ impl Registry {
             told(VerifyStep::Repository(&name));
             verification.repository(&name, &mut told).await?;
         }
+        verification.tell_folders(walk.passed_over(), &mut told);
         verification.tell_blobs(&position, &mut told).await?;
         Ok(verification.report)
     }
@@ -159,6 +163,7 @@ struct Verification<'a> {
     damaged: BTreeMap<Digest, Affected>,
     /// What became of those.
     outcomes: BTreeMap<Digest, Outcome>,
+    throttle: Throttle,
     /// Which blobs were found to have which digests of other algorithms.
     hashed_again: BlobSet,
     report: VerifyReport,

@@ -95,7 +95,7 @@ async fn verify(config: &Config, how: How) -> Result<ExitCode, VerifyError> {
         true => claim(&*driver, how.stopped)?,
     };
     let mut registry_options = wiring::registry_options(config)?;
-    registry_options.read_only = false;
+    registry_options.read_only = !how.repair;
     if how.repair {
         registry_options.shared_descriptors = tool::shared_cache(config).await?;
     }

@@ -39,24 +39,29 @@ impl Examiner<'_, '_> {
     /// Looks at all manifests.
     pub(super) async fn manifests(&mut self) -> Result<()> {
         let revisions = self.repository.links(LinkSet::Manifests).digests().await?;
+        let tagged: HashSet<Digest> = self.tagged.iter().map(|(_, digest)| *digest).collect();
         let mut manifests = Vec::new();
         for batch in revisions.chunks(BATCH) {
             let set = LinkSet::Manifests;
             let name = self.repository.name().clone();
             let paths = batch.iter().map(|digest| set.write_path(&name, digest));
             for (digest, state) in batch.iter().zip(self.look_at(paths).await?) {
-                // There may be signatures of one that is linked among the layers.
                 let is_missing = matches!(state, LinkState::Missing);
-                let is_misplaced = is_missing && self.layers.contains(digest);
-                if is_misplaced || self.link(&set, digest, state).await? {
+                // There may be signatures of one that is linked among the layers, or whose link a
+                // tag brings back.
+                if is_missing && self.layers.contains(digest) {
+                    manifests.push(*digest);
+                } else if is_missing && tagged.contains(digest) {
+                    continue;
+                } else if self.link(&set, digest, state).await? {
                     manifests.push(*digest);
                 }
             }
         }
         // Those that Distribution 2.1.0 linked among the layers.
         let known: HashSet<Digest> = revisions.into_iter().collect();
-        let tagged = self.tagged.iter().map(|(_, digest)| *digest);
         let misplaced: BTreeSet<_> = tagged
+            .into_iter()
             .filter(|digest| !known.contains(digest) && self.layers.contains(digest))
             .collect();
         manifests.extend(misplaced);

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::manifest::MAX_SIZE;
 use wharfinger_oci::{Digest, Tag};
 
-use super::examine::{BATCH, Examiner, LinkState};
+use super::examine::{BATCH, CONCURRENCY, Examiner, LinkState};
 use super::finding::Fix;
 use super::{Damage, Finding};
 use crate::link::LinkSet;
@@ -23,9 +24,14 @@ impl Examiner<'_, '_> {
         let name = self.repository.name().clone();
         for batch in tags.chunks(BATCH) {
             let paths = batch.iter().map(|tag| layout::tag_current(&name, tag));
-            for (tag, state) in batch.iter().zip(self.look_at(paths).await?) {
-                let index = LinkSet::TagIndex { tag: tag.clone() };
-                let index = self.repository.links(index).digests().await?;
+            let states = self.look_at(paths).await?;
+            let service = self.repository.tags();
+            let histories: Vec<_> = batch.iter().map(|tag| service.history(tag)).collect();
+            let histories: Vec<_> = stream::iter(histories)
+                .buffered(CONCURRENCY)
+                .try_collect()
+                .await?;
+            for ((tag, state), index) in batch.iter().zip(states).zip(histories) {
                 match state {
                     LinkState::Leads(digest) => {
                         self.tagged.push((tag.to_string(), digest));
