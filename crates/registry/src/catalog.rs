@@ -41,6 +41,8 @@ pub(crate) struct CatalogWalk<'a> {
     every_folder: bool,
     /// Whether a folder that cannot be a repository ends the walk instead of being passed over.
     complete: bool,
+    /// The part of the tree that lies behind, from 0 to 1, as if all in a folder were alike.
+    behind: f64,
 }
 
 struct Folder {
@@ -51,6 +53,8 @@ struct Folder {
     entries: Option<Option<Vec<Entry>>>,
     /// What of `after` lies below this folder: names up to it are not wanted any more.
     after: Option<String>,
+    /// The part of the tree that it and all below it are.
+    share: f64,
 }
 
 impl<'a> CatalogWalk<'a> {
@@ -60,12 +64,14 @@ impl<'a> CatalogWalk<'a> {
             name: String::new(),
             entries: None,
             after: after.filter(|after| !after.is_empty()).map(str::to_owned),
+            share: 1.0,
         };
         Self {
             registry,
             pending: VecDeque::from([root]),
             every_folder: false,
             complete: false,
+            behind: 0.0,
         }
     }
 
@@ -104,6 +110,11 @@ impl<'a> CatalogWalk<'a> {
         Ok(None)
     }
 
+    /// About how much of the tree the walk has seen, from 0 to 1.
+    pub(crate) fn behind(&self) -> f64 {
+        self.behind
+    }
+
     /// Lists the next folder, and of those behind it some that have not been listed yet.
     async fn list_ahead(&mut self) -> Result<()> {
         let unlisted = |folder: &&mut Folder| folder.entries.is_none();
@@ -120,6 +131,7 @@ impl<'a> CatalogWalk<'a> {
     /// Opens a folder: queues those in it, and gives its name when it is a repository.
     fn open(&mut self, folder: Folder) -> Result<Option<RepositoryName>> {
         let Some(entries) = folder.entries.flatten() else {
+            self.behind += folder.share;
             return Ok(None);
         };
         let (first, rest) = match &folder.after {
@@ -157,7 +169,13 @@ impl<'a> CatalogWalk<'a> {
                 name,
                 entries: None,
                 after,
+                share: 0.0,
             });
+        }
+        let share = folder.share / (nested.len() + 1) as f64;
+        self.behind += share;
+        for nested in &mut nested {
+            nested.share = share;
         }
         for folder in nested.into_iter().rev() {
             self.pending.push_front(folder);

@@ -209,6 +209,11 @@ pub fn gc_beat() -> StoragePath {
     path(format!("{GC}/beat"))
 }
 
+/// What the last collection has counted.
+pub fn gc_last() -> StoragePath {
+    path(format!("{GC}/last"))
+}
+
 /// The folder of all collections' lists and pardons.
 pub fn gc_runs() -> StoragePath {
     path(format!("{GC}/runs"))
@@ -232,6 +237,11 @@ pub fn gc_pardons(run: &str) -> StoragePath {
 /// One of a collection's pardons.
 pub fn gc_pardon(run: &str, key: &str) -> StoragePath {
     path(format!("{GC}/runs/{run}/pardoned/{key}"))
+}
+
+/// How far a collection has got with its removals.
+pub fn gc_removed(run: &str) -> StoragePath {
+    path(format!("{GC}/runs/{run}/removed"))
 }
 
 /// What lies at a path.

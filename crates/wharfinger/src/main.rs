@@ -4,6 +4,7 @@
 mod bar;
 mod check;
 mod collect;
+mod explain;
 mod manual;
 mod reload;
 mod running;
@@ -22,6 +23,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use wharfinger_config::{Error, GoDuration, Loaded};
+use wharfinger_oci::Digest;
 
 use crate::collect::How;
 
@@ -68,6 +70,9 @@ enum Command {
         /// Nobody writes to the store, which cannot be seen of a bucket.
         #[arg(long)]
         stopped: bool,
+        /// Remove nothing, but tell why this blob or manifest stays, or that it goes.
+        #[arg(long, value_name = "DIGEST")]
+        explain: Option<Digest>,
     },
     /// Look at the configuration.
     Config {
@@ -172,7 +177,12 @@ fn main() -> ExitCode {
             wait,
             grace,
             stopped,
+            explain,
         } => {
+            if let Some(digest) = explain {
+                let grace = grace.map(GoDuration::get);
+                return explain::run(source.load(), digest, delete_untagged, grace);
+            }
             let how = How {
                 dry_run,
                 delete_untagged,
