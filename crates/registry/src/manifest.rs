@@ -102,8 +102,8 @@ impl Manifests {
         if blob.size > MAX_SIZE as u64 {
             return Ok(None);
         }
-        let blobs = &self.repository.shared.blobs;
-        let mut content = match blobs.get(&blob.canonical).await {
+        let shared = &self.repository.shared;
+        let mut content = match shared.content(&blob.canonical).await {
             Err(Error::BlobUnknown(_)) => return Ok(None),
             content => content?,
         };
@@ -112,7 +112,7 @@ impl Manifests {
                 return Ok(None);
             };
             content.media_type = Some(media_type);
-            blobs.remember(blob.canonical, content.clone());
+            shared.blobs.remember(blob.canonical, content.clone());
         }
         Ok(Some(content))
     }

@@ -13,6 +13,7 @@ mod signals;
 mod size;
 mod systemd;
 mod tool;
+mod verify;
 mod wiring;
 
 use std::io;
@@ -73,6 +74,16 @@ enum Command {
         /// Remove nothing, but tell why this blob or manifest stays, or that it goes.
         #[arg(long, value_name = "DIGEST")]
         explain: Option<Digest>,
+    },
+    /// Read everything in the store, and tell what is damaged and what that affects.
+    ///
+    /// The exit status is 0 when nothing is damaged, 1 when it could not be found out, 3 when
+    /// something is, and 4 when all that was has been repaired.
+    Verify {
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        how: verify::How,
     },
     /// Look at the configuration.
     Config {
@@ -193,6 +204,7 @@ fn main() -> ExitCode {
             };
             collect::run(source.load(), how)
         }
+        Command::Verify { source, how } => verify::run(source.load(), how),
         Command::Config {
             command: ConfigCommand::Check { source },
         } => check::run(source.load()),
