@@ -4,6 +4,8 @@
 mod bar;
 mod check;
 mod collect;
+mod export;
+mod import;
 mod manual;
 mod reload;
 mod running;
@@ -69,6 +71,11 @@ enum Command {
         #[arg(long)]
         stopped: bool,
     },
+    /// Copy images of the registry, which may be in use, into an image layout (OCI).
+    Export(export::Export),
+    /// Copy images from an image layout, an archive of docker save, or another registry's store
+    /// into the registry, which may be in use.
+    Import(import::Import),
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -183,6 +190,8 @@ fn main() -> ExitCode {
             };
             collect::run(source.load(), how)
         }
+        Command::Export(export) => export.run(),
+        Command::Import(import) => import.run(),
         Command::Config {
             command: ConfigCommand::Check { source },
         } => check::run(source.load()),
