@@ -1,5 +1,6 @@
 //! Which repositories and tags are meant.
 
+use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -19,6 +20,16 @@ pub struct PatternError(String);
 pub struct Pattern {
     repository: String,
     tag: Option<String>,
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.repository)?;
+        match &self.tag {
+            Some(tag) => write!(f, ":{tag}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl FromStr for Pattern {
@@ -56,14 +67,18 @@ impl Choice {
         Self(patterns)
     }
 
+    pub(crate) fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether anything of a repository may be wanted.
     pub(crate) fn has(&self, name: &RepositoryName) -> bool {
-        self.0.is_empty() || self.of_repository(name).next().is_some()
+        self.is_everything() || self.of_repository(name).next().is_some()
     }
 
     /// Whether all of a repository is wanted, its untagged manifests too.
     pub(crate) fn has_all_of(&self, name: &RepositoryName) -> bool {
-        self.0.is_empty()
+        self.is_everything()
             || self
                 .of_repository(name)
                 .any(|pattern| pattern.tag.is_none())
@@ -75,6 +90,22 @@ impl Choice {
                 .of_repository(name)
                 .filter_map(|pattern| pattern.tag.as_deref())
                 .any(|wanted| matches(wanted, tag.as_str()))
+    }
+
+    /// The patterns that mean none of these repositories and tags.
+    pub(crate) fn unmatched<'a>(
+        &'a self,
+        met: &'a [(RepositoryName, Vec<Tag>)],
+    ) -> impl Iterator<Item = &'a Pattern> {
+        self.0.iter().filter(|pattern| {
+            !met.iter().any(|(name, tags)| {
+                matches(&pattern.repository, name.as_str())
+                    && pattern
+                        .tag
+                        .as_deref()
+                        .is_none_or(|wanted| tags.iter().any(|tag| matches(wanted, tag.as_str())))
+            })
+        })
     }
 
     fn of_repository(&self, name: &RepositoryName) -> impl Iterator<Item = &Pattern> {
@@ -136,6 +167,9 @@ mod tests {
         for (tag, wanted) in [("v1.2", true), ("latest", true), ("v2", false)] {
             assert_eq!(choice.has_tag(&name("b"), &tag.parse().unwrap()), wanted);
         }
+        let met = [(name("b"), vec!["v1.0".parse().unwrap()])];
+        let unmatched = choice.unmatched(&met).map(Pattern::to_string);
+        assert!(unmatched.eq(["a/*", "b:latest"]));
         for wrong in ["", ":x", "a:", "A", "a@sha256:0", "a b"] {
             assert!(wrong.parse::<Pattern>().is_err(), "{wrong}");
         }

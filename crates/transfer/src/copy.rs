@@ -147,6 +147,8 @@ pub(crate) struct Copying<'a, S, T> {
     damaged: HashMap<Digest, Fault>,
     /// Blobs that have been told of.
     told_of: HashSet<Digest>,
+    /// What the source has, where only some of it is wanted.
+    met: Vec<(RepositoryName, Vec<Tag>)>,
 }
 
 /// A manifest on the way through an image.
@@ -175,6 +177,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             report: Report::default(),
             damaged: HashMap::new(),
             told_of: HashSet::new(),
+            met: Vec::new(),
         }
     }
 
@@ -196,16 +199,24 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             (self.told)(Step::Repository(name));
             self.repository(name, &target).await?;
         }
+        // What was written wrong must not pass for a backup.
+        let met = std::mem::take(&mut self.met);
+        for pattern in self.choice.unmatched(&met) {
+            self.fail(pattern.to_string(), Fault::Unmatched);
+        }
         Ok(self.report)
     }
 
     async fn repository(&mut self, name: &RepositoryName, target: &RepositoryName) -> Result<()> {
         let mut done = HashSet::new();
         let tags = self.source.tags(name).await;
-        for tag in self.or_fail(name, tags) {
-            if self.choice.has_tag(name, &tag) {
-                self.tag(name, target, &tag, &mut done).await?;
-            }
+        let mut tags = self.or_fail(name, tags);
+        tags.retain(|tag| self.choice.has_tag(name, tag));
+        for tag in &tags {
+            self.tag(name, target, tag, &mut done).await?;
+        }
+        if !self.choice.is_everything() {
+            self.met.push((name.clone(), tags));
         }
         let mut others = match self.choice.has_all_of(name) {
             true => {
@@ -387,6 +398,12 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                     .manifest(target, &manifest, &visit.digest, place);
                 write.await?;
                 done.insert(visit.digest);
+                if self
+                    .brings_canonical(name, &visit.digest, &manifest)
+                    .await?
+                {
+                    done.insert(Digest::canonical(manifest.payload()));
+                }
                 continue;
             }
             visits.push(Visit {
@@ -404,6 +421,24 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a manifest that was put under a digest of another algorithm is the same under its
+    /// canonical one: a registry links both, but only that which it was put under is a referrer.
+    async fn brings_canonical(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        manifest: &Manifest,
+    ) -> Result<bool, Fault> {
+        if digest.is_canonical() {
+            return Ok(false);
+        }
+        let Some(subject) = manifest.subject() else {
+            return Ok(true);
+        };
+        let referrers = self.source.referrers(name, &subject.digest).await?;
+        Ok(!referrers.contains(&Digest::canonical(manifest.payload())))
     }
 
     fn requires(&self, reference: &Referenced<'_>) -> bool {

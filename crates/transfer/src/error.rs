@@ -120,6 +120,9 @@ pub enum Fault {
     /// The registry does not take it.
     #[error("{0}")]
     Refused(String),
+    /// What was asked for by this name is not there.
+    #[error("there is nothing of this name")]
+    Unmatched,
     /// The tag was moved again and again while its image was copied.
     #[error("the tag moves faster than its image can be copied")]
     Moving,

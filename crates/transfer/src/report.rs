@@ -10,7 +10,8 @@ use crate::copy::Copied;
 /// An image that could not be copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The image: `repository:tag` or `repository@digest`, by its name in the source.
+    /// The image: `repository:tag` or `repository@digest`, by its name in the source; or the
+    /// repository, when not even its images can be listed.
     pub image: String,
     /// What is wrong.
     pub fault: Fault,
