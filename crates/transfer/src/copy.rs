@@ -148,7 +148,18 @@ pub(crate) struct Copying<'a, S, T> {
     /// Blobs that have been told of.
     told_of: HashSet<Digest>,
     /// What the source has, where only some of it is wanted.
-    met: Vec<(RepositoryName, Vec<Tag>)>,
+    listed: Vec<(RepositoryName, Vec<Tag>)>,
+}
+
+/// What has become of a repository's manifests.
+#[derive(Debug, Default)]
+struct Met {
+    /// Copied, with all that they mention.
+    done: HashSet<Digest>,
+    /// Those of them that a tag, or a manifest without one, leads to where they were copied to.
+    reached: HashSet<Digest>,
+    /// What cannot be copied.
+    failed: HashSet<Digest>,
 }
 
 /// A manifest on the way through an image.
@@ -177,7 +188,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             report: Report::default(),
             damaged: HashMap::new(),
             told_of: HashSet::new(),
-            met: Vec::new(),
+            listed: Vec::new(),
         }
     }
 
@@ -200,36 +211,36 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             self.repository(name, &target).await?;
         }
         // What was written wrong must not pass for a backup.
-        let met = std::mem::take(&mut self.met);
-        for pattern in self.choice.unmatched(&met) {
+        let listed = std::mem::take(&mut self.listed);
+        for pattern in self.choice.unmatched(&listed) {
             self.fail(pattern.to_string(), Fault::Unmatched);
         }
         Ok(self.report)
     }
 
     async fn repository(&mut self, name: &RepositoryName, target: &RepositoryName) -> Result<()> {
-        let mut done = HashSet::new();
+        let mut met = Met::default();
         let tags = self.source.tags(name).await;
         let mut tags = self.or_fail(name, tags);
         tags.retain(|tag| self.choice.has_tag(name, tag));
         for tag in &tags {
-            self.tag(name, target, tag, &mut done).await?;
+            self.tag(name, target, tag, &mut met).await?;
         }
         if !self.choice.is_everything() {
-            self.met.push((name.clone(), tags));
+            self.listed.push((name.clone(), tags));
         }
         let mut others = match self.choice.has_all_of(name) {
             true => {
                 let revisions = self.source.revisions(name).await;
                 self.or_fail(name, revisions)
             }
-            false => self.referrers_of(name, done.iter().copied()).await?,
+            false => self.referrers_of(name, met.reached.iter().copied()).await?,
         };
         while let Some(digest) = others.pop() {
-            if done.contains(&digest) {
+            if met.reached.contains(&digest) || met.failed.contains(&digest) {
                 continue;
             }
-            self.untagged(name, target, digest, &mut done).await?;
+            self.untagged(name, target, digest, &mut met).await?;
             if !self.choice.has_all_of(name) {
                 // A signature may be signed.
                 others.extend(self.referrers_of(name, [digest]).await?);
@@ -261,7 +272,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         name: &RepositoryName,
         target: &RepositoryName,
         tag: &Tag,
-        done: &mut HashSet<Digest>,
+        met: &mut Met,
     ) -> Result<()> {
         let mut failed: Option<(Digest, Fault)> = None;
         for _ in 0..TRIES {
@@ -278,10 +289,11 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 && before == digest
                 && matches!(fault, Fault::Missing(_))
             {
+                met.failed.insert(digest);
                 self.fail(format!("{name}:{tag}"), fault);
                 return Ok(());
             }
-            match self.image(name, target, digest, Some(tag), done).await {
+            match self.image(name, target, digest, Some(tag), met).await {
                 Ok(()) => {
                     (self.told)(Step::Tag(target, tag, &digest));
                     self.report.tags += 1;
@@ -292,6 +304,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                     failed = Some((digest, fault));
                 }
                 Err(Problem::Fault(fault)) => {
+                    met.failed.insert(digest);
                     self.fail(format!("{name}:{tag}"), fault);
                     return Ok(());
                 }
@@ -311,12 +324,12 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         name: &RepositoryName,
         target: &RepositoryName,
         digest: Digest,
-        done: &mut HashSet<Digest>,
+        met: &mut Met,
     ) -> Result<()> {
         let image = format!("{name}@{digest}");
         let mut failed = None;
         for _ in 0..TRIES {
-            match self.image(name, target, digest, None, done).await {
+            match self.image(name, target, digest, None, met).await {
                 Ok(()) => {
                     (self.told)(Step::Untagged(target, &digest));
                     self.report.untagged += 1;
@@ -366,7 +379,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         target: &RepositoryName,
         digest: Digest,
         tag: Option<&Tag>,
-        done: &mut HashSet<Digest>,
+        met: &mut Met,
     ) -> Result<(), Problem> {
         let mut visits = vec![Visit {
             digest,
@@ -374,9 +387,11 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             is_required: true,
             is_ready: false,
         }];
+        let mut reached = Vec::new();
         while let Some(visit) = visits.pop() {
             let is_top = visits.is_empty();
-            if !is_top && done.contains(&visit.digest) {
+            if !is_top && met.done.contains(&visit.digest) {
+                reached.push(visit.digest);
                 continue;
             }
             let media_type = visit.media_type.as_deref();
@@ -387,7 +402,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 }
                 continue;
             };
-            if visit.is_ready || done.contains(&visit.digest) {
+            if visit.is_ready || met.done.contains(&visit.digest) {
                 self.blobs(name, target, &manifest).await?;
                 let place = match is_top {
                     true => Place::Top(tag),
@@ -397,12 +412,11 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                     .target
                     .manifest(target, &manifest, &visit.digest, place);
                 write.await?;
-                done.insert(visit.digest);
-                if self
-                    .brings_canonical(name, &visit.digest, &manifest)
-                    .await?
-                {
-                    done.insert(Digest::canonical(manifest.payload()));
+                met.done.insert(visit.digest);
+                reached.push(visit.digest);
+                let brings = self.brings_canonical(name, &visit.digest, &manifest);
+                if brings.await? {
+                    reached.push(Digest::canonical(manifest.payload()));
                 }
                 continue;
             }
@@ -420,6 +434,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 });
             }
         }
+        met.reached.extend(reached);
         Ok(())
     }
 

@@ -21,6 +21,10 @@ pub(crate) const INDEX: &str = "index.json";
 /// What is in [`MARKER`].
 pub(crate) const MARKER_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
+/// What files in a tar archive are filled up to a multiple of, in bytes (POSIX, pax, "ustar
+/// Interchange Format").
+pub(crate) const BLOCK: u64 = 512;
+
 /// `repository:tag` in what is exported; elsewhere often the tag alone (OCI image specification,
 /// "Pre-Defined Annotation Keys").
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";

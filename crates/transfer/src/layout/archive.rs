@@ -11,15 +11,11 @@ use futures_util::StreamExt;
 use wharfinger_oci::{Digest, Hasher};
 
 use super::folder::blocking;
-use super::{INDEX, MARKER, MARKER_CONTENT, blob_path};
+use super::{BLOCK, INDEX, MARKER, MARKER_CONTENT, blob_path};
 use crate::copy::Blob;
 use crate::error::Problem;
 use crate::report::Step;
 use crate::{Error, Fault, Result};
-
-/// What files in a tar archive are filled up to a multiple of, in bytes (POSIX, pax, "ustar
-/// Interchange Format").
-const BLOCK: u64 = 512;
 
 type Output = tar::Builder<BufWriter<File>>;
 

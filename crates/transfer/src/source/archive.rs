@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tar::EntryType;
 
+use crate::layout::BLOCK;
 use crate::pieces::Extent;
 use crate::{Error, Result};
 
@@ -39,6 +40,7 @@ impl Archive {
             |error: io::Error| Error::source(name, format!("not a whole tar archive: {error}"));
         let length = file.metadata().map_err(unreadable)?.len();
         let mut entries = HashMap::new();
+        let mut last = 0;
         let mut archive = tar::Archive::new(&file);
         for entry in archive.entries_with_seek().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
@@ -53,6 +55,7 @@ impl Archive {
                 Some(end) if end <= length => start..end,
                 _ => return Err(Error::source(place, "the archive ends before it does")),
             };
+            last = range.end;
             let found = match kind {
                 EntryType::Regular | EntryType::Continuous => Entry::File(range),
                 EntryType::Symlink | EntryType::Link => {
@@ -73,10 +76,17 @@ impl Archive {
             };
             entries.insert(path, found);
         }
-        Ok(Self {
-            file: Arc::new(file),
-            entries,
-        })
+        // Two empty blocks end an archive, and one must do.
+        match last.next_multiple_of(BLOCK).checked_add(BLOCK) {
+            Some(end) if end <= length => Ok(Self {
+                file: Arc::new(file),
+                entries,
+            }),
+            _ => Err(Error::source(
+                name,
+                "it is cut short: the end of a tar archive is missing",
+            )),
+        }
     }
 
     /// A file, perhaps by way of links; `None` when it is not there.
