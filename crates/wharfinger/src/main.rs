@@ -5,6 +5,8 @@ mod bar;
 mod check;
 mod collect;
 mod explain;
+mod export;
+mod import;
 mod manual;
 mod reload;
 mod running;
@@ -85,6 +87,11 @@ enum Command {
         #[command(flatten)]
         how: verify::How,
     },
+    /// Copy images of the registry, which may be in use, into an image layout (OCI).
+    Export(export::Export),
+    /// Copy images from an image layout, an archive of docker save, or another registry's store
+    /// into the registry, which may be in use.
+    Import(import::Import),
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -205,6 +212,8 @@ fn main() -> ExitCode {
             collect::run(source.load(), how)
         }
         Command::Verify { source, how } => verify::run(source.load(), how),
+        Command::Export(export) => export.run(),
+        Command::Import(import) => import.run(),
         Command::Config {
             command: ConfigCommand::Check { source },
         } => check::run(source.load()),
