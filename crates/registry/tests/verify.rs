@@ -257,7 +257,7 @@ struct Case {
 
 #[tokio::test]
 async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
-    use Damage::{BadSignature, BrokenLink, DamagedBlob, DanglingLink, HalfMadeLink, MissingLink};
+    use Damage::{BadSignature, BrokenLink, DamagedBlob, DanglingLink, MissingLink};
     let store = Store::new().await;
     let Store {
         image,
@@ -415,7 +415,6 @@ async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
     // What is of no use goes, and nothing besides.
     let nowhere = layout::layer_link(&repo, &missing.parse().unwrap());
     let strange = layout::referrer_link(&repo, &image, &image);
-    let half_tag = layout::tag_index_link(&repo, &tag("half"), &image);
     let bad_alias = layout::layer_link(&repo, &Digest::of(Algorithm::Sha512, b"?"));
     let dead_tag = layout::tag_current(&repo, &tag("dead"));
     let dead_revision = layout::revision_link(&repo, &missing.parse().unwrap());
@@ -435,13 +434,6 @@ async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
             &[DanglingLink],
             removed(),
             None,
-        ),
-        case(
-            "half a tag",
-            vec![(&half_tag, Some(&image_text))],
-            &[HalfMadeLink],
-            removed(),
-            Some("library/debian:half"),
         ),
         case(
             "another blob's name",
