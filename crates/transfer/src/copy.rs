@@ -91,7 +91,7 @@ pub(crate) struct Blob<'a> {
 /// Where images go.
 pub(crate) trait Target: Sync {
     /// Whether a blob is there, or can be had from another repository; it is kept then. `size` is
-    /// in bytes, where it is known.
+    /// that in bytes which the source has; `None` when the source does not have it.
     fn has(
         &self,
         name: &RepositoryName,
@@ -523,7 +523,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         }
         let place = self.source.place(&digest);
         let Some(size) = self.source.size(name, &digest).await? else {
-            if is_required && !self.target.has(target, &digest, expected).await? {
+            if is_required && !self.target.has(target, &digest, None).await? {
                 return Err(Fault::Missing(digest).into());
             }
             return Ok(Copied::Nothing);

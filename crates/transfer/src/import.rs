@@ -127,19 +127,20 @@ impl Target for Trial<'_> {
         digest: &Digest,
         size: Option<u64>,
     ) -> Result<bool, Problem> {
-        let stat = self.registry.repository(name).blobs().stat(digest).await;
-        let is_there = match stat {
-            Ok(_) => true,
-            Err(RegistryError::BlobUnknown(_)) => false,
-            Err(error) => return Err(Problem::Fatal(error.into())),
+        // What the source has need not be looked for.
+        let Some(size) = size else {
+            let stat = self.registry.repository(name).blobs().stat(digest).await;
+            return match stat {
+                Ok(_) => Ok(true),
+                Err(RegistryError::BlobUnknown(_) | RegistryError::Damaged { .. }) => Ok(false),
+                Err(error) => Err(Problem::Fatal(error.into())),
+            };
         };
-        if let Some(size) = size {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.0.insert(*digest) {
-                seen.1 += size;
-            }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0.insert(*digest) {
+            seen.1 += size;
         }
-        Ok(is_there)
+        Ok(true)
     }
 
     async fn has_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Problem> {

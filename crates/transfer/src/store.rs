@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::StreamExt;
 use wharfinger_oci::manifest::{Manifest, Referenced};
-use wharfinger_oci::{Digest, RepositoryName, Tag};
+use wharfinger_oci::{Descriptor, Digest, RepositoryName, Tag};
 use wharfinger_registry::{Error as RegistryError, Registry, layout};
 
 use crate::copy::{Blob, Place, Source, Target};
@@ -170,22 +170,23 @@ impl Target for StoreTarget<'_> {
         &self,
         name: &RepositoryName,
         digest: &Digest,
-        _size: Option<u64>,
+        size: Option<u64>,
     ) -> Result<bool, Problem> {
         let blobs = self.registry.repository(name).blobs();
         let known = self.known().get(digest).cloned();
-        let mut mounted = match known {
-            Some(from) => blobs.mount(&from, digest).await.map_err(problem)?,
-            None => None,
-        };
-        if mounted.is_none() {
-            let anywhere = blobs.mount_anywhere(digest, |_| true).await;
-            mounted = anywhere.map_err(problem)?;
+        let mut mounted = None;
+        if let Some(from) = known {
+            mounted = mounted_or_not(blobs.mount(&from, digest).await)?;
         }
-        if mounted.is_some() {
+        if mounted.is_none() {
+            mounted = mounted_or_not(blobs.mount_anywhere(digest, |_| true).await)?;
+        }
+        // What has another length is damaged, and mended by the right bytes.
+        let has = mounted.is_some_and(|found| size.is_none_or(|size| size == found.size));
+        if has {
             self.known().insert(*digest, name.clone());
         }
-        Ok(mounted.is_some())
+        Ok(has)
     }
 
     async fn has_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Problem> {
@@ -243,6 +244,16 @@ impl Target for StoreTarget<'_> {
     }
 }
 
+/// What came of a mount. What is damaged counts as missing: it is mended by what is written then.
+fn mounted_or_not(
+    mounted: Result<Option<Descriptor>, RegistryError>,
+) -> Result<Option<Descriptor>, Problem> {
+    match mounted {
+        Err(RegistryError::Damaged { .. }) => Ok(None),
+        mounted => mounted.map_err(problem),
+    }
+}
+
 /// What a registry's error means for an image that is written to it.
 fn problem(error: RegistryError) -> Problem {
     match error {
@@ -250,9 +261,9 @@ fn problem(error: RegistryError) -> Problem {
             Ok(fault) => Problem::Fault(*fault),
             Err(cause) => Problem::Fatal(RegistryError::Body(cause).into()),
         },
-        RegistryError::ManifestRefused(_) | RegistryError::ManifestInvalid(_) => {
-            Problem::Fault(Fault::Refused(error.to_string()))
-        }
+        RegistryError::ManifestRefused(_)
+        | RegistryError::ManifestInvalid(_)
+        | RegistryError::Damaged { .. } => Problem::Fault(Fault::Refused(error.to_string())),
         // All of it was there a moment ago.
         RegistryError::Collecting | RegistryError::ManifestReferencesUnknown(_) => {
             Problem::Passing(Fault::Refused(error.to_string()))

@@ -1,5 +1,6 @@
 //! `wharfinger export`: images of the registry into an image layout.
 
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ enum ExportError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Config(#[from] Unusable),
+    #[error("an archive is nothing for a terminal; send standard output to a file or a program")]
+    Terminal,
     #[error(transparent)]
     Registry(#[from] wharfinger_registry::Error),
     #[error(transparent)]
@@ -52,6 +55,10 @@ impl Export {
     }
 
     async fn export(&self, config: &Config) -> Result<ExitCode, ExportError> {
+        let destination = Destination::of(&self.destination);
+        if destination == Destination::Stdout && io::stdout().is_terminal() {
+            return Err(ExportError::Terminal);
+        }
         let store = tool::open(config).await?;
         let mut options = wiring::registry_options(config)?;
         options.read_only = true;
@@ -64,7 +71,6 @@ impl Export {
             host: host(&config.http.host),
         };
         let bar = Bar::new("exporting", Unit::Bytes);
-        let destination = Destination::of(&self.destination);
         let told = |step: Step<'_>| match step {
             Step::Bytes(bytes) => bar.advance(bytes),
             Step::Failed(failure) => bar.beside(|| eprintln!("error: {failure}")),

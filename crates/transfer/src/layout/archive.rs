@@ -149,8 +149,8 @@ impl ArchiveSink {
         let Some(tar) = self.output.take() else {
             return Ok(());
         };
-        let (name, destination) = (self.name, self.destination);
-        blocking(move || {
+        let (name, destination) = (self.name.clone(), self.destination.clone());
+        let finished = blocking(move || {
             let file = tar.into_inner().and_then(|out| Ok(out.into_inner()?));
             let file = file.map_err(Error::io(&name, "write"))?;
             let Some(destination) = destination else {
@@ -164,8 +164,8 @@ impl ArchiveSink {
             };
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(Error::io(folder, "sync"))
-        })
-        .await
+        });
+        finished.await
     }
 
     async fn small(&mut self, path: &'static str, content: Vec<u8>) -> Result<()> {
@@ -209,5 +209,14 @@ impl ArchiveSink {
         .await?;
         self.output = Some(output);
         Ok(done)
+    }
+}
+
+impl Drop for ArchiveSink {
+    fn drop(&mut self) {
+        // It is not there any more when it has got its name.
+        if self.destination.is_some() {
+            let _ = fs::remove_file(&self.name);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A layout in a folder, to which only what is new is written.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -47,17 +48,15 @@ impl FolderSink {
                 reason,
             })
         };
-        for algorithm in Algorithm::ALL {
-            let is_new = !root.exists();
-            let has_marker = root.join(MARKER).exists();
-            if !is_new && !has_marker && !is_empty(&root)? && algorithm == Algorithm::CANONICAL {
+        if !root.join(MARKER).exists() {
+            fs::create_dir_all(&root).map_err(Error::io(&root, "make"))?;
+            if !is_empty(&root)? {
                 return refuse("it is neither empty nor an image layout");
             }
+            replace(&root, MARKER, MARKER_CONTENT)?;
+        }
+        for algorithm in Algorithm::ALL {
             let folder = root.join("blobs").join(algorithm.as_str());
-            if !has_marker {
-                fs::create_dir_all(&root).map_err(Error::io(&root, "make"))?;
-                replace(&root, MARKER, MARKER_CONTENT)?;
-            }
             fs::create_dir_all(&folder).map_err(Error::io(&folder, "make"))?;
         }
         let path = root.join(MARKER);
@@ -202,13 +201,18 @@ impl Drop for Unfinished {
 }
 
 fn is_empty(folder: &Path) -> Result<bool> {
-    let mut entries = fs::read_dir(folder).map_err(Error::io(folder, "list"))?;
-    Ok(entries.next().is_none())
+    let entries = fs::read_dir(folder).map_err(Error::io(folder, "list"))?;
+    // What a killed export of ours may have left, and what file systems have in their roots.
+    let is_nothing = |name: &OsStr| name == temporary(MARKER).as_str() || name == "lost+found";
+    let mut entries = entries.map(|entry| entry.map(|entry| is_nothing(&entry.file_name())));
+    entries
+        .try_fold(true, |all, one| Ok(all && one?))
+        .map_err(Error::io(folder, "list"))
 }
 
 /// Replaces a small file of a folder: after a crash it is the old or the new one.
 fn replace(folder: &Path, name: &str, content: &[u8]) -> Result<()> {
-    let temporary = folder.join(format!(".{name}"));
+    let temporary = folder.join(temporary(name));
     let write = || {
         let mut file = File::create(&temporary)?;
         file.write_all(content)?;
@@ -217,6 +221,10 @@ fn replace(folder: &Path, name: &str, content: &[u8]) -> Result<()> {
     };
     write().map_err(Error::io(folder.join(name), "write"))?;
     sync_folder(folder)
+}
+
+fn temporary(name: &str) -> String {
+    format!(".{name}")
 }
 
 fn sync_folder(folder: &Path) -> Result<()> {

@@ -39,7 +39,12 @@ pub(crate) fn open(path: &Path, naming: &Naming) -> Result<Opened> {
     if path.is_dir() {
         return folder(path, naming);
     }
-    let file = File::open(path).map_err(Error::io(path, "open"))?;
+    let mut file = File::open(path).map_err(Error::io(path, "open"))?;
+    let metadata = file.metadata().map_err(Error::io(path, "look at"))?;
+    if !metadata.is_file() {
+        // A pipe, which is read once.
+        file = spool(file).map_err(Error::io(path, "keep"))?;
+    }
     archive(file, &path.display().to_string(), naming)
 }
 
