@@ -15,7 +15,8 @@ use crate::{Error, Registry, Result};
 /// The first collection of a schedule comes within this time.
 const FIRST_WITHIN: Duration = Duration::from_secs(3600);
 
-/// How long after a failure it is tried again, at the most.
+/// How long after a failure it is tried again, at the most, and how often it is looked whether
+/// another collector has gone.
 const RETRY: Duration = Duration::from_secs(600);
 
 /// How often it is told how far one has got.
@@ -38,7 +39,7 @@ impl Registry {
         let mut wait = interval.min(FIRST_WITHIN).mul_f64(random());
         loop {
             debug!(in_seconds = wait.as_secs(), "the next collection");
-            sleep(wait).await;
+            self.wait_for_turn(wait).await;
             wait = match self.collect_if_due(schedule).await {
                 Ok(wait) => wait,
                 Err(Error::ReadOnly) => {
@@ -54,6 +55,22 @@ impl Registry {
                     interval.min(RETRY)
                 }
             };
+        }
+    }
+
+    /// Waits for so long, or until it looks as if a collector had gone while it removed: whoever
+    /// needs what it has condemned is kept waiting until another goes on.
+    async fn wait_for_turn(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut seen = None;
+        while Instant::now() < until {
+            sleep(RETRY.min(until - Instant::now())).await;
+            let state = state::read(&*self.shared.driver).await.ok().flatten();
+            let removing = state.filter(|state| state.phase == Phase::Executing);
+            if removing.is_some() && removing == seen {
+                return;
+            }
+            seen = removing;
         }
     }
 

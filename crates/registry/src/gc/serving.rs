@@ -16,8 +16,8 @@ use super::sweep;
 use super::turn::Turn;
 use super::{CollectReport, CollectStep};
 use crate::catalog::CatalogWalk;
-use crate::link::LinkSet;
-use crate::{Error, Result};
+use crate::link::{LinkSet, ignore_absent};
+use crate::{Error, Result, layout};
 
 /// How many blobs are removed before it is looked again whether that is still to be done.
 const BATCH: usize = 256;
@@ -77,11 +77,12 @@ where
         run.mark_again(&mut going).await?;
         run.strike(&going).await?;
         turn.go_on(Phase::Executing).await?;
+        run.forget_others(id).await?;
         run.wait(turn.notice(), &turn, false).await?;
     }
     run.spare(id, is_removing).await?;
     run.remove(&turn, &going, is_removing).await?;
-    run.finish(&mut turn).await?;
+    run.finish(&mut turn, id).await?;
     Ok(run.report)
 }
 
@@ -93,8 +94,7 @@ where
     async fn condemn(&mut self, turn: &mut Turn, list: List<'_>) -> Result<()> {
         let _writing = self.registry.shared.writing()?;
         let (run, files) = list.end().await?;
-        turn.condemn(run, files).await?;
-        sweep::forget_runs(self.registry, Some(&run.to_string())).await
+        turn.condemn(run, files).await
     }
 
     /// Lets time pass for others.
@@ -185,6 +185,21 @@ where
             let struck: Vec<_> = items.filter(|item| !self.goes(item)).collect();
             if !struck.is_empty() {
                 item::write_struck(&*shared.driver, going.run, file, &struck).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the lists of runs that never came to anything. Not before: until now, another
+    /// collector might have written the state, and told of a list of its own.
+    async fn forget_others(&self, run: RunId) -> Result<()> {
+        let shared = &self.registry.shared;
+        let _writing = shared.writing()?;
+        let driver = &*shared.driver;
+        let own = run.to_string();
+        for other in driver.list(&layout::gc_runs(), None, None).await? {
+            if other.name != own {
+                ignore_absent(driver.discard(&layout::gc_run(&other.name)).await)?;
             }
         }
         Ok(())
@@ -314,13 +329,14 @@ where
     }
 
     /// Tells everybody that nothing is removed any more.
-    async fn finish(&mut self, turn: &mut Turn) -> Result<()> {
+    async fn finish(&mut self, turn: &mut Turn, run: RunId) -> Result<()> {
         let shared = &self.registry.shared;
         shared.driver.settled().await;
         turn.go_on(Phase::Over).await?;
         {
             let _writing = shared.writing()?;
-            sweep::forget_runs(self.registry, None).await?;
+            let own = layout::gc_run(&run.to_string());
+            ignore_absent(shared.driver.discard(&own).await)?;
         }
         self.tidy().await
     }

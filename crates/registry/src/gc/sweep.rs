@@ -12,7 +12,7 @@ use super::mark::Marks;
 use super::mark_set::MarkSet;
 use super::pace::Pace;
 use crate::layout::{self, Located};
-use crate::link::{LinkSet, ignore_absent};
+use crate::link::LinkSet;
 use crate::{Error, Registry, Result};
 
 /// How many blobs are looked at or removed at once.
@@ -251,19 +251,4 @@ pub(super) async fn remove_blobs(
         .buffer_unordered(CONCURRENCY)
         .try_collect()
         .await
-}
-
-/// Removes what runs have left that nobody looks at any more: all but the run `kept`.
-pub(super) async fn forget_runs(registry: &Registry, kept: Option<&str>) -> Result<()> {
-    let driver = &*registry.shared.driver;
-    let runs = match driver.list(&layout::gc_runs(), None, None).await {
-        Err(error) if error.is_not_found() => return Ok(()),
-        runs => runs?,
-    };
-    for run in runs {
-        if Some(&*run.name) != kept {
-            ignore_absent(driver.discard(&layout::gc_run(&run.name)).await)?;
-        }
-    }
-    Ok(())
 }
