@@ -97,6 +97,65 @@ fn the_same_goes_as_by_distributions_own_command() {
     assert_eq!(theirs.http().get(&path).status, 404);
 }
 
+#[test]
+fn what_went_what_stayed_and_why_is_told() {
+    let home = folder();
+    let mut server = Wharfinger::start(home.path());
+    let http = server.http();
+    let stays = push(http, "a", "latest", 1);
+    let goes = push(http, "b", "gone", 2);
+    delete(http, "b", &goes[0]);
+    let file = home.path().join("wharfinger.yml");
+    let explain = |digest: &str| {
+        let mut command = Command::new(binary());
+        command.args(["garbage-collect", "--explain", digest]);
+        run(command.arg(&file))
+    };
+    let way = format!("a: tag latest -> manifest {} -> this\n", stays[0]);
+    let told = explain(&stays[2]);
+    assert!(told.contains(&way) && told.contains("it stays"), "{told}");
+    let told = explain(&goes[2]);
+    assert!(told.contains("b: has a link to it"), "{told}");
+    assert!(told.contains("nothing needs it"), "{told}");
+    server.stop();
+    let printed = collect(&file, &[]);
+    for line in [
+        "b: empty repository eligible for deletion\n",
+        "went: 2 links, 3 blobs, 1 empty repositories\n",
+        "stayed: 3 blobs are needed\n",
+    ] {
+        assert!(printed.contains(line), "{line}{printed}");
+    }
+    assert!(printed.ends_with(" freed\n"), "{printed}");
+    server.start_again();
+    let catalog = server.http().get("/v2/_catalog").json();
+    assert_eq!(catalog["repositories"], json!(["a"]));
+}
+
+/// On a terminal each line stands alone, whatever the bar does.
+#[test]
+fn lines_on_a_terminal_are_whole() {
+    let home = folder();
+    let mut server = Wharfinger::start(home.path());
+    let blobs: BTreeSet<_> = (0..40)
+        .map(|seed| server.http().push_blob("a", &noise(seed, 100)))
+        .collect();
+    server.stop();
+    let file = home.path().join("wharfinger.yml");
+    let collect = format!("{} garbage-collect {}", binary().display(), file.display());
+    let shown = run(Command::new("script").args(["-qec", &collect, "/dev/null"]));
+    let lines = shown.lines().filter_map(|line| {
+        let (before, digest) = line.trim_end().split_once("blob eligible for deletion: ")?;
+        // What the bar leaves is wiped out.
+        assert!(
+            before.is_empty() || before.ends_with("\u{1b}[2K"),
+            "{line:?}"
+        );
+        Some(digest.to_owned())
+    });
+    assert_eq!(lines.collect::<BTreeSet<_>>(), blobs);
+}
+
 /// The digests of what lies below a folder in a file of this name.
 fn digests_in(folder: &Path, file: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();

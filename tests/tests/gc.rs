@@ -148,11 +148,14 @@ fn an_operator_asks_for_a_collection_and_watches_it() {
     eventually("it has marked", || {
         debug.get("/debug/gc").json()["activity"] == "condemned"
     });
-    assert_eq!(debug.get("/debug/gc").json()["condemned"], 3);
+    let told = debug.get("/debug/gc").json();
+    assert_eq!(told["condemned"], 3);
+    let (done, expected) = (told["done"].as_u64(), told["expected"].as_u64());
+    assert!(done < expected && told["seconds_left"].is_u64(), "{told}");
     assert_eq!(debug.send("POST", "/debug/gc", &[], b"").status, 409);
     let metrics = || String::from_utf8(debug.get("/metrics").body).unwrap();
     assert!(
-        metrics().contains("\nregistry_gc_activity 2\n"),
+        metrics().contains("\nregistry_gc_activity 3\n"),
         "{}",
         metrics()
     );
@@ -169,6 +172,14 @@ fn an_operator_asks_for_a_collection_and_watches_it() {
         "{told}"
     );
     assert_eq!(told["removed_blobs"], 3);
+    let last = &told["last"];
+    assert_eq!((&last["blobs"], &last["marked"]), (&3.into(), &3.into()));
+    for line in [
+        "looking for what manifests need",
+        "removing what is not needed",
+    ] {
+        assert!(server.log().contains(line), "{line}");
+    }
     assert!(
         metrics().contains("\nregistry_gc_removed_blobs_total 3\n"),
         "{}",

@@ -43,6 +43,8 @@ pub(crate) struct CatalogWalk<'a> {
     complete: bool,
     /// What else was passed over.
     passed_over: Vec<Error>,
+    /// The part of the tree that lies behind, from 0 to 1, as if all in a folder were alike.
+    behind: f64,
 }
 
 struct Folder {
@@ -53,6 +55,8 @@ struct Folder {
     entries: Option<Option<Vec<Entry>>>,
     /// What of `after` lies below this folder: names up to it are not wanted any more.
     after: Option<String>,
+    /// The part of the tree that it and all below it are.
+    share: f64,
 }
 
 impl<'a> CatalogWalk<'a> {
@@ -62,6 +66,7 @@ impl<'a> CatalogWalk<'a> {
             name: String::new(),
             entries: None,
             after: after.filter(|after| !after.is_empty()).map(str::to_owned),
+            share: 1.0,
         };
         Self {
             registry,
@@ -69,6 +74,7 @@ impl<'a> CatalogWalk<'a> {
             every_folder: false,
             complete: false,
             passed_over: Vec::new(),
+            behind: 0.0,
         }
     }
 
@@ -112,6 +118,11 @@ impl<'a> CatalogWalk<'a> {
         Ok(None)
     }
 
+    /// About how much of the tree the walk has seen, from 0 to 1.
+    pub(crate) fn behind(&self) -> f64 {
+        self.behind
+    }
+
     /// Lists the next folder, and of those behind it some that have not been listed yet.
     async fn list_ahead(&mut self) -> Result<()> {
         let unlisted = |folder: &&mut Folder| folder.entries.is_none();
@@ -128,6 +139,7 @@ impl<'a> CatalogWalk<'a> {
     /// Opens a folder: queues those in it, and gives its name when it is a repository.
     fn open(&mut self, folder: Folder) -> Result<Option<RepositoryName>> {
         let Some(entries) = folder.entries.flatten() else {
+            self.behind += folder.share;
             return Ok(None);
         };
         let (first, rest) = match &folder.after {
@@ -165,7 +177,13 @@ impl<'a> CatalogWalk<'a> {
                 name,
                 entries: None,
                 after,
+                share: 0.0,
             });
+        }
+        let share = folder.share / (nested.len() + 1) as f64;
+        self.behind += share;
+        for nested in &mut nested {
+            nested.share = share;
         }
         for folder in nested.into_iter().rev() {
             self.pending.push_front(folder);

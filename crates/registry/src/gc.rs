@@ -2,15 +2,20 @@
 //!
 //! [`mark`](self::mark) finds out what is needed and writes nothing; [`sweep`](self::sweep) finds
 //! and removes the rest, links before the blobs they lead to, so that an interruption at any point
-//! leaves nothing but garbage for the next run.
+//! leaves nothing but garbage for the next run; [`tidy`](self::tidy) removes what is left of
+//! repositories and of writes cut short. [`run`](self::run) puts these together, for a collection
+//! that has the store [`alone`](self::alone) and for one beside others.
 //!
-//! While others write, that goes by a protocol (`docs/collection.md`): [`run`](self::run) has the
-//! collector's steps, [`reliance`](self::reliance) the writers', [`view`](self::view) what a node
-//! knows of the [`state`](self::state) in the store, and [`turn`](self::turn) whose turn it is.
+//! While others write, that goes by a protocol (`docs/collection.md`): [`serving`](self::serving)
+//! has the collector's steps, [`reliance`](self::reliance) the writers', [`view`](self::view) what a
+//! node knows of the [`state`](self::state) in the store, and [`turn`](self::turn) whose turn it is.
 
+mod alone;
 mod blob_set;
+mod explain;
 mod item;
 mod keep;
+mod last;
 mod mark;
 mod mark_set;
 mod moment;
@@ -19,28 +24,30 @@ mod progress;
 mod reliance;
 mod run;
 mod schedule;
+mod serving;
 mod state;
 mod sweep;
+mod tidy;
 mod turn;
 mod view;
 
 use std::time::Duration;
 
-use wharfinger_oci::{Digest, RepositoryName};
+use serde::Serialize;
+use wharfinger_oci::{Digest, RepositoryName, Tag};
 
-use crate::catalog::CatalogWalk;
-use crate::upload::LEFTOVER_AGE;
 use crate::{Registry, Result};
 pub(crate) use blob_set::BlobSet;
+pub use explain::{Explanation, Need, Standing};
 pub(crate) use item::Item;
-use mark::{Marker, Marks, Untagged};
+use mark::{Marker, Marks};
 use mark_set::MarkSet;
 use pace::Pace;
 pub(crate) use progress::Progress;
 pub use progress::{Activity, CollectProgress};
 pub(crate) use reliance::Reliance;
+use run::{Found, Run};
 pub use schedule::CollectSchedule;
-use sweep::Unmarked;
 pub(crate) use view::Views;
 
 /// What a collection removes besides blobs that nothing needs.
@@ -63,6 +70,8 @@ pub struct CollectOptions {
 /// A step of a collection, told as it is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CollectStep<'a> {
+    /// Something else is done from now on.
+    Activity(Activity),
     /// A repository is looked through.
     Repository(&'a RepositoryName),
     /// A manifest stays.
@@ -83,13 +92,20 @@ pub enum CollectStep<'a> {
         time: Duration,
         /// Whether what comes to be needed meanwhile stays, without having to be uploaded again.
         is_pardonable: bool,
+        /// Whether it takes so long because another collector may have begun at the same time, of
+        /// which nothing can be seen yet.
+        for_collectors: bool,
     },
+    /// A tag goes that stands for nothing.
+    StaleTag(&'a RepositoryName, &'a Tag),
+    /// A repository goes in which nothing is left.
+    EmptyRepository(&'a RepositoryName),
 }
 
 /// What a collection found and, but for a dry run, removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CollectReport {
-    /// How many blobs are needed.
+    /// How many blobs are needed; 0 where another collector found that out.
     pub marked: u64,
     /// How many untagged manifests go.
     pub manifests: u64,
@@ -103,12 +119,20 @@ pub struct CollectReport {
     pub young: u64,
     /// How many blobs and manifests were to go, and stay as somebody has come to need them.
     pub spared: u64,
+    /// How many blobs and manifests were too many for one run, and stay until the next.
+    pub later: u64,
+    /// How many tags go that stand for nothing.
+    pub stale_tags: u64,
+    /// How many repositories go in which nothing is left.
+    pub repositories: u64,
+    /// How many files, folders and uploads to the store go that writes cut short have left.
+    pub leftovers: u64,
 }
 
 impl Registry {
     /// Removes the blobs that no manifest needs, the links to them, if asked for untagged
-    /// manifests, and last what crashes have left of files. Deletion need not be enabled for it.
-    /// `told` hears of every step.
+    /// manifests, and last what is left of tags and repositories, and of files after crashes.
+    /// Deletion need not be enabled for it. `told` hears of every step.
     ///
     /// Unless it is told that others [serve](CollectOptions::serving), nobody may write to the store
     /// meanwhile: a push that relies on a blob which is being removed would be lost. Reading is
@@ -124,92 +148,32 @@ impl Registry {
         options: CollectOptions,
         mut told: impl FnMut(CollectStep<'_>) + Send,
     ) -> Result<CollectReport> {
-        let progress = &self.shared.progress;
-        progress.begin();
-        let told = |step: CollectStep<'_>| {
-            progress.note(&step);
-            told(step);
+        let working = self.shared.progress.begin();
+        let mut run = Run {
+            registry: self,
+            options,
+            marker: Marker {
+                registry: self,
+                delete_untagged: options.delete_untagged,
+                pace: Pace::new(options.rate),
+            },
+            marks: Marks::default(),
+            report: CollectReport::default(),
+            progress: &working,
+            told: |step: CollectStep<'_>| {
+                working.note(&step);
+                told(step);
+            },
         };
         let report = match options.serving {
-            Some(grace) => run::collect(self, options, grace, told).await,
-            None => self.collect_alone(options, told).await,
+            None => alone::collect(run).await,
+            Some(_) if options.dry_run => {
+                let marked = run.mark(&mut Found::Counted).await;
+                marked.map(|()| run.report)
+            }
+            Some(grace) => serving::collect(run, grace).await,
         };
-        progress.end(&report, options.dry_run);
+        working.end(&report, options.dry_run);
         report
     }
-
-    async fn collect_alone(
-        &self,
-        options: CollectOptions,
-        mut told: impl FnMut(CollectStep<'_>) + Send,
-    ) -> Result<CollectReport> {
-        let mut marks = Marks::default();
-        let marker = Marker {
-            registry: self,
-            delete_untagged: options.delete_untagged,
-            pace: Pace::new(options.rate),
-        };
-        let pace = &marker.pace;
-        let all_untagged = marker.mark(&mut marks, &mut told).await?;
-        let unmarked =
-            sweep::unmarked_blobs(self, &marks, Duration::ZERO, usize::MAX, pace).await?;
-        let mut report = tell(&marks, &all_untagged, &unmarked, &mut told);
-        if !options.dry_run {
-            for untagged in &all_untagged {
-                sweep::remove_manifests(self, &untagged.repository, &untagged.manifests).await?;
-            }
-        }
-        let goes = |digest: &Digest| !marks.needed.contains(Item::Blob(*digest).fingerprint());
-        let mut walk = CatalogWalk::complete(self);
-        while let Some(name) = walk.next().await? {
-            let links = sweep::links(self, &name, goes).await?;
-            for digest in &links {
-                told(CollectStep::LayerLink(&name, digest));
-            }
-            report.layer_links += links.len() as u64;
-            if !options.dry_run {
-                sweep::unlink(self, &name, &links, pace, || Ok(())).await?;
-            }
-        }
-        for batch in unmarked.garbage.chunks(BATCH) {
-            let digests: Vec<_> = batch.iter().map(|blob| blob.digest).collect();
-            for digest in &digests {
-                told(CollectStep::Blob(digest));
-            }
-            if !options.dry_run {
-                sweep::remove_blobs(self, &digests, pace, || Ok(())).await?;
-            }
-        }
-        if !options.dry_run {
-            self.shared.driver.remove_leftovers(LEFTOVER_AGE).await?;
-        }
-        Ok(report)
-    }
 }
-
-/// Tells what marking amounts to.
-fn tell(
-    marks: &Marks,
-    all_untagged: &[Untagged],
-    unmarked: &Unmarked,
-    told: &mut (impl FnMut(CollectStep<'_>) + Send),
-) -> CollectReport {
-    let mut report = CollectReport {
-        marked: marks.needed.len(),
-        blobs: unmarked.garbage.len() as u64,
-        bytes: unmarked.garbage.iter().map(|blob| blob.size).sum(),
-        young: unmarked.young.len() as u64,
-        ..CollectReport::default()
-    };
-    for untagged in all_untagged {
-        report.manifests += untagged.manifests.len() as u64;
-        for digest in &untagged.manifests {
-            told(CollectStep::Manifest(&untagged.repository, digest));
-        }
-    }
-    told(CollectStep::Marked(&report));
-    report
-}
-
-/// How many blobs are told of before they are removed together.
-const BATCH: usize = 64;

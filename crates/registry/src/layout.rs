@@ -239,6 +239,11 @@ pub fn gc_beat() -> StoragePath {
     path(format!("{GC}/beat"))
 }
 
+/// What the last collection has counted.
+pub fn gc_last() -> StoragePath {
+    path(format!("{GC}/last"))
+}
+
 /// The folder of all collections' lists and pardons.
 pub fn gc_runs() -> StoragePath {
     path(format!("{GC}/runs"))
@@ -262,6 +267,11 @@ pub fn gc_pardons(run: &str) -> StoragePath {
 /// One of a collection's pardons.
 pub fn gc_pardon(run: &str, key: &str) -> StoragePath {
     path(format!("{GC}/runs/{run}/pardoned/{key}"))
+}
+
+/// How far a collection has got with its removals.
+pub fn gc_removed(run: &str) -> StoragePath {
+    path(format!("{GC}/runs/{run}/removed"))
 }
 
 /// Where the bytes of a damaged blob are put aside; `when` tells one time from another. Distribution

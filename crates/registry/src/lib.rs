@@ -29,6 +29,7 @@ pub use blob::{Blobs, Content};
 pub use error::{Error, Result};
 pub use gc::{
     Activity, CollectOptions, CollectProgress, CollectReport, CollectSchedule, CollectStep,
+    Explanation, Need, Standing,
 };
 pub use manifest::{Manifests, Served};
 pub use options::{IndexPlatforms, Options, UrlRules, Validation};

@@ -49,6 +49,15 @@ impl Manifests {
         Ok(self.links.stat(digest).await?.is_some())
     }
 
+    /// The digests of all manifests, those of the canonical algorithm first, each in order. One that
+    /// was pushed under a digest of another algorithm is there under both.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn digests(&self) -> Result<Vec<Digest>> {
+        self.links.digests().await
+    }
+
     /// Sees to it that a collection under way spares a manifest that a client is told to be there,
     /// and will not push then.
     ///

@@ -155,6 +155,11 @@ impl Collector for Counted {
                 collected.removed_bytes,
             ),
             (
+                "gc_removed_repositories",
+                "Empty repositories that collections removed",
+                collected.removed_repositories,
+            ),
+            (
                 "gc_spared",
                 "Blobs and manifests that collections had condemned and spared",
                 collected.spared,
@@ -220,9 +225,17 @@ impl Collector for Counted {
         gauge("uploads_open", open, uploads.open.load(Relaxed))?;
 
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let activity = "What the collection does: 0 nothing, 1 it marks, 2 it waits for pardons, \
-                        3 it removes";
+        let activity = "What the collection does: 0 nothing, 1 it marks, 2 it looks for blobs, 3 it \
+                        waits for pardons, 4 it marks again, 5 it waits for others to notice, 6 it \
+                        removes, 7 it removes what is left";
         gauge("gc_activity", activity, collected.activity as i64)?;
+        let done = "How much of that is done";
+        gauge("gc_activity_done", done, number(collected.done))?;
+        let expected = "How much of it there is, as far as can be told; 0 where nothing can";
+        gauge("gc_activity_expected", expected, number(collected.expected))?;
+        let left = "How long it takes yet, as far as can be told, in seconds";
+        let seconds_left = number(collected.seconds_left.unwrap_or(0));
+        gauge("gc_activity_left_seconds", left, seconds_left)?;
         let looked = "How many repositories the collection has looked through";
         gauge("gc_repositories", looked, number(collected.repositories))?;
         let marked = "How many manifests the collection has marked";

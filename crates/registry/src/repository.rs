@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
+use wharfinger_oci::manifest::Referenced;
 use wharfinger_oci::{Digest, RepositoryName};
 use wharfinger_storage::Driver;
 
@@ -152,6 +153,11 @@ impl Registry {
     /// on under the options that it began with. The other options stay as they were.
     pub fn set_options(&self, options: Options) {
         self.shared.options.store(Arc::new(options));
+    }
+
+    /// Whether a manifest is accepted only where there is what it refers to so.
+    pub fn requires(&self, reference: &Referenced<'_>) -> bool {
+        self.shared.options.load().validation.requires(reference)
     }
 
     /// Whether the store can be reached.

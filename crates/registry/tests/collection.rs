@@ -10,7 +10,8 @@ use support::{content, image, name, parse, push, put, registry, tag};
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::{Algorithm, Digest, RepositoryName, media_type};
 use wharfinger_registry::{
-    CollectOptions, CollectReport, CollectStep, Error, Options, Registry, Repository, layout,
+    Activity, CollectOptions, CollectReport, CollectStep, Error, Options, Registry, Repository,
+    layout,
 };
 use wharfinger_storage::testing::fault::{Cause, Effect, Fault, FaultDriver};
 use wharfinger_storage::{Driver, Durability, StoragePath, Walk};
@@ -399,6 +400,7 @@ async fn each_step_is_told() {
     mixed(&registry).await;
     let mut counted = [0_u64; 6];
     let mut at_mark = None;
+    let mut activities = Vec::new();
     let report = registry.collect(UNTAGGED, |step| match step {
         CollectStep::Repository(name) => {
             assert_eq!(name.as_str(), "a/b");
@@ -411,6 +413,8 @@ async fn each_step_is_told() {
         CollectStep::Blob(..) => counted[5] += 1,
         CollectStep::Marked(report) => at_mark = Some(*report),
         CollectStep::Waiting { .. } => panic!("nobody else writes"),
+        CollectStep::Activity(activity) => activities.push(activity),
+        CollectStep::StaleTag(..) | CollectStep::EmptyRepository(_) => panic!("{step:?}"),
     });
     let report = report.await.unwrap();
     // Two images with two blobs each, one of the images named by the other first; two images,
@@ -418,4 +422,11 @@ async fn each_step_is_told() {
     assert_eq!(counted, [1, 2, 5, 2, 5, 7]);
     assert_eq!((report.marked, report.manifests, report.blobs), (6, 2, 7));
     assert_eq!(at_mark.unwrap().blobs, 7);
+    let all = [
+        Activity::Marking,
+        Activity::Searching,
+        Activity::Removing,
+        Activity::Tidying,
+    ];
+    assert_eq!(activities, all);
 }

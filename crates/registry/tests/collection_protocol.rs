@@ -50,7 +50,9 @@ struct Protocol {
     /// What has been looked up before a node forgets does not get into its cache after that.
     fill_by_one_view: bool,
     spare_reads_manifests: bool,
-    take_over_ends_execution: bool,
+    /// What a collector has found to be needed is written down before it begins to remove.
+    strike: bool,
+    wait_after_take_over: bool,
     /// A run is its collector's only when no other write of `state` can follow.
     settle: bool,
     /// Who has been silent for a minute never acts again.
@@ -89,7 +91,8 @@ const WHOLE: Protocol = Protocol {
     forget: true,
     fill_by_one_view: true,
     spare_reads_manifests: true,
-    take_over_ends_execution: true,
+    strike: true,
+    wait_after_take_over: true,
     settle: true,
     silence_is_death: true,
     removals_in_time: true,

@@ -14,14 +14,35 @@ use support::{append, content, name, parse};
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::{Digest, media_type};
 use wharfinger_registry::{CollectOptions, Error, Options, Registry, Repository, layout};
+use wharfinger_storage::testing::moto::Moto;
 use wharfinger_storage::testing::random::Random;
 use wharfinger_storage::{Driver, FilesystemDriver, FilesystemOptions, MemoryDriver, Walk};
 
-/// How many clients there are.
-const CLIENTS: u64 = 6;
+/// How much is done.
+#[derive(Clone, Copy)]
+struct Scale {
+    clients: u64,
+    /// How many pushes each client makes.
+    pushes: u64,
+    /// The size of every third blob: short contents are kept in memory until they are stored, long
+    /// ones are moved to their place.
+    large: usize,
+    lease: Duration,
+    /// How many collectors there are, of which one should be at work at a time.
+    collectors: usize,
+    /// How long a collection takes when nothing has to be waited for but others, in leases.
+    run: f64,
+}
 
-/// How many pushes each of them makes.
-const PUSHES: u64 = 50;
+/// Where locks keep collectors apart.
+const LOCKED: Scale = Scale {
+    clients: 6,
+    pushes: 50,
+    large: 3_000_000,
+    lease: Duration::from_millis(20),
+    collectors: 1,
+    run: 4.0,
+};
 
 /// How many blobs there are to be pushed: few, so that everybody needs the same.
 const BLOBS: u64 = 10;
@@ -35,13 +56,8 @@ fn node(driver: &Arc<dyn Driver>, lease: Duration) -> Registry {
     Registry::new(Arc::clone(driver), options).unwrap()
 }
 
-/// Short contents are kept in memory until they are stored, long ones are moved to their place.
-fn blob(seed: u64) -> Bytes {
-    let length = if seed.is_multiple_of(3) {
-        3_000_000
-    } else {
-        500
-    };
+fn blob(seed: u64, large: usize) -> Bytes {
+    let length = if seed.is_multiple_of(3) { large } else { 500 };
     content(u8::try_from(seed).unwrap(), length)
 }
 
@@ -99,14 +115,24 @@ async fn provide(
 }
 
 /// A client, with repositories of its own; gives what can be pulled from them.
-async fn client(nodes: Vec<Registry>, number: u64, refused: &AtomicU64) -> Vec<(String, Digest)> {
+async fn client(
+    nodes: Vec<Registry>,
+    scale: Scale,
+    number: u64,
+    refused: &AtomicU64,
+) -> Vec<(String, Digest)> {
     let mut random = Random::new(number);
     let mut pushed: Vec<(String, Digest)> = Vec::new();
-    for push in 0..PUSHES {
+    for push in 0..scale.pushes {
         let at = |random: &mut Random| &nodes[random.up_to(nodes.len() as u64 - 1) as usize];
         let place = format!("client-{number}/{}", random.up_to(1));
-        let elsewhere = format!("client-{}/{}", random.up_to(CLIENTS - 1), random.up_to(1));
-        let blobs = [blob(random.up_to(BLOBS - 1)), blob(random.up_to(BLOBS - 1))];
+        let elsewhere = format!(
+            "client-{}/{}",
+            random.up_to(scale.clients - 1),
+            random.up_to(1)
+        );
+        let any = |random: &mut Random| blob(random.up_to(BLOBS - 1), scale.large);
+        let blobs = [any(&mut random), any(&mut random)];
         let manifest = manifest(&blobs, random.up_to(4));
         let digest = Digest::canonical(manifest.payload());
         // What was found by HEAD may go when the grace period is short: a client begins anew.
@@ -164,47 +190,54 @@ async fn stored(driver: &Arc<dyn Driver>) -> BTreeSet<String> {
     blobs
 }
 
-async fn stress(driver: Arc<dyn Driver>, lease: Duration) {
+async fn stress(driver: Arc<dyn Driver>, scale: Scale) {
     let serving = CollectOptions {
         serving: Some(Duration::ZERO),
         ..CollectOptions::default()
     };
-    let nodes: Vec<_> = (0..3).map(|_| node(&driver, lease)).collect();
+    let nodes: Vec<_> = (0..3).map(|_| node(&driver, scale.lease)).collect();
     let working = AtomicBool::new(true);
     let (refused, removed, spared) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let collecting = async {
-        let mut turn = 0;
+    let collect = async |collector: usize| {
+        let mut turn = collector;
         while working.load(Ordering::Relaxed) {
             turn += 1;
             let collecting = nodes[turn % nodes.len()].collect(serving, |_| {});
             // Now and then a collector goes in the midst of its work.
             let outcome = if turn.is_multiple_of(4) {
-                let patience = lease.mul_f64(4.0 * (turn % 7) as f64 / 7.0);
+                let part = (turn % 7) as f64 / 7.0;
+                let patience = scale.lease.mul_f64(scale.run * part);
                 tokio::time::timeout(patience, collecting).await
             } else {
                 Ok(collecting.await)
             };
-            if let Ok(report) = outcome {
-                let report = report.unwrap();
-                removed.fetch_add(report.blobs, Ordering::Relaxed);
-                spared.fetch_add(report.spared, Ordering::Relaxed);
+            match outcome {
+                Err(_) => {}
+                Ok(Err(Error::AlreadyCollecting)) if scale.collectors > 1 => {}
+                Ok(report) => {
+                    let report = report.unwrap();
+                    removed.fetch_add(report.blobs, Ordering::Relaxed);
+                    spared.fetch_add(report.spared, Ordering::Relaxed);
+                }
             }
         }
     };
+    let collecting = join_all((0..scale.collectors).map(collect));
     let clients = async {
-        let clients = (0..CLIENTS).map(|number| client(nodes.clone(), number, &refused));
+        let clients =
+            (0..scale.clients).map(|number| client(nodes.clone(), scale, number, &refused));
         let pushed = join_all(clients).await;
         working.store(false, Ordering::Relaxed);
         pushed
     };
-    let (pushed, ()) = futures_util::future::join(clients, collecting).await;
+    let (pushed, _) = futures_util::future::join(clients, collecting).await;
     let (removed, spared) = (removed.into_inner(), spared.into_inner());
     let refused = refused.into_inner();
     println!("{removed} blobs removed, {spared} spared, {refused} pushes begun anew");
     assert!(removed > 0, "nothing was put to the test");
 
     // A node that knows nothing yet.
-    let fresh = node(&driver, lease);
+    let fresh = node(&driver, scale.lease);
     let mut needed = BTreeSet::new();
     while fresh.collect(serving, |_| {}).await.unwrap().blobs > 0 {}
     for (place, digest) in pushed.into_iter().flatten() {
@@ -225,12 +258,31 @@ async fn stress(driver: Arc<dyn Driver>, lease: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_memory() {
-    stress(Arc::new(MemoryDriver::new()), Duration::from_millis(20)).await;
+    stress(Arc::new(MemoryDriver::new()), LOCKED).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_files() {
     let folder = tempfile::tempdir().unwrap();
     let driver = FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap();
-    stress(Arc::new(driver), Duration::from_millis(60)).await;
+    let scale = Scale {
+        lease: Duration::from_millis(60),
+        ..LOCKED
+    };
+    stress(Arc::new(driver), scale).await;
+}
+
+/// In a bucket, where time alone keeps two collectors apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_bucket() {
+    let scale = Scale {
+        clients: 3,
+        pushes: 12,
+        large: 100_000,
+        lease: Duration::from_millis(150),
+        collectors: 2,
+        run: 40.0,
+    };
+    let bucket = Moto::start().await;
+    stress(Arc::new(bucket.driver()), scale).await;
 }

@@ -241,6 +241,16 @@ pub trait Driver: Debug + Send + Sync + 'static {
         }
     }
 
+    /// Removes a folder if nothing is in it; gives whether it did. Who puts something into it at the
+    /// same time loses nothing: it stays, or is made again. Where there are only objects, no folder
+    /// is empty.
+    ///
+    /// # Errors
+    /// When it cannot be removed. That it is not there, or is a file, is no error.
+    async fn remove_empty(&self, _path: &StoragePath) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Says how this process works on the store, as long as what is returned is kept. It binds
     /// only those that say so too. `None` where no other process can work on the store, and where
     /// others cannot be kept from it.

@@ -238,6 +238,12 @@ impl Driver for FilesystemDriver {
         .await
     }
 
+    async fn remove_empty(&self, path: &StoragePath) -> Result<bool> {
+        let wanted = path.clone();
+        self.hop(path, move |store| trash::remove_empty(store, &wanted))
+            .await
+    }
+
     fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         claim::claim(self.root(), claim).map(Some)
     }

@@ -325,6 +325,10 @@ impl Driver for MeasuredDriver {
         self.driver.settled().await;
     }
 
+    async fn remove_empty(&self, path: &StoragePath) -> Result<bool> {
+        self.driver.remove_empty(path).await
+    }
+
     async fn remove_leftovers(&self, older_than: Duration) -> Result<u64> {
         self.driver.remove_leftovers(older_than).await
     }

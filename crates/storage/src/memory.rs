@@ -383,6 +383,18 @@ impl Driver for MemoryDriver {
         taken.map(drop)
     }
 
+    async fn remove_empty(&self, path: &StoragePath) -> Result<bool> {
+        let mut state = lock(&self.0);
+        let is_empty = match state.find(path) {
+            Ok(Found::Folder(folder)) => folder.children.is_empty() && !path.is_root(),
+            _ => false,
+        };
+        if is_empty {
+            state.take(path)?;
+        }
+        Ok(is_empty)
+    }
+
     fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         let Claim::Folder(path) = claim else {
             return Ok(None);

@@ -3,11 +3,13 @@
 //! Behind the `testing` feature. A new driver runs [`contract_tests!`](crate::contract_tests) and
 //! is held to what [`Driver`](crate::Driver) says. What stands on a driver is tested over
 //! [`FaultDriver`](fault::FaultDriver), whose operations fail as planned, and
-//! [`CrashDisk`](crash::CrashDisk), which loses what was not synced.
+//! [`CrashDisk`](crash::CrashDisk), which loses what was not synced. [`Moto`](moto::Moto) is a bucket
+//! on a real server.
 
 pub mod contract;
 pub mod crash;
 pub mod fault;
+pub mod moto;
 pub mod random;
 
 pub use random::Random;

@@ -64,6 +64,31 @@ impl Bar {
         self.bar.set_style(Self::style(&template));
     }
 
+    /// Tells in the words of `message` that something else is being done.
+    pub(crate) fn begin_saying(&self, message: String) {
+        self.bar.reset();
+        self.bar.unset_length();
+        self.bar.set_style(Self::style("{msg}"));
+        self.bar.set_message(message);
+    }
+
+    /// Tells in other words how much of it is done: of so much, where that is known.
+    pub(crate) fn say(&self, message: String, done: u64, total: Option<u64>) {
+        if total.is_some() != self.bar.length().is_some() {
+            let template = match total {
+                Some(_) => "{msg} {wide_bar} {percent}%",
+                None => "{msg}",
+            };
+            self.bar.set_style(Self::style(template));
+        }
+        match total {
+            Some(total) => self.bar.set_length(total),
+            None => self.bar.unset_length(),
+        }
+        self.bar.set_position(done);
+        self.bar.set_message(message);
+    }
+
     /// There is about so much to do, as far as that can be told.
     pub(crate) fn expect(&self, total: u64) {
         self.bar.set_length(total);

@@ -4,6 +4,9 @@
 mod bar;
 mod check;
 mod collect;
+mod explain;
+mod export;
+mod import;
 mod manual;
 mod reload;
 mod running;
@@ -23,6 +26,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use wharfinger_config::{Error, GoDuration, Loaded};
+use wharfinger_oci::Digest;
 
 use crate::collect::How;
 
@@ -69,6 +73,9 @@ enum Command {
         /// Nobody writes to the store, which cannot be seen of a bucket.
         #[arg(long)]
         stopped: bool,
+        /// Remove nothing, but tell why this blob or manifest stays, or that it goes.
+        #[arg(long, value_name = "DIGEST")]
+        explain: Option<Digest>,
     },
     /// Read everything in the store, and tell what is damaged and what that affects.
     ///
@@ -80,6 +87,11 @@ enum Command {
         #[command(flatten)]
         how: verify::How,
     },
+    /// Copy images of the registry, which may be in use, into an image layout (OCI).
+    Export(export::Export),
+    /// Copy images from an image layout, an archive of docker save, or another registry's store
+    /// into the registry, which may be in use.
+    Import(import::Import),
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -183,7 +195,12 @@ fn main() -> ExitCode {
             wait,
             grace,
             stopped,
+            explain,
         } => {
+            if let Some(digest) = explain {
+                let grace = grace.map(GoDuration::get);
+                return explain::run(source.load(), digest, delete_untagged, grace);
+            }
             let how = How {
                 dry_run,
                 delete_untagged,
@@ -195,6 +212,8 @@ fn main() -> ExitCode {
             collect::run(source.load(), how)
         }
         Command::Verify { source, how } => verify::run(source.load(), how),
+        Command::Export(export) => export.run(),
+        Command::Import(import) => import.run(),
         Command::Config {
             command: ConfigCommand::Check { source },
         } => check::run(source.load()),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use wharfinger_oci::{Digest, RepositoryName};
 use wharfinger_storage::{Driver, Durability};
 
@@ -14,8 +14,11 @@ use crate::{Error, Result, layout};
 /// How many things a list's file has at most: it is read whole.
 const LINES: usize = 20_000;
 
-/// How many files are read or written at once.
+/// How many files are read at once.
 const CONCURRENCY: usize = 8;
+
+/// How the names of files begin in which a collector tells what it has struck from its list.
+const STRUCK: &str = "struck-";
 
 /// Something that can be condemned, and that others may depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +40,36 @@ impl Item {
         match self {
             Self::Blob(digest) => first(digest),
             Self::Manifest(..) => first(&Digest::canonical(self.to_string().as_bytes())),
+        }
+    }
+}
+
+/// The condemned of a run, in 16 bytes each: so many that nobody finds two that share them.
+#[derive(Debug, Default)]
+pub(super) struct Condemned(Vec<u128>);
+
+impl Condemned {
+    pub(super) fn insert(&mut self, item: &Item) {
+        self.0.push(Self::key(item));
+    }
+
+    /// To be called when all are in it.
+    pub(super) fn sort(&mut self) {
+        self.0.sort_unstable();
+    }
+
+    pub(super) fn contains(&self, item: &Item) -> bool {
+        self.0.binary_search(&Self::key(item)).is_ok()
+    }
+
+    fn key(item: &Item) -> u128 {
+        let first = |digest: &Digest| {
+            let (first, _) = digest.raw().split_first_chunk().expect("a digest is long");
+            u128::from_be_bytes(*first)
+        };
+        match item {
+            Item::Blob(digest) => first(digest),
+            Item::Manifest(..) => first(&Digest::canonical(item.to_string().as_bytes())),
         }
     }
 }
@@ -113,27 +146,56 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Writes down what a run condemns; gives the number of files.
-pub(super) async fn write_list(driver: &dyn Driver, run: RunId, list: &[Entry]) -> Result<u32> {
-    let files: Vec<_> = list.chunks(LINES).zip(0_u32..).collect();
-    let number = u32::try_from(files.len()).unwrap_or(u32::MAX);
-    let writes = files.into_iter().map(|(list, n)| async move {
-        let mut text = String::new();
-        for entry in list {
-            text.push_str(&entry.to_string());
-            text.push('\n');
+/// A list of what a run condemns, which is written down as it is found.
+#[derive(Debug)]
+pub(super) struct List<'a> {
+    driver: &'a dyn Driver,
+    run: RunId,
+    lines: String,
+    len: usize,
+    files: u32,
+}
+
+impl<'a> List<'a> {
+    pub(super) fn new(driver: &'a dyn Driver, run: RunId) -> Self {
+        Self {
+            driver,
+            run,
+            lines: String::new(),
+            len: 0,
+            files: 0,
         }
-        let path = layout::gc_condemned(&run.to_string(), n);
-        driver
-            .put(&path, Bytes::from(text), Durability::Machine)
-            .await
-    });
-    let writes: Vec<_> = writes.collect();
-    stream::iter(writes)
-        .buffered(CONCURRENCY)
-        .try_collect::<()>()
-        .await?;
-    Ok(number)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) async fn push(&mut self, entry: &Entry) -> Result<()> {
+        self.lines.push_str(&entry.to_string());
+        self.lines.push('\n');
+        self.len += 1;
+        match self.len.is_multiple_of(LINES) {
+            true => self.write().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Writes what is left; gives the run, and how many files tell of it.
+    pub(super) async fn end(mut self) -> Result<(RunId, u32)> {
+        if !self.lines.is_empty() {
+            self.write().await?;
+        }
+        Ok((self.run, self.files))
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        let path = layout::gc_condemned(&self.run.to_string(), self.files);
+        let lines = Bytes::from(std::mem::take(&mut self.lines));
+        self.driver.put(&path, lines, Durability::Machine).await?;
+        self.files += 1;
+        Ok(())
+    }
 }
 
 /// What a run has condemned, as far as one of its files lists it.
@@ -161,32 +223,75 @@ pub(super) async fn write_pardon(driver: &dyn Driver, run: RunId, item: &Item) -
     Ok(driver.put(&path, content, Durability::Machine).await?)
 }
 
-/// What has been pardoned of a run.
+/// Writes down what one of the files of a list has that the collector itself found to be needed.
+pub(super) async fn write_struck(
+    driver: &dyn Driver,
+    run: RunId,
+    file: u32,
+    items: &[Item],
+) -> Result<()> {
+    let path = layout::gc_pardon(&run.to_string(), &format!("{STRUCK}{file}"));
+    let lines: Vec<_> = items.iter().map(Item::to_string).collect();
+    let content = Bytes::from(lines.join("\n"));
+    Ok(driver.put(&path, content, Durability::Machine).await?)
+}
+
+/// What a run's collector has struck, where that is asked for, and what others have pardoned, as
+/// many items together as stand in one file.
 ///
 /// # Errors
 /// [`Error::Damaged`] for a pardon that does not say of what: nothing may be removed then.
-pub(super) async fn read_pardons(driver: &dyn Driver, run: RunId) -> Result<Vec<Item>> {
+pub(super) async fn pardons(
+    driver: &dyn Driver,
+    run: RunId,
+    with_struck: bool,
+) -> Result<impl Stream<Item = Result<Vec<Item>>>> {
     let run = run.to_string();
     let entries = match driver.list(&layout::gc_pardons(&run), None, None).await {
-        Err(error) if error.is_not_found() => return Ok(Vec::new()),
+        Err(error) if error.is_not_found() => Vec::new(),
         entries => entries?,
     };
-    let reads = entries.iter().map(|entry| {
-        let path = layout::gc_pardon(&run, &entry.name);
-        async move {
-            let content = driver.get(&path).await?;
-            let text = std::str::from_utf8(&content).unwrap_or_default();
-            text.parse().map_err(|()| Error::Damaged {
-                path,
-                reason: "it does not say what is pardoned".to_owned(),
-            })
+    let wanted = move |name: &str| with_struck || !name.starts_with(STRUCK);
+    let names = entries.into_iter().map(|entry| entry.name);
+    let paths = names
+        .filter(move |name| wanted(name))
+        .map(move |name| layout::gc_pardon(&run, &name));
+    let reads = paths.map(move |path| async move {
+        let content = driver.get(&path).await?;
+        let text = std::str::from_utf8(&content).unwrap_or("?");
+        let damaged = || Error::Damaged {
+            path: path.clone(),
+            reason: "it does not say what is pardoned".to_owned(),
+        };
+        if text.is_empty() {
+            return Err(damaged());
         }
+        let items = text
+            .lines()
+            .map(|line| line.parse().map_err(|()| damaged()));
+        items.collect()
     });
-    let reads: Vec<_> = reads.collect();
-    stream::iter(reads)
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await
+    Ok(stream::iter(reads).buffered(CONCURRENCY))
+}
+
+/// Writes down of how many files of its list a run has removed all blobs.
+pub(super) async fn write_removed(driver: &dyn Driver, run: RunId, files: u32) -> Result<()> {
+    let path = layout::gc_removed(&run.to_string());
+    let content = Bytes::from(files.to_string());
+    Ok(driver.put(&path, content, Durability::Process).await?)
+}
+
+/// Of how many files of its list a run has removed all blobs, at least.
+pub(super) async fn read_removed(driver: &dyn Driver, run: RunId) -> Result<u32> {
+    match driver.get(&layout::gc_removed(&run.to_string())).await {
+        Err(error) if error.is_not_found() => Ok(0),
+        content => {
+            let content = content?;
+            let text = std::str::from_utf8(&content).unwrap_or_default();
+            // Removing again what is gone does no harm.
+            Ok(text.parse().unwrap_or(0))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,19 +2,21 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::manifest::{MAX_SIZE, Mentions, mentions};
-use wharfinger_oci::{Digest, RepositoryName, media_type};
+use wharfinger_oci::{Digest, RepositoryName, Tag, media_type};
 
 use super::item::Item;
 use super::keep::kept;
 use super::pace::Pace;
 use super::{CollectStep, MarkSet};
-use crate::catalog::CatalogWalk;
 use crate::link::{LinkSet, read_link};
 use crate::manifest::stored_media_type;
 use crate::{Error, Registry, Repository, Result, layout};
 
 /// How many manifests are read at once.
 const CONCURRENCY: usize = 16;
+
+/// How many manifests are in memory at once, where it need not be all of a repository.
+const BATCH: usize = 256;
 
 /// What is known to stay.
 #[derive(Debug, Default)]
@@ -25,20 +27,13 @@ pub(super) struct Marks {
     pub(super) manifests: MarkSet,
 }
 
-/// The manifests of a repository that go because no tag leads to them.
-#[derive(Debug)]
-pub(super) struct Untagged {
-    pub(super) repository: RepositoryName,
-    pub(super) manifests: Vec<Digest>,
-}
-
 /// A manifest of a repository, under one of its digests.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) digest: Digest,
     pub(super) canonical: Digest,
     pub(super) mentions: Mentions,
-    is_schema1: bool,
+    pub(super) is_schema1: bool,
 }
 
 /// Looks through repositories, for what their manifests need.
@@ -50,30 +45,10 @@ pub(super) struct Marker<'a> {
 }
 
 impl Marker<'_> {
-    /// Looks through all repositories; gives the manifests that go.
+    /// Looks through a repository; gives its manifests that go.
     ///
     /// # Errors
     /// Whatever keeps it from knowing all that is needed.
-    pub(super) async fn mark(
-        &self,
-        marks: &mut Marks,
-        told: &mut (impl FnMut(CollectStep<'_>) + Send),
-    ) -> Result<Vec<Untagged>> {
-        let mut all = Vec::new();
-        let mut walk = CatalogWalk::complete(self.registry);
-        while let Some(name) = walk.next().await? {
-            let manifests = self.mark_repository(&name, marks, told).await?;
-            if !manifests.is_empty() {
-                all.push(Untagged {
-                    repository: name,
-                    manifests,
-                });
-            }
-        }
-        Ok(all)
-    }
-
-    /// Looks through a repository; gives its manifests that go.
     pub(super) async fn mark_repository(
         &self,
         name: &RepositoryName,
@@ -82,19 +57,15 @@ impl Marker<'_> {
     ) -> Result<Vec<Digest>> {
         told(CollectStep::Repository(name));
         let repository = self.registry.repository(name);
-        let mut digests = repository.links(LinkSet::Manifests).digests().await?;
-        let mut tagged = Vec::new();
-        if self.delete_untagged {
-            tagged = tag_targets(&repository).await?;
-            digests.extend(&tagged);
-            digests.sort_unstable();
-            digests.dedup();
+        if !self.delete_untagged {
+            let digests = repository.links(LinkSet::Manifests).digests().await?;
+            self.mark_each(&repository, &digests, marks, told).await?;
+            mark_misplaced(&repository, marks, told).await?;
+            return Ok(Vec::new());
         }
-        let nodes = self.read_all(&repository, &digests).await?;
-        let stays = match self.delete_untagged {
-            true => kept(&nodes, &tagged),
-            false => vec![true; nodes.len()],
-        };
+        let (tags, nodes) = self.read_repository(&repository).await?;
+        let tagged: Vec<_> = tags.into_iter().map(|(_, target)| target).collect();
+        let stays = kept(&nodes, &tagged);
         let mut untagged = Vec::new();
         for (node, stays) in nodes.into_iter().zip(stays) {
             if stays {
@@ -103,10 +74,40 @@ impl Marker<'_> {
                 untagged.push(node.digest);
             }
         }
-        if !self.delete_untagged {
-            mark_misplaced(&repository, marks, told).await?;
-        }
         Ok(untagged)
+    }
+
+    /// The tags of a repository, with what they stand for, and all its manifests.
+    pub(super) async fn read_repository(
+        &self,
+        repository: &Repository,
+    ) -> Result<(Vec<(Tag, Digest)>, Vec<Node>)> {
+        let mut digests = repository.links(LinkSet::Manifests).digests().await?;
+        let tags = tag_targets(repository).await?;
+        digests.extend(tags.iter().map(|(_, target)| target));
+        digests.sort_unstable();
+        digests.dedup();
+        let mut nodes = Vec::new();
+        for digests in digests.chunks(BATCH) {
+            nodes.extend(self.read_all(repository, digests).await?);
+        }
+        Ok((tags, nodes))
+    }
+
+    /// Marks manifests, and what they mention.
+    async fn mark_each(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+        marks: &mut Marks,
+        told: &mut (impl FnMut(CollectStep<'_>) + Send),
+    ) -> Result<()> {
+        for digests in digests.chunks(BATCH) {
+            for node in self.read_all(repository, digests).await? {
+                mark_manifest(repository, &node, marks, told).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks through a repository once more: for manifests that were not there when it was marked
@@ -133,10 +134,7 @@ impl Marker<'_> {
                 digests
             }
         };
-        for node in self.read_all(&repository, &digests).await? {
-            mark_manifest(&repository, &node, marks, told).await?;
-        }
-        Ok(())
+        self.mark_each(&repository, &digests, marks, told).await
     }
 
     /// Marks a manifest, and the manifests that it mentions with all that they need.
@@ -181,24 +179,31 @@ impl Marker<'_> {
     }
 }
 
-/// What the tags stand for.
-async fn tag_targets(repository: &Repository) -> Result<Vec<Digest>> {
+/// The tags, with what they stand for.
+async fn tag_targets(repository: &Repository) -> Result<Vec<(Tag, Digest)>> {
     let tags = match repository.tags().list(None, None).await {
         Err(Error::NameUnknown(_)) => Vec::new(),
         page => page?.items,
     };
     let service = repository.tags();
-    let lookups: Vec<_> = tags.iter().map(|tag| service.get(tag)).collect();
-    let found: Vec<Option<Digest>> = stream::iter(lookups)
-        .buffered(CONCURRENCY)
-        .map(|found| match found {
-            // The folder of a tag whose first push was cut short.
-            Err(Error::ManifestUnknown(_)) => Ok(None),
-            found => found.map(Some),
-        })
-        .try_collect()
-        .await?;
-    Ok(found.into_iter().flatten().collect())
+    let mut targets = Vec::new();
+    for tags in tags.chunks(BATCH) {
+        let lookups = tags.iter().map(|tag| async {
+            match service.get(tag).await {
+                Ok(target) => Ok(Some((tag.clone(), target))),
+                // The folder of a tag whose first push was cut short.
+                Err(Error::ManifestUnknown(_)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let lookups: Vec<_> = lookups.collect();
+        let found: Vec<_> = stream::iter(lookups)
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        targets.extend(found.into_iter().flatten());
+    }
+    Ok(targets)
 }
 
 /// Reads a manifest; `None` when there is no link to it.

@@ -1,190 +1,194 @@
-//! A collection while others write. `docs/collection.md` has the protocol, and why it is safe.
+//! A collection: what is common to one that has the store alone and one beside others.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-use tracing::info;
 use wharfinger_oci::{Digest, RepositoryName};
 
-use super::item::{self, Entry, Item};
+use super::item::{Entry, Item, List};
+use super::last::{self, Last};
 use super::mark::{Marker, Marks};
-use super::pace::Pace;
-use super::state::{Phase, RunId};
-use super::sweep;
-use super::turn::Turn;
+use super::mark_set::MarkSet;
+use super::progress::{Activity, Working};
+use super::sweep::{self, Blob, Unmarked};
 use super::{CollectOptions, CollectReport, CollectStep};
 use crate::catalog::CatalogWalk;
-use crate::link::LinkSet;
-use crate::{Error, Registry, Result};
+use crate::{Registry, Result};
 
 /// How much a run condemns at the most; more goes in the next one. Every node keeps eight bytes of
 /// each in memory while the run is on.
 const MOST: usize = 1_000_000;
 
-/// How many blobs are removed before it is looked again whether that is still to be done.
-const BATCH: usize = 256;
-
-/// How often a wait is interrupted to see whether the registry has become read-only.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// A run.
-struct Run<'a, F> {
-    registry: &'a Registry,
-    grace: Duration,
-    marker: Marker<'a>,
-    marks: Marks,
-    report: CollectReport,
-    told: F,
+/// A collection under way.
+pub(super) struct Run<'a, F> {
+    pub(super) registry: &'a Registry,
+    pub(super) options: CollectOptions,
+    pub(super) marker: Marker<'a>,
+    pub(super) marks: Marks,
+    pub(super) report: CollectReport,
+    pub(super) progress: &'a Working<'a>,
+    pub(super) told: F,
 }
 
-/// Collects while others write.
-pub(super) async fn collect<F>(
-    registry: &Registry,
-    options: CollectOptions,
-    grace: Duration,
-    told: F,
-) -> Result<CollectReport>
-where
-    F: FnMut(CollectStep<'_>) + Send,
-{
-    let mut run = Run {
-        registry,
-        grace,
-        marker: Marker {
-            registry,
-            delete_untagged: options.delete_untagged,
-            pace: Pace::new(options.rate),
-        },
-        marks: Marks::default(),
-        report: CollectReport::default(),
-        told,
-    };
-    if options.dry_run {
-        run.mark().await?;
-        return Ok(run.report);
-    }
-    if registry.is_read_only() {
-        return Err(Error::ReadOnly);
-    }
-    let mut turn = Turn::take(&registry.shared).await?;
-    let id = match turn.run() {
-        Some(state) => state.run,
-        None => {
-            let list = run.mark().await?;
-            if list.is_empty() {
-                turn.find_nothing().await?;
-                run.remove_leftovers().await?;
-                return Ok(run.report);
-            }
-            run.condemn(&mut turn, &list).await?
+/// The manifests of a repository that go because no tag leads to them.
+#[derive(Debug)]
+pub(super) struct Untagged {
+    pub(super) repository: RepositoryName,
+    pub(super) manifests: Vec<Digest>,
+}
+
+/// What becomes of what a run finds to go.
+pub(super) enum Found<'a> {
+    /// It is counted.
+    Counted,
+    /// Manifests are remembered; blobs are found again.
+    Remembered(Vec<Untagged>),
+    /// It is written down, for others.
+    Listed(List<'a>),
+}
+
+impl Found<'_> {
+    /// Whether what is found now must wait for the next run.
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Listed(list) => list.len() >= MOST,
+            _ => false,
         }
-    };
-    let time = turn.least_wait().max(turn.notice() + grace);
-    run.wait(time, true).await?;
-    let repositories = run.mark_again(&turn, id).await?;
-    turn.go_on(Phase::Executing).await?;
-    run.wait(turn.notice(), false).await?;
-    run.spare(id).await?;
-    run.remove(&turn, id, repositories).await?;
-    run.finish(&mut turn, id).await?;
-    Ok(run.report)
+    }
+
+    /// Gives how many of the manifests go.
+    async fn manifests(
+        &mut self,
+        repository: &RepositoryName,
+        manifests: Vec<Digest>,
+    ) -> Result<u64> {
+        let number = manifests.len() as u64;
+        match self {
+            Self::Counted => Ok(number),
+            Self::Remembered(all) => {
+                if number > 0 {
+                    let repository = repository.clone();
+                    all.push(Untagged {
+                        repository,
+                        manifests,
+                    });
+                }
+                Ok(number)
+            }
+            Self::Listed(list) => {
+                let room = MOST.saturating_sub(list.len());
+                for digest in manifests.iter().take(room) {
+                    let item = Item::Manifest(repository.clone(), *digest);
+                    list.push(&Entry { item, size: 0 }).await?;
+                }
+                Ok(number.min(room as u64))
+            }
+        }
+    }
+
+    async fn blob(&mut self, digest: Digest, size: u64) -> Result<()> {
+        match self {
+            Self::Listed(list) => {
+                let item = Item::Blob(digest);
+                list.push(&Entry { item, size }).await
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl<F> Run<'_, F>
 where
     F: FnMut(CollectStep<'_>) + Send,
 {
-    /// Finds out what is not needed.
-    async fn mark(&mut self) -> Result<Vec<Entry>> {
-        let untagged = self.marker.mark(&mut self.marks, &mut self.told).await?;
-        let (registry, marks, pace) = (self.registry, &self.marks, &self.marker.pace);
-        let unmarked = sweep::unmarked_blobs(registry, marks, self.grace, MOST, pace).await?;
-        let dangling = match unmarked.more {
-            // Those are many enough, and the links to the others must stay.
-            true => Vec::new(),
-            false => sweep::dangling(registry, marks, &unmarked, pace).await?,
-        };
-        self.report = super::tell(&self.marks, &untagged, &unmarked, &mut self.told);
-        let manifests = untagged.into_iter().flat_map(|untagged| {
-            let name = untagged.repository;
-            let manifests = untagged.manifests.into_iter();
-            manifests.map(move |digest| Item::Manifest(name.clone(), digest))
-        });
-        let manifests = manifests.map(|item| Entry { item, size: 0 });
-        let blobs = unmarked.garbage.into_iter().map(|garbage| Entry {
-            item: Item::Blob(garbage.digest),
-            size: garbage.size,
-        });
-        let dangling = dangling.into_iter().map(|digest| Entry {
-            item: Item::Blob(digest),
-            size: 0,
-        });
-        Ok(manifests.chain(blobs).chain(dangling).take(MOST).collect())
+    /// Another activity begins, of which so much is expected.
+    pub(super) fn enter(&mut self, activity: Activity, expected: u64) {
+        self.progress.enter(activity, expected);
+        (self.told)(CollectStep::Activity(activity));
     }
 
-    /// Tells everybody what is going to be removed.
-    async fn condemn(&mut self, turn: &mut Turn, list: &[Entry]) -> Result<RunId> {
-        let _writing = self.registry.shared.writing()?;
-        let run = turn.condemn(list).await?;
-        sweep::forget_runs(self.registry, Some(&run.to_string())).await?;
-        info!(%run, condemned = list.len(), "what is not needed is condemned");
-        Ok(run)
+    /// Finds out what is needed, and what is not.
+    pub(super) async fn mark(&mut self, found: &mut Found<'_>) -> Result<()> {
+        self.mark_repositories(found).await?;
+        self.search(found).await?;
+        self.report.marked = self.marks.needed.len();
+        (self.told)(CollectStep::Marked(&self.report));
+        Ok(())
     }
 
-    /// Lets time pass for others.
-    async fn wait(&mut self, time: Duration, is_pardonable: bool) -> Result<()> {
-        (self.told)(CollectStep::Waiting {
-            time,
-            is_pardonable,
-        });
-        let until = Instant::now() + time;
-        while Instant::now() < until {
-            sleep(LOOK.min(until - Instant::now())).await;
-            if self.registry.is_read_only() {
-                return Err(Error::ReadOnly);
+    async fn mark_repositories(&mut self, found: &mut Found<'_>) -> Result<()> {
+        let driver = &*self.registry.shared.driver;
+        let last = last::read(driver).await;
+        self.enter(Activity::Marking, last.map_or(0, |last| last.manifests));
+        let mut manifests = 0;
+        let mut walk = CatalogWalk::complete(self.registry);
+        while let Some(name) = walk.next().await? {
+            let (marks, told) = (&mut self.marks, &mut self.told);
+            let mut told = |step: CollectStep<'_>| {
+                manifests += u64::from(matches!(step, CollectStep::MarkedManifest(..)));
+                told(step);
+            };
+            let untagged = self.marker.mark_repository(&name, marks, &mut told).await?;
+            for digest in &untagged {
+                (self.told)(CollectStep::Manifest(&name, digest));
             }
+            let all = untagged.len() as u64;
+            let going = found.manifests(&name, untagged).await?;
+            self.report.manifests += going;
+            self.report.later += all - going;
+            self.progress.advance(all);
+            if last.is_none() {
+                self.progress.is_share(walk.behind());
+            }
+        }
+        if let Found::Listed(_) = found {
+            manifests += self.report.manifests;
+            let _writing = self.registry.shared.writing()?;
+            last::write(driver, Last { manifests }).await?;
         }
         Ok(())
     }
 
-    /// Finds out what has become needed since; gives the repositories that have links to something
-    /// condemned.
-    async fn mark_again(&mut self, turn: &Turn, run: RunId) -> Result<BTreeSet<RepositoryName>> {
-        turn.check()?;
-        let (condemned, manifests) = self.condemned(turn, run).await?;
-        let mut linking = BTreeSet::new();
-        let mut walk = CatalogWalk::complete(self.registry);
-        while let Some(name) = walk.next().await? {
-            let (marks, told) = (&mut self.marks, &mut |_: CollectStep<'_>| ());
-            let goes = |item: &Item| manifests.contains(item);
-            self.marker.mark_new(&name, goes, marks, told).await?;
-            let goes = |digest: &Digest| condemned.contains(digest);
-            if !sweep::links(self.registry, &name, goes).await?.is_empty() {
-                linking.insert(name);
+    /// Looks for blobs that are not needed, and for links that lead to none.
+    async fn search(&mut self, found: &mut Found<'_>) -> Result<()> {
+        self.enter(Activity::Searching, 0);
+        let registry = self.registry;
+        let grace = self.options.serving.unwrap_or(Duration::ZERO);
+        let mut unneeded = MarkSet::default();
+        let mut blobs = Unmarked::new(registry);
+        while let Some(digests) = blobs.next(&self.marks).await? {
+            self.progress.advance(blobs.passed());
+            self.progress.is_share(blobs.behind());
+            if found.is_full() {
+                self.report.later += digests.len() as u64;
+                continue;
+            }
+            let pace = &self.marker.pace;
+            for blob in sweep::look_at(registry, &digests, pace).await? {
+                let Blob { digest, size, .. } = blob;
+                unneeded.insert(Item::Blob(digest).fingerprint());
+                if blob.is_younger_than(grace) {
+                    self.report.young += 1;
+                } else if found.is_full() {
+                    self.report.later += 1;
+                } else {
+                    found.blob(digest, size).await?;
+                    self.report.blobs += 1;
+                    self.report.bytes += size;
+                }
             }
         }
-        Ok(linking)
-    }
-
-    /// Strikes what has been pardoned from the list, with all that pardoned manifests mention.
-    async fn spare(&mut self, run: RunId) -> Result<()> {
-        let driver = &*self.registry.shared.driver;
-        for item in item::read_pardons(driver, run).await? {
-            match &item {
-                Item::Blob(_) => {
-                    self.marks.needed.insert(item.fingerprint());
-                }
-                Item::Manifest(name, digest) => {
-                    let marks = &mut self.marks;
-                    marks.manifests.insert(item.fingerprint());
-                    let repository = self.registry.repository(name);
-                    let subject = LinkSet::Referrers { subject: *digest };
-                    // Signatures and the like stay with what they are about.
-                    let mut all = repository.links(subject).digests().await?;
-                    all.push(*digest);
-                    for digest in all {
-                        self.marker.mark_with_mentioned(name, digest, marks).await?;
+        // Where there is more than enough, links to what stays until the next run must stay too.
+        if let Found::Listed(_) = found
+            && self.report.later == 0
+        {
+            let pace = &self.marker.pace;
+            let mut walk = CatalogWalk::complete(registry);
+            while let Some(name) = walk.next().await? {
+                let dangling = sweep::dangling(registry, &name, &self.marks, &unneeded, pace);
+                for digest in dangling.await? {
+                    if !found.is_full() {
+                        unneeded.insert(Item::Blob(digest).fingerprint());
+                        found.blob(digest, 0).await?;
                     }
                 }
             }
@@ -192,128 +196,20 @@ where
         Ok(())
     }
 
-    fn goes(&self, item: &Item) -> bool {
-        let stays = match item {
-            Item::Blob(_) => &self.marks.needed,
-            Item::Manifest(..) => &self.marks.manifests,
-        };
-        !stays.contains(item.fingerprint())
-    }
-
-    /// Removes what is left on the list: manifests, then links, then blobs.
-    async fn remove(
+    /// Removes links of a repository to blobs that go, each if `check` still lets it.
+    pub(super) async fn remove_links(
         &mut self,
-        turn: &Turn,
-        run: RunId,
-        linking: BTreeSet<RepositoryName>,
+        name: &RepositoryName,
+        links: &[Digest],
+        check: impl Fn() -> Result<()>,
     ) -> Result<()> {
-        self.report.manifests = 0;
-        self.report.blobs = 0;
-        self.report.bytes = 0;
-        let registry = self.registry;
-        let mut manifests: BTreeMap<RepositoryName, Vec<Digest>> = BTreeMap::new();
-        let mut blobs = BTreeSet::new();
-        let mut sizes = Vec::new();
-        for entry in self.list(turn, run).await? {
-            if !self.goes(&entry.item) {
-                self.report.spared += 1;
-                continue;
-            }
-            match entry.item {
-                Item::Manifest(name, digest) => manifests.entry(name).or_default().push(digest),
-                Item::Blob(digest) => {
-                    blobs.insert(digest);
-                    sizes.push((digest, entry.size));
-                }
-            }
+        for digest in links {
+            (self.told)(CollectStep::LayerLink(name, digest));
         }
-        for (name, digests) in manifests {
-            let _writing = registry.shared.writing()?;
-            turn.check()?;
-            sweep::remove_manifests(registry, &name, &digests).await?;
-            self.report.manifests += digests.len() as u64;
+        self.report.layer_links += links.len() as u64;
+        if self.options.dry_run {
+            return Ok(());
         }
-        for name in linking {
-            let _writing = registry.shared.writing()?;
-            turn.check()?;
-            let goes = |digest: &Digest| blobs.contains(digest);
-            let links = sweep::links(registry, &name, goes).await?;
-            for digest in &links {
-                (self.told)(CollectStep::LayerLink(&name, digest));
-            }
-            let check = || turn.check();
-            sweep::unlink(registry, &name, &links, &self.marker.pace, check).await?;
-            self.report.layer_links += links.len() as u64;
-        }
-        for batch in sizes.chunks(BATCH) {
-            let _writing = registry.shared.writing()?;
-            turn.check()?;
-            let digests: Vec<_> = batch.iter().map(|(digest, _)| *digest).collect();
-            sweep::remove_blobs(registry, &digests, &self.marker.pace, || turn.check()).await?;
-            for (digest, size) in batch {
-                (self.told)(CollectStep::Blob(digest));
-                // What dangled had no bytes any more.
-                self.report.blobs += u64::from(*size > 0);
-                self.report.bytes += size;
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells everybody that nothing is removed any more.
-    async fn finish(&mut self, turn: &mut Turn, run: RunId) -> Result<()> {
-        let shared = &self.registry.shared;
-        shared.driver.settled().await;
-        turn.go_on(Phase::Over).await?;
-        let _writing = shared.writing()?;
-        sweep::forget_runs(self.registry, None).await?;
-        self.remove_leftovers().await?;
-        info!(
-            %run,
-            manifests = self.report.manifests,
-            links = self.report.layer_links,
-            blobs = self.report.blobs,
-            bytes = self.report.bytes,
-            spared = self.report.spared,
-            "what nothing needs was removed"
-        );
-        Ok(())
-    }
-
-    async fn remove_leftovers(&self) -> Result<()> {
-        let shared = &self.registry.shared;
-        let _writing = shared.writing()?;
-        shared
-            .driver
-            .remove_leftovers(crate::upload::LEFTOVER_AGE)
-            .await?;
-        Ok(())
-    }
-
-    async fn list(&self, turn: &Turn, run: RunId) -> Result<Vec<Entry>> {
-        let files = turn.run().map_or(0, |state| state.files);
-        let mut list = Vec::new();
-        for file in 0..files {
-            let driver = &*self.registry.shared.driver;
-            list.extend(item::read_list(driver, run, file).await?);
-        }
-        Ok(list)
-    }
-
-    /// The blobs and the manifests that the run has condemned.
-    async fn condemned(
-        &self,
-        turn: &Turn,
-        run: RunId,
-    ) -> Result<(BTreeSet<Digest>, BTreeSet<Item>)> {
-        let mut blobs = BTreeSet::new();
-        let mut manifests = BTreeSet::new();
-        for entry in self.list(turn, run).await? {
-            match entry.item {
-                Item::Blob(digest) => drop(blobs.insert(digest)),
-                item @ Item::Manifest(..) => drop(manifests.insert(item)),
-            }
-        }
-        Ok((blobs, manifests))
+        sweep::unlink(self.registry, name, links, &self.marker.pace, check).await
     }
 }

@@ -1,6 +1,5 @@
 //! Finding and removing what is not marked.
 
-use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -10,111 +9,159 @@ use wharfinger_storage::Walk;
 
 use super::item::Item;
 use super::mark::Marks;
+use super::mark_set::MarkSet;
 use super::pace::Pace;
-use crate::catalog::CatalogWalk;
 use crate::layout::{self, Located};
-use crate::link::{LinkSet, ignore_absent};
+use crate::link::LinkSet;
 use crate::{Error, Registry, Result};
 
-/// How many blobs are removed at once.
+/// How many blobs are looked at or removed at once.
 const CONCURRENCY: usize = 16;
+
+/// The name of a blob's file in its folder.
+const DATA: &str = "data";
+
+/// How many blobs are passed before it is told how far the walk has got.
+const MANY: u64 = 1000;
+
+/// How many blobs are looked at together.
+const BATCH: usize = 64;
 
 /// A blob that nothing needs.
 #[derive(Debug)]
-pub(super) struct Garbage {
+pub(super) struct Blob {
     pub(super) digest: Digest,
     /// In bytes.
     pub(super) size: u64,
+    written: Option<SystemTime>,
 }
 
-/// The blobs that nothing needs.
-#[derive(Debug, Default)]
-pub(super) struct Unmarked {
-    /// Those that are to go, in the order of their digests.
-    pub(super) garbage: Vec<Garbage>,
-    /// Those that were written too short a time ago.
-    pub(super) young: Vec<Digest>,
-    /// Whether there are more than were asked for.
-    pub(super) more: bool,
+impl Blob {
+    /// Whether it was written less than `grace` ago, or may have been.
+    pub(super) fn is_younger_than(&self, grace: Duration) -> bool {
+        let age = |written: SystemTime| SystemTime::now().duration_since(written).ok();
+        // A time that lies in the future, or is not known, tells that it is new.
+        !grace.is_zero() && self.written.and_then(age).is_none_or(|age| age < grace)
+    }
 }
 
-/// Looks for blobs that are not needed and were written longer than `grace` ago, `most` at the
-/// most.
-pub(super) async fn unmarked_blobs(
+/// A walk through the blobs that are not marked, in the order of their digests.
+#[derive(Debug)]
+pub(super) struct Unmarked<'a> {
+    walk: Walk<'a>,
+    passed: u64,
+    behind: f64,
+}
+
+impl<'a> Unmarked<'a> {
+    pub(super) fn new(registry: &'a Registry) -> Self {
+        Self {
+            walk: Walk::new(&*registry.shared.driver, layout::blobs()),
+            passed: 0,
+            behind: 0.0,
+        }
+    }
+
+    /// The next few, or none where many are marked; `None` when there are no more.
+    pub(super) async fn next(&mut self, marks: &Marks) -> Result<Option<Vec<Digest>>> {
+        let mut digests = Vec::new();
+        self.passed = 0;
+        while digests.len() < BATCH && self.passed < MANY {
+            let entry = match self.walk.next().await {
+                Ok(Some(entry)) => entry,
+                // Nothing was ever pushed.
+                Err(error) if error.is_not_found() => break,
+                Err(error) => return Err(error.into()),
+                Ok(None) => break,
+            };
+            let data = entry.path.join(DATA);
+            let Some(Located::BlobData(digest)) = data.ok().and_then(|data| layout::locate(&data))
+            else {
+                continue;
+            };
+            // What is in its folder is looked for only where it is not needed.
+            self.walk.prune();
+            self.passed += 1;
+            self.behind = behind(&digest);
+            let is_needed = || marks.needed.contains(Item::Blob(digest).fingerprint());
+            if digest.is_canonical() && !is_needed() {
+                digests.push(digest);
+            }
+        }
+        Ok((self.passed > 0).then_some(digests))
+    }
+
+    /// How many blobs the last step has passed, marked or not.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// About how much of all it has passed, from 0 to 1.
+    pub(super) fn behind(&self) -> f64 {
+        self.behind
+    }
+}
+
+/// Where a digest stands among all, from 0 to 1: they are spread evenly.
+fn behind(digest: &Digest) -> f64 {
+    match digest.raw() {
+        [first, second, ..] => f64::from(u16::from_be_bytes([*first, *second])) / 65_536.0,
+        _ => 0.0,
+    }
+}
+
+/// What is known of blobs, as far as they are there.
+pub(super) async fn look_at(
     registry: &Registry,
-    marks: &Marks,
-    grace: Duration,
-    most: usize,
+    digests: &[Digest],
     pace: &Pace,
-) -> Result<Unmarked> {
-    let driver = &*registry.shared.driver;
-    let mut unmarked = Unmarked::default();
-    let mut walk = Walk::new(driver, layout::blobs());
-    loop {
-        let entry = match walk.next().await {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Ok(unmarked),
-            // Nothing was ever pushed.
-            Err(error) if error.is_not_found() => return Ok(unmarked),
-            Err(error) => return Err(error.into()),
-        };
-        let Some(Located::BlobData(digest)) = layout::locate(&entry.path) else {
-            continue;
-        };
-        let is_needed = || marks.needed.contains(Item::Blob(digest).fingerprint());
-        if entry.is_dir || !digest.is_canonical() || is_needed() {
+) -> Result<Vec<Blob>> {
+    let looks = digests.iter().map(|&digest| async move {
+        pace.step().await;
+        let path = layout::blob_data(&digest);
+        match registry.shared.driver.stat(&path).await {
+            Ok(stat) if !stat.is_dir => Ok(Some(Blob {
+                digest,
+                size: stat.size,
+                written: stat.modified,
+            })),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(Error::from(error)),
+        }
+    });
+    let looks: Vec<_> = looks.collect();
+    stream::iter(looks)
+        .buffered(CONCURRENCY)
+        .try_filter_map(|blob| std::future::ready(Ok(blob)))
+        .try_collect()
+        .await
+}
+
+/// The digests that a repository links, that nothing needs, and of which there is no blob.
+/// `present` are blobs that nothing needs.
+pub(super) async fn dangling(
+    registry: &Registry,
+    name: &RepositoryName,
+    marks: &Marks,
+    present: &MarkSet,
+    pace: &Pace,
+) -> Result<Vec<Digest>> {
+    let mut dangling = Vec::new();
+    let layers = registry.repository(name).links(LinkSet::Layers);
+    for digest in layers.digests().await? {
+        let fingerprint = Item::Blob(digest).fingerprint();
+        if !digest.is_canonical()
+            || present.contains(fingerprint)
+            || marks.needed.contains(fingerprint)
+        {
             continue;
         }
         pace.step().await;
-        let stat = match driver.stat(&entry.path).await {
-            Err(error) if error.is_not_found() => continue,
-            stat => stat?,
-        };
-        let age = |written: SystemTime| SystemTime::now().duration_since(written).ok();
-        // A time that lies in the future, or is not known, tells that it is new.
-        let is_old = stat.modified.and_then(age).is_some_and(|age| age >= grace);
-        if !grace.is_zero() && !is_old {
-            unmarked.young.push(digest);
-        } else if unmarked.garbage.len() < most {
-            let size = stat.size;
-            unmarked.garbage.push(Garbage { digest, size });
-        } else {
-            unmarked.more = true;
-            return Ok(unmarked);
+        if registry.shared.blobs.stat(&digest).await?.is_none() {
+            dangling.push(digest);
         }
     }
-}
-
-/// The digests that repositories link, that nothing needs, and of which there is no blob.
-pub(super) async fn dangling(
-    registry: &Registry,
-    marks: &Marks,
-    unmarked: &Unmarked,
-    pace: &Pace,
-) -> Result<Vec<Digest>> {
-    let garbage = unmarked.garbage.iter().map(|garbage| &garbage.digest);
-    let present: HashSet<_> = garbage.chain(&unmarked.young).collect();
-    let mut dangling = HashSet::new();
-    let mut walk = CatalogWalk::complete(registry);
-    while let Some(name) = walk.next().await? {
-        let layers = registry.repository(&name).links(LinkSet::Layers);
-        for digest in layers.digests().await? {
-            let is_needed = || marks.needed.contains(Item::Blob(digest).fingerprint());
-            if !digest.is_canonical()
-                || present.contains(&digest)
-                || dangling.contains(&digest)
-                || is_needed()
-            {
-                continue;
-            }
-            pace.step().await;
-            if registry.shared.blobs.stat(&digest).await?.is_none() {
-                dangling.insert(digest);
-            }
-        }
-    }
-    let mut dangling: Vec<_> = dangling.into_iter().collect();
-    dangling.sort_unstable();
     Ok(dangling)
 }
 
@@ -204,19 +251,4 @@ pub(super) async fn remove_blobs(
         .buffer_unordered(CONCURRENCY)
         .try_collect()
         .await
-}
-
-/// Removes what runs have left that nobody looks at any more: all but the run `kept`.
-pub(super) async fn forget_runs(registry: &Registry, kept: Option<&str>) -> Result<()> {
-    let driver = &*registry.shared.driver;
-    let runs = match driver.list(&layout::gc_runs(), None, None).await {
-        Err(error) if error.is_not_found() => return Ok(()),
-        runs => runs?,
-    };
-    for run in runs {
-        if Some(&*run.name) != kept {
-            ignore_absent(driver.discard(&layout::gc_run(&run.name)).await)?;
-        }
-    }
-    Ok(())
 }

@@ -11,7 +11,6 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 use wharfinger_storage::{Claim, ClaimError, Claimed, Durability};
 
-use super::item::{self, Entry};
 use super::moment::Moment;
 use super::state::{self, CollectorId, Phase, RunId, State};
 use crate::repository::Shared;
@@ -149,14 +148,11 @@ impl Turn {
         }
     }
 
-    /// Goes on with a run whose collector has gone, or ends it where it had begun to remove: what
-    /// it still has under way cannot be known.
+    /// Goes on with a run whose collector has gone.
     async fn take_over(&mut self, mut state: State) -> Result<()> {
+        // Of this process, it may have left removals under way.
+        self.shared.driver.settled().await;
         state.collector = self.me;
-        if state.phase == Phase::Executing {
-            state.phase = Phase::Over;
-            state.since = Timestamp::now();
-        }
         info!(run = %state.run, phase = ?state.phase, "a run whose collector has gone is taken over");
         self.write(state).await
     }
@@ -182,10 +178,8 @@ impl Turn {
         state.filter(|state| state.phase != Phase::Over)
     }
 
-    /// Begins a run: tells everybody what it wants to remove.
-    pub(super) async fn condemn(&mut self, list: &[Entry]) -> Result<RunId> {
-        let run = RunId::generate();
-        let files = item::write_list(&*self.shared.driver, run, list).await?;
+    /// Begins a run: tells everybody of the list of what it wants to remove.
+    pub(super) async fn condemn(&mut self, run: RunId, files: u32) -> Result<()> {
         self.unchanged().await?;
         self.write(State {
             run,
@@ -195,8 +189,7 @@ impl Turn {
             files,
             collector: self.me,
         })
-        .await?;
-        Ok(run)
+        .await
     }
 
     /// Tells others, who may want to collect too, that there is nothing to be removed now.
@@ -221,8 +214,7 @@ impl Turn {
 
     /// Goes on to another phase of the run.
     pub(super) async fn go_on(&mut self, phase: Phase) -> Result<()> {
-        self.unchanged().await?;
-        self.check()?;
+        self.is_mine().await?;
         let Some(mine) = self.state.clone() else {
             return Ok(());
         };
@@ -232,6 +224,13 @@ impl Turn {
             ..mine
         })
         .await
+    }
+
+    /// # Errors
+    /// [`Error::AlreadyCollecting`] when somebody else has written the state, or may soon.
+    pub(super) async fn is_mine(&self) -> Result<()> {
+        self.unchanged().await?;
+        self.check()
     }
 
     /// # Errors

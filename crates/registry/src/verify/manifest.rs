@@ -147,14 +147,11 @@ impl Examiner<'_, '_> {
         };
         let rules = &self.repository.shared.options.load().validation;
         for reference in manifest.references() {
+            let is_required = rules.requires(&reference);
             match reference.role {
-                Role::Config | Role::Layer if !rules.sparse => node.blobs.push(reference.digest),
-                Role::Manifest => {
-                    let needed = rules.index_platforms.must_exist(reference.platform);
-                    node.nested
-                        .push((reference.digest, needed && !rules.sparse));
-                }
-                Role::Config | Role::Layer | Role::ForeignLayer => {}
+                Role::Manifest => node.nested.push((reference.digest, is_required)),
+                _ if is_required => node.blobs.push(reference.digest),
+                _ => {}
             }
         }
         Ok(node)

@@ -1,5 +1,6 @@
-//! The steps of collectors: `mark`, `condemn`, `wait`, `mark_again`, `execute`, `wait`, `spare`,
-//! `remove`, `finish`, and `take_over`.
+//! The steps of collectors: `mark`, `condemn`, `wait`, `mark_again`, `strike`, `execute`, `wait`,
+//! `spare`, `remove`, `finish`, and `take_over`. What is struck is written where pardons are, just
+//! before the state is.
 //!
 //! With a lock there is one collector at a time, which crashes and comes back. Without one there
 //! are two, each step that writes `state` is a request that the store carries out later, and
@@ -117,15 +118,8 @@ impl Steps<'_> {
                         release(&mut next);
                     }
                 }
-                if !self.scenario.lock && self.protocol.settle {
-                    let rival = &mut next.collectors[1 - self.index];
-                    if rival.pending != Pending::None {
-                        rival.replace();
-                    }
-                    if !self.owns(world) {
-                        next.collectors[self.index].replace();
-                        return to("wait: finds another's name", next);
-                    }
+                if !self.settle(world, &mut next) {
+                    return to("wait: finds another's name", next);
                 }
             }
             Does::MarkAgainA => {
@@ -149,9 +143,21 @@ impl Steps<'_> {
                     Does::Execute => Pending::Execute,
                     _ => Pending::Finish,
                 };
+                if pending == Pending::Execute && self.protocol.strike {
+                    let struck = world.condemned.of(collector.run) & !collector.list;
+                    next.pardoned.add(collector.run, struck);
+                }
                 return self.request(next, pending, does, to);
             }
             Does::WaitExecuting if self.protocol.wait_after_execute => next.end_wait(self.index),
+            Does::WaitTakenOver => {
+                if self.protocol.wait_after_take_over {
+                    next.end_wait(self.index);
+                }
+                if !self.settle(world, &mut next) {
+                    return to("wait: finds another's name", next);
+                }
+            }
             Does::Spare => {
                 let pardoned = world.pardoned.of(own.run);
                 own.list &= !pardoned;
@@ -185,7 +191,7 @@ impl Steps<'_> {
             Does::MarkAgainA => (Does::MarkAgainB, "mark_again: walks a"),
             Does::MarkAgainB => (Does::Execute, "mark_again: walks b"),
             Does::Execute => (Does::WaitExecuting, "execute"),
-            Does::WaitExecuting => (Does::Spare, "wait"),
+            Does::WaitExecuting | Does::WaitTakenOver => (Does::Spare, "wait"),
             Does::Spare => (Does::RemoveImage, "spare"),
             Does::RemoveImage => (Does::RemoveLinkA, "remove: the image"),
             Does::RemoveLinkA => (Does::RemoveLinkB, "remove: the link in a"),
@@ -212,6 +218,23 @@ impl Steps<'_> {
             }
             own.does = self.then(own).0;
         }
+    }
+
+    /// After a wait that is long enough: no other write of `state` can follow. False when another
+    /// collector has written its name.
+    fn settle(&self, world: &World, next: &mut World) -> bool {
+        if self.scenario.lock || !self.protocol.settle {
+            return true;
+        }
+        let rival = &mut next.collectors[1 - self.index];
+        if rival.pending != Pending::None {
+            rival.replace();
+        }
+        let owns = self.owns(world);
+        if !owns {
+            next.collectors[self.index].replace();
+        }
+        owns
     }
 
     fn owns(&self, world: &World) -> bool {
@@ -273,15 +296,11 @@ impl Steps<'_> {
                 own.list = next.condemned.of(from.run);
                 own.marked = 0;
                 next.state = from;
-                if from.phase == Phase::Condemned {
-                    own.does = Does::WaitCondemned;
-                    next.begin_wait(self.index);
-                } else if self.protocol.take_over_ends_execution {
-                    next.state.phase = Phase::Over;
-                    own.rest();
-                } else {
-                    own.does = Does::Spare;
-                }
+                own.does = match from.phase {
+                    Phase::Condemned => Does::WaitCondemned,
+                    _ => Does::WaitTakenOver,
+                };
+                next.begin_wait(self.index);
             }
         }
     }

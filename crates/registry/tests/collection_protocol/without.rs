@@ -270,9 +270,9 @@ fn with_descriptors_that_come_into_the_cache_late() {
 }
 
 #[test]
-fn with_a_take_over_that_goes_on_removing() {
+fn with_nothing_struck_where_another_goes_on_removing() {
     let protocol = Protocol {
-        take_over_ends_execution: false,
+        strike: false,
         ..WHOLE
     };
     loses(
@@ -286,6 +286,15 @@ fn with_a_take_over_that_goes_on_removing() {
             "remove",
         ],
     );
+}
+
+#[test]
+fn without_waiting_after_a_take_over() {
+    let protocol = Protocol {
+        wait_after_take_over: false,
+        ..WHOLE
+    };
+    loses(protocol, PUSH, &["execute", "take_over", "spare", "remove"]);
 }
 
 #[test]

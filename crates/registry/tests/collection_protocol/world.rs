@@ -107,6 +107,8 @@ pub enum Does {
     MarkAgainB,
     Execute,
     WaitExecuting,
+    /// The wait after a run was taken over that was executing.
+    WaitTakenOver,
     Spare,
     RemoveImage,
     RemoveLinkA,

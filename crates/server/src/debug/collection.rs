@@ -41,7 +41,7 @@ impl Collector {
                 options.dry_run |= Query::new(query).get("dryrun").as_deref() == Some("true");
                 let registry = self.registry.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = registry.collect_and_log(options).await {
+                    if let Err(error) = registry.collect_and_log(options, |_| {}).await {
                         warn!(%error, "the collection failed");
                     }
                 });

@@ -90,6 +90,23 @@ fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a folder if it is empty, which the system finds out and does in one step. A crash may
+/// bring it back.
+pub(super) fn remove_empty(store: &Store, path: &StoragePath) -> Result<bool> {
+    if path.is_root() {
+        return Ok(false);
+    }
+    match fs::remove_dir(store.full(path)) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::DirectoryNotEmpty
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory => Ok(false),
+            _ => Err(Error::io(path, "remove", error)),
+        },
+    }
+}
+
 /// Takes apart what removals cut short by a crash have left in the trash. On a thread of its
 /// own, because it may be much and nothing waits for it.
 pub(super) fn empty_at_start(store: &Arc<Store>) {

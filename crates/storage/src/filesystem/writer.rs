@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
 
-use super::folder::{Folder, temporary_name};
+use super::folder::{ATTEMPTS, Folder, temporary_name};
 use super::store::{Store, read_error, same_file};
 use super::{FilesystemDriver, joined, run};
 use crate::{Error, Result, StoragePath, WriteMode, Writer};
@@ -112,8 +112,18 @@ pub(super) async fn open(
 fn create(store: &Store, path: &StoragePath) -> Result<(File, Place)> {
     let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
     let failed = |error| store.write_error(path, "create", error);
-    let folder = Folder::open_or_make(store, &parent)?;
-    match folder.create(path.name()) {
+    let mut attempts = 1;
+    let (folder, created) = loop {
+        let folder = Folder::open_or_make(store, &parent)?;
+        match folder.create(path.name()) {
+            // A removal has taken away the folder that was just opened or made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => {
+                attempts += 1;
+            }
+            created => break (folder, created),
+        }
+    };
+    match created {
         Ok(file) => Ok((file, Place::There)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             if fs::metadata(store.full(path)).is_ok_and(|metadata| metadata.is_dir()) {

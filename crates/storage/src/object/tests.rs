@@ -6,12 +6,12 @@ mod s3;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::testing::moto::{client, target_folder};
 
 /// A server of a store's protocol, and a bucket of its own for one test.
 trait Server: Sized {
@@ -52,24 +52,6 @@ use driver_tests;
 
 const MIB: usize = 1024 * 1024;
 const PART: usize = 5 * MIB;
-
-fn client() -> reqwest::Client {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls);
-    builder.no_proxy().build().unwrap()
-}
-
-/// Cargo's target folder.
-fn target_folder() -> PathBuf {
-    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    workspace.join(target.unwrap_or_else(|| "target".into()))
-}
 
 fn path(text: &str) -> StoragePath {
     text.parse().unwrap()

@@ -52,8 +52,10 @@ macro_rules! contract_tests {
             move_below_a_file move_folders_is_refused move_onto_itself
             delete_file delete_what_is_not_there delete_folder delete_only_what_is_below
             delete_the_root_is_refused discard_file_and_folder
+            remove_empty_folders_only
             many_readers_of_one_file many_writers_of_many_files put_is_atomic_under_readers
-            move_is_atomic_under_readers put_and_delete_race abandoned_operations
+            move_is_atomic_under_readers put_and_delete_race put_and_remove_empty_race
+            abandoned_operations
         }
     };
     (@each $driver:expr; $($name:ident)*) => {

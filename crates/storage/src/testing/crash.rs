@@ -512,6 +512,17 @@ impl Driver for CrashDisk {
         state.step(path)
     }
 
+    async fn remove_empty(&self, path: &StoragePath) -> Result<bool> {
+        let mut state = self.lock();
+        state.step(path)?;
+        let names = state.find(path).ok().and_then(|inode| state.names(inode));
+        let is_empty = !path.is_root() && names.is_some_and(|names| names.live.is_empty());
+        if is_empty {
+            state.unlink(path)?;
+        }
+        Ok(is_empty)
+    }
+
     fn claim(&self, _claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         Ok(None)
     }

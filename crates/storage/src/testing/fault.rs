@@ -61,7 +61,7 @@ pub enum Operation {
     List,
     /// [`Driver::rename`]; the path is either of the two.
     Rename,
-    /// [`Driver::delete`].
+    /// [`Driver::delete`] and [`Driver::remove_empty`].
     Delete,
     /// [`Driver::redirect_url`].
     RedirectUrl,
@@ -439,6 +439,11 @@ impl Driver for FaultDriver {
 
     async fn settled(&self) {
         self.inner.settled().await;
+    }
+
+    async fn remove_empty(&self, path: &StoragePath) -> Result<bool> {
+        self.meet(Operation::Delete, &[path], self.inner.remove_empty(path))
+            .await
     }
 
     async fn remove_leftovers(&self, older_than: Duration) -> Result<u64> {

@@ -2,94 +2,15 @@
 
 use super::*;
 
-const KEY: &str = "wharfinger-test";
-const SECRET: &str = "a secret of the tests";
-
-/// Serves until the test process ends, and with it what this reads from.
-const PROGRAM: &str = "
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer('127.0.0.1', int(sys.argv[1]), verbose=False)
-server.start()
-sys.stdin.read()
-server.stop()
-";
-
-/// Moto, and a bucket in it.
-struct Moto {
-    address: SocketAddr,
-    bucket: String,
-}
-
-impl Moto {
-    fn without_bucket() -> Self {
-        static SHARED: OnceLock<(SocketAddr, Child)> = OnceLock::new();
-        let (address, _) = SHARED.get_or_init(|| {
-            let python = target_folder().join("moto/bin/python");
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = free.local_addr().unwrap();
-            drop(free);
-            let mut command = Command::new(&python);
-            command.args(["-c", PROGRAM, &address.port().to_string()]);
-            command.stdin(Stdio::piped());
-            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-            let child = child.unwrap_or_else(|error| {
-                let python = python.display();
-                panic!("{python}: {error} (`cargo xtask test --only packages` installs it)")
-            });
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while TcpStream::connect(address).is_err() {
-                assert!(Instant::now() < deadline, "the server does not start");
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            (address, child)
-        });
-        Self {
-            address: *address,
-            bucket: format!("registry-{}", uuid::Uuid::new_v4().simple()),
-        }
-    }
-
-    fn options(&self) -> S3Options {
-        S3Options {
-            bucket: self.bucket.clone(),
-            region: "us-east-1".to_owned(),
-            endpoint: S3Endpoint::server(&self.address.to_string(), false, false),
-            root: "some/where".to_owned(),
-            credentials: S3Credentials::Keys {
-                access_key: KEY.to_owned(),
-                secret_key: SECRET.to_owned(),
-                session_token: None,
-            },
-            encryption: None,
-            storage_class: None,
-            acl: None,
-            part: 5 * 1024 * 1024,
-            copying: CopyOptions {
-                threshold: 8 * 1024 * 1024,
-                part: 5 * 1024 * 1024,
-                concurrency: 4,
-            },
-            retries: Retries {
-                most: 3,
-                within: Duration::from_secs(20),
-            },
-            log_requests: false,
-        }
-    }
-}
+use crate::testing::moto::Moto;
 
 impl Server for Moto {
     async fn start() -> Self {
-        let server = Self::without_bucket();
-        let address = format!("http://{}/{}", server.address, server.bucket);
-        let made = client().put(address).send().await.unwrap();
-        assert!(made.status().is_success(), "{made:?}");
-        server
+        Self::start().await
     }
 
     fn driver(&self) -> ObjectDriver {
-        ObjectDriver::s3(&self.options(), client()).unwrap()
+        self.driver()
     }
 
     async fn open_uploads(&self) -> usize {

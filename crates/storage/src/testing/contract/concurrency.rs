@@ -149,6 +149,49 @@ pub async fn put_and_delete_race(place: Place) {
     place.remove().await;
 }
 
+/// Files are put into folders that others remove whenever they are empty: every write works, and
+/// nothing that was written goes.
+pub async fn put_and_remove_empty_race(place: Place) {
+    let writers = (0..4).map(|i| {
+        let place = place.clone();
+        tokio::spawn(async move {
+            for j in 0..25 {
+                let file = format!("shared/{i}/deep/{j}");
+                if j % 2 == 0 {
+                    place.put(&file, "x").await;
+                } else {
+                    let path = place.path(&file);
+                    let writer = place.driver.writer(&path, WriteMode::Create).await;
+                    let mut writer = writer.unwrap();
+                    writer.write(vec!["x".into()]).await.unwrap();
+                    writer.commit().await.unwrap();
+                }
+                assert_eq!(place.get(&file).await, "x");
+                place.driver.delete(&place.path(&file)).await.unwrap();
+            }
+            place.put(&format!("shared/{i}/deep/last"), "x").await;
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    while !writers.iter().all(JoinHandle::is_finished) {
+        for i in 0..4 {
+            for below in [format!("shared/{i}/deep"), format!("shared/{i}")] {
+                place
+                    .driver
+                    .remove_empty(&place.path(&below))
+                    .await
+                    .unwrap();
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    all(writers).await;
+    for i in 0..4 {
+        assert_eq!(place.get(&format!("shared/{i}/deep/last")).await, "x");
+    }
+    place.remove().await;
+}
+
 /// Operations whose futures are dropped halfway have happened or not, and an abandoned write
 /// does not reach into the file of the writer that comes after.
 pub async fn abandoned_operations(place: Place) {

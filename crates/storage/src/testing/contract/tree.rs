@@ -384,3 +384,24 @@ pub async fn discard_file_and_folder(place: Place) {
     }
     place.remove().await;
 }
+
+/// An empty folder can be removed as such, and nothing else can.
+pub async fn remove_empty_folders_only(place: Place) {
+    place.put("a/b/file", "x").await;
+    let remove = async |below: &str| place.driver.remove_empty(&place.path(below)).await.unwrap();
+    for below in ["a", "a/b", "a/b/file", "nothing", "nothing/at/all"] {
+        assert!(!remove(below).await, "{below}");
+    }
+    assert_eq!(place.get("a/b/file").await, "x");
+    place.driver.delete(&place.path("a/b/file")).await.unwrap();
+    if place.driver.has_only_objects() {
+        assert!(!remove("a/b").await);
+    } else {
+        assert!(!remove("a").await);
+        assert!(remove("a/b").await);
+        assert!(remove("a").await);
+        assert!(!remove("a").await);
+    }
+    place.put("a/b/file", "y").await;
+    place.remove().await;
+}
