@@ -80,8 +80,8 @@ pub enum VerifyStep<'a> {
     Read(u64),
     /// All blobs up to a position were read; so much of everything, from 0 to 1.
     Position(&'a Position, f64),
-    /// A repository is looked at.
-    Repository(&'a RepositoryName),
+    /// A repository is looked at; so much of all repositories lies behind, from 0 to 1.
+    Repository(&'a RepositoryName, f64),
     /// Something is not as it should be. What blobs are damaged is told last, when it is known
     /// what that affects.
     Found(&'a Finding),
@@ -144,7 +144,7 @@ impl Registry {
         verification.look_at_damaged(&mut position).await?;
         let mut walk = CatalogWalk::new(self, None);
         while let Some(name) = walk.next().await? {
-            told(VerifyStep::Repository(&name));
+            told(VerifyStep::Repository(&name, walk.behind()));
             verification.repository(&name, &mut told).await?;
         }
         verification.tell_folders(walk.passed_over(), &mut told);

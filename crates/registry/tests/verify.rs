@@ -328,6 +328,20 @@ async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
             restored(),
             Some("library/debian:latest"),
         ),
+        case(
+            "no link by sha512",
+            vec![(&link_of(&layout::revision_link(&repo, &long)), None)],
+            &[MissingLink],
+            restored(),
+            Some("library/debian:long"),
+        ),
+        case(
+            "a broken link by sha512",
+            vec![(&layout::revision_link(&repo, &long), Some(""))],
+            &[BrokenLink],
+            restored(),
+            None,
+        ),
         // Its signatures, in the same folder, stay.
         case(
             "no link to a signed manifest",

@@ -65,7 +65,8 @@ impl Examiner<'_, '_> {
             .filter(|digest| !known.contains(digest) && self.layers.contains(digest))
             .collect();
         manifests.extend(misplaced);
-        for batch in manifests.chunks(BATCH) {
+        // Each may have some megabytes.
+        for batch in manifests.chunks(2 * CONCURRENCY) {
             let reads: Vec<_> = batch.iter().map(|digest| self.parse(*digest)).collect();
             let parsed: Vec<_> = stream::iter(reads)
                 .buffered(CONCURRENCY)
@@ -211,6 +212,19 @@ impl Examiner<'_, '_> {
             to: node.canonical,
         }));
         Ok(())
+    }
+
+    /// The canonical digest of a manifest that has this digest, too, of another algorithm.
+    pub(super) async fn manifest_of(&self, alias: &Digest) -> Result<Option<Digest>> {
+        for node in &self.nodes {
+            let content = self.repository.shared.blobs.get(&node.canonical).await;
+            if let Ok(content) = content
+                && Digest::of(alias.algorithm(), &content.bytes) == *alias
+            {
+                return Ok(Some(node.canonical));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether what the manifests need is there.

@@ -8,11 +8,10 @@ use wharfinger_oci::{Digest, RepositoryName};
 use super::blobs::is_old;
 use super::check::{Checked, check};
 use super::examine::{Examined, Examiner};
-use super::finding::{Affected, Fix};
+use super::finding::Affected;
 use super::quarantine::{Quarantined, quarantine};
 use super::{Damage, Finding, Outcome, Position, Repair, Verification, VerifyStep};
 use crate::gc::BlobSet;
-use crate::link::ignore_absent;
 use crate::{Error, Result, layout};
 
 /// How often a repository is looked at, as long as something is mended: what is restored may need
@@ -172,16 +171,11 @@ impl Verification<'_> {
                 continue;
             }
             let reason = "there is a folder for the blob, and no blob in it";
-            let finding = Finding::new(Damage::HalfMadeBlob, &folder, reason).about(digest);
-            let mut finding = finding.mended_by(Fix::Remove(folder.clone()));
+            let finding = Finding::new(Damage::HalfMadeBlob, &folder, reason);
+            let mut finding = finding.about(digest);
             finding.outcome = match self.repair {
                 Repair::Nothing => Outcome::Found,
-                Repair::Beside => Outcome::Left(super::repair::OTHERS.to_owned()),
-                Repair::Alone => {
-                    let _writing = self.registry.shared.writing()?;
-                    ignore_absent(self.registry.shared.driver.discard(&folder).await)?;
-                    Outcome::Removed
-                }
+                Repair::Beside | Repair::Alone => self.remove_empty(&folder).await?,
             };
             self.tell(&finding, told);
         }

@@ -114,16 +114,18 @@ impl Examiner<'_, '_> {
             }
             let link = layout::revision_link(&name, &digest);
             let state = self.look_at([link.clone()]).await?.pop();
-            let has_blob = digest.is_canonical() && self.has_manifest(&digest).await?;
-            let fix = match state {
+            let manifest = match digest.is_canonical() {
+                true => self.has_manifest(&digest).await?.then_some(digest),
+                false => self.manifest_of(&digest).await?,
+            };
+            let fix = match (state, manifest) {
                 // The manifest is damaged, or cannot be read, or its link is broken: told there.
-                Some(LinkState::Leads(to)) if self.has_blob(&to).await? => continue,
-                Some(LinkState::Broken(_)) if has_blob => continue,
-                Some(LinkState::Missing) if has_blob => {
+                (Some(LinkState::Leads(to)), _) if self.has_blob(&to).await? => continue,
+                (Some(LinkState::Broken(_)), Some(_)) => continue,
+                (Some(LinkState::Missing), Some(to)) => {
                     let set = LinkSet::Manifests;
                     let reason = format!("tag {tag} stands for the manifest, which is there");
                     let finding = Finding::new(Damage::MissingLink, &link, reason).about(&digest);
-                    let to = digest;
                     let fix = Fix::Link { set, digest, to };
                     let affected = self.affected(&digest, &HashMap::new());
                     self.found(finding.affects(affected).mended_by(fix));
