@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use proptest::prelude::*;
 use support::{content, image, name, parse, push, put, tag};
+use tokio::sync::watch;
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::schema1::{SigningKey, assemble, sign};
 use wharfinger_oci::{Algorithm, Digest, RepositoryName, media_type};
@@ -843,6 +844,33 @@ async fn damage_that_is_served_is_put_aside() {
     );
 }
 
+/// Pushes an image of two blobs under a tag.
+async fn push_small(repository: &Repository, seed: u8) -> Result<Digest, Error> {
+    let blobs = repository.blobs();
+    let config = blobs
+        .put(Bytes::from(format!("{{\"seed\":{seed}}}")))
+        .await?;
+    let layer = blobs.put(content(seed, 1000)).await?;
+    let text = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}",
+        "config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},
+        "layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{}","size":{}}}]}}"#,
+        media_type::OCI_IMAGE_MANIFEST,
+        config.digest,
+        config.size,
+        layer.digest,
+        layer.size,
+    );
+    let manifest = parse(media_type::OCI_IMAGE_MANIFEST, text);
+    let digest = Digest::canonical(manifest.payload());
+    let tags = [tag(&format!("t{seed}"))];
+    repository
+        .manifests()
+        .put(&manifest, &digest, &tags)
+        .await?;
+    Ok(digest)
+}
+
 /// What others do meanwhile is not damage, and repairing takes nothing away from them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pushes_deletions_and_collections_go_on_meanwhile() {
@@ -854,40 +882,40 @@ async fn pushes_deletions_and_collections_go_on_meanwhile() {
         };
         Registry::new(Arc::clone(&driver), options).unwrap()
     };
-    let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let is_over = |ended: &Arc<std::sync::atomic::AtomicBool>| {
-        ended.load(std::sync::atomic::Ordering::Relaxed)
-    };
-    let (registry, over) = (node(), Arc::clone(&ended));
-    let collector = tokio::spawn(async move {
-        while !over.load(std::sync::atomic::Ordering::Relaxed) {
-            let options = CollectOptions {
-                serving: Some(Duration::from_millis(1)),
-                delete_untagged: true,
-                ..CollectOptions::default()
-            };
-            registry.collect(options, |_| {}).await.unwrap();
-        }
-    });
-    let (registry, over) = (node(), Arc::clone(&ended));
-    let verifier = tokio::spawn(async move {
-        let mut times = 0;
-        while !over.load(std::sync::atomic::Ordering::Relaxed) {
-            let (found, _) = verify(&registry, Repair::Beside).await;
-            assert_eq!(found, []);
-            times += 1;
-        }
-        times
-    });
+    let (ended, over) = watch::channel(false);
     let registry = node();
+    let collector = {
+        let (registry, over) = (node(), over.clone());
+        tokio::spawn(async move {
+            while !*over.borrow() {
+                let options = CollectOptions {
+                    serving: Some(Duration::from_millis(1)),
+                    delete_untagged: true,
+                    ..CollectOptions::default()
+                };
+                registry.collect(options, |_| {}).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let verifier = {
+        let registry = node();
+        tokio::spawn(async move {
+            let mut times = 0;
+            while !*over.borrow() {
+                let (found, _) = verify(&registry, Repair::Beside).await;
+                assert_eq!(found, []);
+                times += 1;
+                tokio::task::yield_now().await;
+            }
+            times
+        })
+    };
     let repository = registry.repository(&name("busy"));
     let mut kept = Vec::new();
     for round in 0..40_u8 {
-        let manifest = image(&repository, round % 7, "").await;
-        let digest = Digest::canonical(manifest.payload());
-        let tags = [tag(&format!("t{}", round % 7))];
-        match repository.manifests().put(&manifest, &digest, &tags).await {
-            Ok(_) => kept.push(digest),
+        match push_small(&repository, round % 7).await {
+            Ok(digest) => kept.push(digest),
             // As a client that is told to try again, or finds a blob missing.
             Err(Error::Collecting | Error::ManifestReferencesUnknown(_)) => {}
             Err(error) => panic!("{error}"),
@@ -901,9 +929,8 @@ async fn pushes_deletions_and_collections_go_on_meanwhile() {
                 Err(error) => panic!("{error}"),
             }
         }
-        assert!(!is_over(&ended));
     }
-    ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    ended.send_replace(true);
     collector.await.unwrap();
     assert!(verifier.await.unwrap() > 0);
     kept.sort_unstable();
