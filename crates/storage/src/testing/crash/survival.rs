@@ -50,6 +50,9 @@ impl Content {
     fn survive(&self, random: &mut Random) -> Vec<u8> {
         let durable = self.durable.as_deref().unwrap_or_default();
         let live = self.live.as_slice();
+        if durable == live {
+            return self.live.clone();
+        }
         let same = durable.iter().zip(live).take_while(|(a, b)| a == b).count();
         let longest = durable.len().max(live.len());
         let length = same + random.up_to((longest - same) as u64) as usize;
