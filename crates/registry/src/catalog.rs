@@ -41,6 +41,8 @@ pub(crate) struct CatalogWalk<'a> {
     every_folder: bool,
     /// Whether a folder that cannot be a repository ends the walk instead of being passed over.
     complete: bool,
+    /// What else was passed over.
+    passed_over: Vec<Error>,
     /// The part of the tree that lies behind, from 0 to 1, as if all in a folder were alike.
     behind: f64,
 }
@@ -71,8 +73,14 @@ impl<'a> CatalogWalk<'a> {
             pending: VecDeque::from([root]),
             every_folder: false,
             complete: false,
+            passed_over: Vec::new(),
             behind: 0.0,
         }
+    }
+
+    /// The folders that could not be repositories, each as a complete walk would end with it.
+    pub(crate) fn passed_over(self) -> Vec<Error> {
+        self.passed_over
     }
 
     /// A walk that also gives the folders in which there are but uploads.
@@ -191,13 +199,15 @@ impl<'a> CatalogWalk<'a> {
         Ok(name.ok())
     }
 
-    fn pass_over(&self, path: &StoragePath, name: &str) -> Result<()> {
-        if !self.complete {
-            return Ok(());
-        }
-        Err(Error::Damaged {
+    fn pass_over(&mut self, path: &StoragePath, name: &str) -> Result<()> {
+        let error = Error::Damaged {
             path: path.clone(),
             reason: format!("{name:?} is not the name of a repository"),
-        })
+        };
+        if self.complete {
+            return Err(error);
+        }
+        self.passed_over.push(error);
+        Ok(())
     }
 }

@@ -182,7 +182,7 @@ impl Collector for Counted {
             ),
             (
                 "verify_damaged_blobs",
-                "Blobs that were found damaged, in the background or while they were served",
+                "How often a blob was found damaged, in the background or while it was served",
                 &verified.damaged,
             ),
             (

@@ -31,6 +31,7 @@ pub use position::Position;
 pub(crate) use quarantine::{Suspects, suspect};
 pub use scrub::ScrubSchedule;
 pub(crate) use scrub::VerifyCounts;
+use throttle::Throttle;
 
 /// How long ago something half made must have been written to: a push that is under way makes
 /// folders before what belongs into them.
@@ -79,8 +80,8 @@ pub enum VerifyStep<'a> {
     Read(u64),
     /// All blobs up to a position were read; so much of everything, from 0 to 1.
     Position(&'a Position, f64),
-    /// A repository is looked at.
-    Repository(&'a RepositoryName),
+    /// A repository is looked at; so much of all repositories lies behind, from 0 to 1.
+    Repository(&'a RepositoryName, f64),
     /// Something is not as it should be. What blobs are damaged is told last, when it is known
     /// what that affects.
     Found(&'a Finding),
@@ -123,6 +124,7 @@ impl Registry {
             quarantine::settle_suspects(&self.shared).await?;
         }
         let mut blobs = blobs::Blobs::new(self, &options);
+        let rate = options.rate;
         let mut position = options.resume;
         blobs.read_all(&mut position, &mut told).await?;
         let mut verification = Verification {
@@ -131,6 +133,7 @@ impl Registry {
             present: blobs.present(),
             damaged: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            throttle: Throttle::new(rate),
             hashed_again: BlobSet::default(),
             report: VerifyReport {
                 blobs: position.blobs,
@@ -141,9 +144,10 @@ impl Registry {
         verification.look_at_damaged(&mut position).await?;
         let mut walk = CatalogWalk::new(self, None);
         while let Some(name) = walk.next().await? {
-            told(VerifyStep::Repository(&name));
+            told(VerifyStep::Repository(&name, walk.behind()));
             verification.repository(&name, &mut told).await?;
         }
+        verification.tell_folders(walk.passed_over(), &mut told);
         verification.tell_blobs(&position, &mut told).await?;
         Ok(verification.report)
     }
@@ -159,6 +163,7 @@ struct Verification<'a> {
     damaged: BTreeMap<Digest, Affected>,
     /// What became of those.
     outcomes: BTreeMap<Digest, Outcome>,
+    throttle: Throttle,
     /// Which blobs were found to have which digests of other algorithms.
     hashed_again: BlobSet,
     report: VerifyReport,

@@ -329,6 +329,28 @@ async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
             Some("library/debian:latest"),
         ),
         case(
+            "no link by sha512",
+            vec![(&link_of(&layout::revision_link(&repo, &long)), None)],
+            &[MissingLink],
+            restored(),
+            Some("library/debian:long"),
+        ),
+        case(
+            "a broken link by sha512",
+            vec![(&layout::revision_link(&repo, &long), Some(""))],
+            &[BrokenLink],
+            restored(),
+            None,
+        ),
+        // Its signatures, in the same folder, stay.
+        case(
+            "no link to a signed manifest",
+            vec![(&layout::revision_link(&repo, &signed), None)],
+            &[MissingLink],
+            restored(),
+            Some("library/debian:old"),
+        ),
+        case(
             "an empty tag",
             vec![(&latest, Some(""))],
             &[BrokenLink],
@@ -492,6 +514,14 @@ async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
         assert_eq!(store.verify(Repair::Nothing).await.0, [], "{what}");
         assert_eq!(files(&store.driver).await, before, "{what}");
     }
+
+    let stray: StoragePath = layout::repositories().join("No").unwrap();
+    let stray = stray.join("_manifests").unwrap().join("x").unwrap();
+    store.write(&stray, "").await;
+    let (found, _) = store.verify(Repair::Alone).await;
+    assert_eq!(found[0].damage, Damage::StrayFolder, "{found:?}");
+    assert!(matches!(found[0].outcome, Outcome::Left(_)));
+    store.delete(&link_of(&link_of(&stray))).await;
 
     // An alias that went cannot be told from one that never was.
     store.write(&long_link, "").await;

@@ -95,7 +95,7 @@ async fn verify(config: &Config, how: How) -> Result<ExitCode, VerifyError> {
         true => claim(&*driver, how.stopped)?,
     };
     let mut registry_options = wiring::registry_options(config)?;
-    registry_options.read_only = false;
+    registry_options.read_only = !how.repair;
     if how.repair {
         registry_options.shared_descriptors = tool::shared_cache(config).await?;
     }
@@ -108,9 +108,8 @@ async fn verify(config: &Config, how: How) -> Result<ExitCode, VerifyError> {
         }
     };
     let bar = Bar::new("reading blobs", Unit::Bytes);
-    bar.begin("reading blobs", Some(resume.bytes()));
-    bar.advance(resume.bytes());
-    let resumed = resume.blobs();
+    bar.begin("reading blobs", Some(0));
+    let (resumed, read_before) = (resume.blobs(), resume.bytes());
     let options = VerifyOptions {
         repair,
         workers: usize::from(how.workers),
@@ -124,14 +123,21 @@ async fn verify(config: &Config, how: How) -> Result<ExitCode, VerifyError> {
         .verify(options, |step| match step {
             VerifyStep::Read(bytes) => bar.advance(bytes),
             VerifyStep::Position(position, part) => {
-                bar.expect(estimate(position.bytes(), part));
+                let all = estimate(position.bytes(), part);
+                bar.expect(all.saturating_sub(read_before));
                 if let Some(file) = &mut file
                     && unsaved.is_none()
                 {
                     unsaved = file.note(position).err();
                 }
             }
-            VerifyStep::Repository(_) => bar.begin("looking at repositories", None),
+            VerifyStep::Repository(name, part) => {
+                bar.say(
+                    format!("looking at {name}"),
+                    (part * 1e4) as u64,
+                    Some(10_000),
+                );
+            }
             VerifyStep::Found(finding) => {
                 let _ = bar.beside(|| print(&mut out, finding, &how));
             }

@@ -12,7 +12,6 @@ use super::blobs::is_old;
 use super::check::{Checked, check, is_lost};
 use super::finding::{Affected, Fix};
 use super::manifest::Node;
-use super::throttle::Throttle;
 use super::{Damage, Finding, HALF_MADE_AGE, Repair, Verification};
 use crate::gc::BlobSet;
 use crate::link::{LinkSet, read_link};
@@ -282,8 +281,8 @@ impl Examiner<'_, '_> {
         }
         let driver = &*self.repository.shared.driver;
         let path = layout::blob_data(canonical);
-        let throttle = Throttle::new(None);
-        let checked = check(driver, &path, digest, &throttle, |_| ()).await?;
+        let throttle = &self.verification.throttle;
+        let checked = check(driver, &path, digest, throttle, |_| ()).await?;
         let is_alias = matches!(checked, Checked::Whole(_));
         if is_alias {
             self.verification.hashed_again.insert(&pair);

@@ -32,6 +32,8 @@ pub enum Damage {
     MissingContent,
     /// A manifest that cannot be understood. It has the digest that it was pushed under.
     UnreadableManifest,
+    /// A folder among the repositories that cannot be one. No collection goes past it.
+    StrayFolder,
     /// The signatures of a schema 1 manifest do not fit it.
     BadSignature,
 }
@@ -48,6 +50,7 @@ impl Damage {
             Self::MissingLink => "missing-link",
             Self::MissingContent => "missing-content",
             Self::UnreadableManifest => "unreadable-manifest",
+            Self::StrayFolder => "stray-folder",
             Self::BadSignature => "bad-signature",
         }
     }

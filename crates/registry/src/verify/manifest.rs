@@ -39,28 +39,34 @@ impl Examiner<'_, '_> {
     /// Looks at all manifests.
     pub(super) async fn manifests(&mut self) -> Result<()> {
         let revisions = self.repository.links(LinkSet::Manifests).digests().await?;
+        let tagged: HashSet<Digest> = self.tagged.iter().map(|(_, digest)| *digest).collect();
         let mut manifests = Vec::new();
         for batch in revisions.chunks(BATCH) {
             let set = LinkSet::Manifests;
             let name = self.repository.name().clone();
             let paths = batch.iter().map(|digest| set.write_path(&name, digest));
             for (digest, state) in batch.iter().zip(self.look_at(paths).await?) {
-                // There may be signatures of one that is linked among the layers.
                 let is_missing = matches!(state, LinkState::Missing);
-                let is_misplaced = is_missing && self.layers.contains(digest);
-                if is_misplaced || self.link(&set, digest, state).await? {
+                // There may be signatures of one that is linked among the layers, or whose link a
+                // tag brings back.
+                if is_missing && self.layers.contains(digest) {
+                    manifests.push(*digest);
+                } else if is_missing && tagged.contains(digest) {
+                    continue;
+                } else if self.link(&set, digest, state).await? {
                     manifests.push(*digest);
                 }
             }
         }
         // Those that Distribution 2.1.0 linked among the layers.
         let known: HashSet<Digest> = revisions.into_iter().collect();
-        let tagged = self.tagged.iter().map(|(_, digest)| *digest);
         let misplaced: BTreeSet<_> = tagged
+            .into_iter()
             .filter(|digest| !known.contains(digest) && self.layers.contains(digest))
             .collect();
         manifests.extend(misplaced);
-        for batch in manifests.chunks(BATCH) {
+        // Each may have some megabytes.
+        for batch in manifests.chunks(2 * CONCURRENCY) {
             let reads: Vec<_> = batch.iter().map(|digest| self.parse(*digest)).collect();
             let parsed: Vec<_> = stream::iter(reads)
                 .buffered(CONCURRENCY)
@@ -206,6 +212,19 @@ impl Examiner<'_, '_> {
             to: node.canonical,
         }));
         Ok(())
+    }
+
+    /// The canonical digest of a manifest that has this digest, too, of another algorithm.
+    pub(super) async fn manifest_of(&self, alias: &Digest) -> Result<Option<Digest>> {
+        for node in &self.nodes {
+            let content = self.repository.shared.blobs.get(&node.canonical).await;
+            if let Ok(content) = content
+                && Digest::of(alias.algorithm(), &content.bytes) == *alias
+            {
+                return Ok(Some(node.canonical));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether what the manifests need is there.

@@ -99,9 +99,7 @@ pub(super) async fn quarantine(
     }
     let done = settle(shared, digest).await?;
     if let Quarantined::Done = done {
-        if is_alone {
-            ignore_absent(driver.discard(&layout::blob(digest)).await)?;
-        }
+        driver.remove_empty(&layout::blob(digest)).await?;
         UploadCounts::add(&shared.verified.quarantined);
         error!(path = %data, reason, "a damaged blob was put aside; the next push brings it back");
     }

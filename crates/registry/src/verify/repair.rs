@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use wharfinger_oci::{Digest, Tag};
-use wharfinger_storage::Durability;
+use wharfinger_storage::{Durability, StoragePath};
 
 use super::finding::Fix;
 use super::{Damage, Finding, Outcome, Repair, Verification};
@@ -12,7 +12,7 @@ use crate::link::{LinkSet, ignore_absent};
 use crate::{Error, Repository, Result, layout};
 
 /// Why something stays as it is.
-pub(super) const OTHERS: &str = "others may write to the store; it is mended when nobody does";
+const OTHERS: &str = "others may write to the store; it is mended when nobody does";
 
 impl Verification<'_> {
     /// Mends something that was found in a repository, where that can be done.
@@ -23,6 +23,11 @@ impl Verification<'_> {
             Repair::Alone => true,
         };
         let left = |why: &str| Ok(Outcome::Left(why.to_owned()));
+        if let Fix::Remove(folder) = &finding.fix
+            && !is_alone
+        {
+            return self.remove_empty(folder).await;
+        }
         // Whoever takes these away meanwhile leaves a link that does no harm.
         let harmless = |set: &LinkSet| matches!(set, LinkSet::Layers | LinkSet::Referrers { .. });
         match &finding.fix {
@@ -51,6 +56,20 @@ impl Verification<'_> {
                 Ok(Outcome::Removed)
             }
         }
+    }
+
+    /// Removes a folder in which there is nothing, which gets in the way of nobody who puts something
+    /// into it.
+    pub(super) async fn remove_empty(&self, folder: &StoragePath) -> Result<Outcome> {
+        let shared = &self.registry.shared;
+        let _writing = shared.writing()?;
+        Ok(
+            match (shared.driver.remove_empty(folder).await?, self.repair) {
+                (true, _) => Outcome::Removed,
+                (false, Repair::Alone) => Outcome::Left("something else lies in it".to_owned()),
+                (false, Repair::Nothing | Repair::Beside) => Outcome::Left(OTHERS.to_owned()),
+            },
+        )
     }
 
     /// Writes a link to what is there, as a push would.

@@ -8,13 +8,11 @@ use wharfinger_oci::{Digest, RepositoryName};
 use super::blobs::is_old;
 use super::check::{Checked, check};
 use super::examine::{Examined, Examiner};
-use super::finding::{Affected, Fix};
+use super::finding::Affected;
 use super::quarantine::{Quarantined, quarantine};
-use super::throttle::Throttle;
 use super::{Damage, Finding, Outcome, Position, Repair, Verification, VerifyStep};
 use crate::gc::BlobSet;
-use crate::link::ignore_absent;
-use crate::{Result, layout};
+use crate::{Error, Result, layout};
 
 /// How often a repository is looked at, as long as something is mended: what is restored may need
 /// something in turn.
@@ -97,7 +95,7 @@ impl Verification<'_> {
             return Ok(true);
         }
         match self.registry.shared.blobs.stat(canonical).await {
-            Err(crate::Error::Damaged { .. }) => Ok(true),
+            Err(Error::Damaged { .. }) => Ok(true),
             stat => Ok(stat?.is_some()),
         }
     }
@@ -108,8 +106,8 @@ impl Verification<'_> {
         let all = std::mem::take(&mut position.damaged);
         for (digest, reason) in all {
             let data = layout::blob_data(&digest);
-            let throttle = Throttle::new(None);
-            let checked = check(&*shared.driver, &data, &digest, &throttle, |_| ()).await?;
+            let (driver, throttle) = (&*shared.driver, &self.throttle);
+            let checked = check(driver, &data, &digest, throttle, |_| ()).await?;
             if !matches!(checked, Checked::Damaged(_)) {
                 continue;
             }
@@ -129,6 +127,24 @@ impl Verification<'_> {
             position.damaged.insert(digest, reason);
         }
         Ok(())
+    }
+
+    /// Tells of the folders that cannot be repositories.
+    pub(super) fn tell_folders(
+        &mut self,
+        folders: Vec<Error>,
+        told: &mut (impl FnMut(VerifyStep<'_>) + Send),
+    ) {
+        for error in folders {
+            let Error::Damaged { path, reason } = error else {
+                continue;
+            };
+            let mut finding = Finding::new(Damage::StrayFolder, &path, reason);
+            if self.repair != Repair::Nothing {
+                finding.outcome = Outcome::Left("move it away by hand".to_owned());
+            }
+            self.tell(&finding, told);
+        }
     }
 
     /// Tells what blobs are damaged, now that it is known what they affect.
@@ -155,16 +171,11 @@ impl Verification<'_> {
                 continue;
             }
             let reason = "there is a folder for the blob, and no blob in it";
-            let finding = Finding::new(Damage::HalfMadeBlob, &folder, reason).about(digest);
-            let mut finding = finding.mended_by(Fix::Remove(folder.clone()));
+            let finding = Finding::new(Damage::HalfMadeBlob, &folder, reason);
+            let mut finding = finding.about(digest);
             finding.outcome = match self.repair {
                 Repair::Nothing => Outcome::Found,
-                Repair::Beside => Outcome::Left(super::repair::OTHERS.to_owned()),
-                Repair::Alone => {
-                    let _writing = self.registry.shared.writing()?;
-                    ignore_absent(self.registry.shared.driver.discard(&folder).await)?;
-                    Outcome::Removed
-                }
+                Repair::Beside | Repair::Alone => self.remove_empty(&folder).await?,
             };
             self.tell(&finding, told);
         }

@@ -154,7 +154,7 @@ impl Registry {
                 counts.blobs.fetch_add(position.blobs - before, Relaxed);
                 at.send_replace(position.clone());
             }
-            VerifyStep::Repository(_) | VerifyStep::Found(_) => {}
+            VerifyStep::Repository(..) | VerifyStep::Found(_) => {}
         };
         let mut dealt_with = HashSet::new();
         let mut reading = std::pin::pin!(blobs.read_all(&mut position, &mut told));

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::manifest::MAX_SIZE;
 use wharfinger_oci::{Digest, Tag};
 
-use super::examine::{BATCH, Examiner, LinkState};
+use super::examine::{BATCH, CONCURRENCY, Examiner, LinkState};
 use super::finding::Fix;
 use super::{Damage, Finding};
 use crate::link::LinkSet;
@@ -23,9 +24,14 @@ impl Examiner<'_, '_> {
         let name = self.repository.name().clone();
         for batch in tags.chunks(BATCH) {
             let paths = batch.iter().map(|tag| layout::tag_current(&name, tag));
-            for (tag, state) in batch.iter().zip(self.look_at(paths).await?) {
-                let index = LinkSet::TagIndex { tag: tag.clone() };
-                let index = self.repository.links(index).digests().await?;
+            let states = self.look_at(paths).await?;
+            let service = self.repository.tags();
+            let histories: Vec<_> = batch.iter().map(|tag| service.history(tag)).collect();
+            let histories: Vec<_> = stream::iter(histories)
+                .buffered(CONCURRENCY)
+                .try_collect()
+                .await?;
+            for ((tag, state), index) in batch.iter().zip(states).zip(histories) {
                 match state {
                     LinkState::Leads(digest) => {
                         self.tagged.push((tag.to_string(), digest));
@@ -108,16 +114,18 @@ impl Examiner<'_, '_> {
             }
             let link = layout::revision_link(&name, &digest);
             let state = self.look_at([link.clone()]).await?.pop();
-            let has_blob = digest.is_canonical() && self.has_manifest(&digest).await?;
-            let fix = match state {
+            let manifest = match digest.is_canonical() {
+                true => self.has_manifest(&digest).await?.then_some(digest),
+                false => self.manifest_of(&digest).await?,
+            };
+            let fix = match (state, manifest) {
                 // The manifest is damaged, or cannot be read, or its link is broken: told there.
-                Some(LinkState::Leads(to)) if self.has_blob(&to).await? => continue,
-                Some(LinkState::Broken(_)) if has_blob => continue,
-                Some(LinkState::Missing) if has_blob => {
+                (Some(LinkState::Leads(to)), _) if self.has_blob(&to).await? => continue,
+                (Some(LinkState::Broken(_)), Some(_)) => continue,
+                (Some(LinkState::Missing), Some(to)) => {
                     let set = LinkSet::Manifests;
                     let reason = format!("tag {tag} stands for the manifest, which is there");
                     let finding = Finding::new(Damage::MissingLink, &link, reason).about(&digest);
-                    let to = digest;
                     let fix = Fix::Link { set, digest, to };
                     let affected = self.affected(&digest, &HashMap::new());
                     self.found(finding.affects(affected).mended_by(fix));
