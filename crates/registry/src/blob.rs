@@ -15,6 +15,7 @@ use crate::descriptor_cache::CachedDescriptor;
 use crate::gc::{Item, Reliance};
 use crate::link::{LinkSet, LinkedBlobs, ignore_absent};
 use crate::publication::Publication;
+use crate::verify::suspect;
 use crate::{Error, Progress, Registry, Result, Upload, UploadId, layout};
 
 /// How many repositories an anonymous mount looks into before it gives up.
@@ -226,7 +227,7 @@ impl Blobs {
     /// [`Error::BlobUnknown`] when it went since; [`Error::Damaged`].
     pub async fn get(&self, descriptor: &Descriptor) -> Result<Bytes> {
         let blob = self.opened(descriptor).await?;
-        Ok(self.links.shared.blobs.get(&blob.canonical).await?.bytes)
+        Ok(self.links.shared.content(&blob.canonical).await?.bytes)
     }
 
     /// A part of a blob, in bytes. The range must lie within the descriptor's size.
@@ -235,7 +236,12 @@ impl Blobs {
     /// [`Error::BlobUnknown`] when it went since; [`Error::Damaged`] when its size is wrong.
     pub async fn open(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Content> {
         let blob = self.opened(descriptor).await?;
-        self.links.shared.blobs.open(blob, range).await
+        let shared = &self.links.shared;
+        let content = shared.blobs.open(blob, range).await;
+        if let Err(Error::Damaged { .. }) = &content {
+            suspect(shared, &blob.canonical);
+        }
+        content
     }
 
     /// Where the store itself serves the blob, when it can and redirects are enabled; `client` is

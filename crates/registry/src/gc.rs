@@ -11,6 +11,7 @@
 //! node knows of the [`state`](self::state) in the store, and [`turn`](self::turn) whose turn it is.
 
 mod alone;
+mod blob_set;
 mod explain;
 mod item;
 mod keep;
@@ -36,6 +37,7 @@ use serde::Serialize;
 use wharfinger_oci::{Digest, RepositoryName, Tag};
 
 use crate::{Registry, Result};
+pub(crate) use blob_set::BlobSet;
 pub use explain::{Explanation, Need, Standing};
 pub(crate) use item::Item;
 use mark::{Marker, Marks};

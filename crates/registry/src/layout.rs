@@ -9,6 +9,8 @@ use crate::UploadId;
 const BLOBS: &str = "/docker/registry/v2/blobs";
 const REPOSITORIES: &str = "/docker/registry/v2/repositories";
 const GC: &str = "/docker/registry/v2/_gc";
+const QUARANTINE: &str = "/docker/registry/v2/_quarantine";
+const SCRUB: &str = "/docker/registry/v2/_scrub";
 
 fn path(text: String) -> StoragePath {
     text.parse().expect("names and digests make valid paths")
@@ -20,6 +22,11 @@ fn algorithm_and_hex(digest: &Digest) -> String {
     text.push('/');
     digest.push_hex(&mut text);
     text
+}
+
+/// The folder that a file lies in.
+pub fn folder_of(file: &StoragePath) -> StoragePath {
+    file.parent().unwrap_or_else(StoragePath::root)
 }
 
 /// The folder that holds all blobs.
@@ -35,6 +42,22 @@ pub fn blob_data(digest: &Digest) -> StoragePath {
         digest.algorithm(),
         &hex[..2]
     ))
+}
+
+/// The folder of a blob.
+pub fn blob(digest: &Digest) -> StoragePath {
+    let hex = digest.hex();
+    path(format!(
+        "{BLOBS}/{}/{}/{hex}",
+        digest.algorithm(),
+        &hex[..2]
+    ))
+}
+
+/// The folder of all blobs of one algorithm, in which they lie by the first two digits of their
+/// digest.
+pub fn blobs_of(algorithm: Algorithm) -> StoragePath {
+    path(format!("{BLOBS}/{algorithm}"))
 }
 
 /// The folder that holds all repositories.
@@ -146,6 +169,13 @@ pub fn referrers(name: &RepositoryName, subject: &Digest, algorithm: Algorithm) 
     ))
 }
 
+/// The folder of the subjects, under one algorithm, that manifests of the repository have.
+pub fn subjects(name: &RepositoryName, algorithm: Algorithm) -> StoragePath {
+    path(format!(
+        "{REPOSITORIES}/{name}/_manifests/referrers/{algorithm}"
+    ))
+}
+
 /// The link to one manifest whose subject is `subject`.
 pub fn referrer_link(name: &RepositoryName, subject: &Digest, referrer: &Digest) -> StoragePath {
     path(format!(
@@ -242,6 +272,32 @@ pub fn gc_pardon(run: &str, key: &str) -> StoragePath {
 /// How far a collection has got with its removals.
 pub fn gc_removed(run: &str) -> StoragePath {
     path(format!("{GC}/runs/{run}/removed"))
+}
+
+/// Where the bytes of a damaged blob are put aside; `when` tells one time from another. Distribution
+/// looks at none of it.
+pub fn quarantined(digest: &Digest, when: &str) -> StoragePath {
+    path(format!("{QUARANTINE}/{}/{when}", algorithm_and_hex(digest)))
+}
+
+/// The folder of what has been taken out of its place and not been looked at again.
+pub fn suspects() -> StoragePath {
+    path(format!("{QUARANTINE}/suspects"))
+}
+
+/// Where a blob is while it is looked at again.
+pub fn suspect(digest: &Digest) -> StoragePath {
+    path(format!("{QUARANTINE}/suspects/{}", digest.hex()))
+}
+
+/// The folder of what the check in the background remembers. Distribution looks at none of it.
+pub fn scrub() -> StoragePath {
+    path(SCRUB.to_owned())
+}
+
+/// How far the check in the background has got.
+pub fn scrub_state() -> StoragePath {
+    path(format!("{SCRUB}/state"))
 }
 
 /// What lies at a path.

@@ -23,6 +23,7 @@ mod repository;
 mod signature;
 mod tag;
 mod upload;
+mod verify;
 
 pub use blob::{Blobs, Content};
 pub use error::{Error, Result};
@@ -38,3 +39,7 @@ pub use repository::{Page, Registry, Repository};
 pub use signature::Signatures;
 pub use tag::Tags;
 pub use upload::{Progress, PurgeReport, PurgeSchedule, Upload, UploadId};
+pub use verify::{
+    Affected, Damage, Finding, Outcome, Position, Repair, ScrubSchedule, VerifyOptions,
+    VerifyReport, VerifyStep,
+};

@@ -22,7 +22,7 @@ pub(crate) enum LinkKind {
 
 /// Where the links of one kind live in a repository: one place they are written to, and the
 /// places they are looked for in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LinkSet {
     /// Layers, configs and every other blob.
     Layers,
@@ -38,7 +38,7 @@ pub(crate) enum LinkSet {
 }
 
 impl LinkSet {
-    fn write_path(&self, name: &RepositoryName, digest: &Digest) -> StoragePath {
+    pub(crate) fn write_path(&self, name: &RepositoryName, digest: &Digest) -> StoragePath {
         match self {
             Self::Layers => layout::layer_link(name, digest),
             Self::Manifests => layout::revision_link(name, digest),

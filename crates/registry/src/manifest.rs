@@ -49,6 +49,15 @@ impl Manifests {
         Ok(self.links.stat(digest).await?.is_some())
     }
 
+    /// The digests of all manifests, those of the canonical algorithm first, each in order. One that
+    /// was pushed under a digest of another algorithm is there under both.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn digests(&self) -> Result<Vec<Digest>> {
+        self.links.digests().await
+    }
+
     /// Sees to it that a collection under way spares a manifest that a client is told to be there,
     /// and will not push then.
     ///
@@ -102,8 +111,8 @@ impl Manifests {
         if blob.size > MAX_SIZE as u64 {
             return Ok(None);
         }
-        let blobs = &self.repository.shared.blobs;
-        let mut content = match blobs.get(&blob.canonical).await {
+        let shared = &self.repository.shared;
+        let mut content = match shared.content(&blob.canonical).await {
             Err(Error::BlobUnknown(_)) => return Ok(None),
             content => content?,
         };
@@ -112,7 +121,7 @@ impl Manifests {
                 return Ok(None);
             };
             content.media_type = Some(media_type);
-            blobs.remember(blob.canonical, content.clone());
+            shared.blobs.remember(blob.canonical, content.clone());
         }
         Ok(Some(content))
     }

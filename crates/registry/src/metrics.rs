@@ -168,6 +168,32 @@ impl Collector for Counted {
             counter(name, help, value)?;
         }
 
+        let verified = &shared.verified;
+        for (name, help, value) in [
+            (
+                "verify_blobs",
+                "Blobs that were read again in the background",
+                &verified.blobs,
+            ),
+            (
+                "verify_bytes",
+                "Bytes of blobs that were read again in the background",
+                &verified.bytes,
+            ),
+            (
+                "verify_damaged_blobs",
+                "Blobs that were found damaged, in the background or while they were served",
+                &verified.damaged,
+            ),
+            (
+                "quarantined_blobs",
+                "Damaged blobs that were put aside",
+                &verified.quarantined,
+            ),
+        ] {
+            counter(name, help, number(value))?;
+        }
+
         let by_type = "What became of lookups in the descriptor cache, as Distribution 2 counts";
         let mut types =
             encoder.encode_descriptor("storage_cache", by_type, None, MetricType::Counter)?;
@@ -218,7 +244,10 @@ impl Collector for Counted {
         gauge("gc_condemned_blobs", condemned, number(collected.condemned))?;
         let last = "When the last collection ended well, in seconds since 1970";
         let last_success = number(collected.last_success);
-        gauge("gc_last_success_timestamp_seconds", last, last_success)
+        gauge("gc_last_success_timestamp_seconds", last, last_success)?;
+        let last = "When all blobs had been read again the last time, in seconds since 1970";
+        let last_pass = number(verified.last_pass.load(Relaxed));
+        gauge("verify_last_pass_timestamp_seconds", last, last_pass)
     }
 }
 

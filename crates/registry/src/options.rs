@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::RegexSet;
+use wharfinger_oci::manifest::{Referenced, Role};
 use wharfinger_redis::SharedCache;
 
 /// How a registry behaves. [`Options::default`] is a writable registry with deletion switched off,
@@ -85,6 +86,18 @@ pub struct Validation {
     pub index_platforms: IndexPlatforms,
 }
 
+impl Validation {
+    /// Whether a manifest is accepted only where there is what it refers to so.
+    pub fn requires(&self, reference: &Referenced<'_>) -> bool {
+        match reference.role {
+            _ if self.sparse => false,
+            Role::Config | Role::Layer => true,
+            Role::ForeignLayer => false,
+            Role::Manifest => self.index_platforms.must_exist(reference.platform),
+        }
+    }
+}
+
 /// `validation.manifests.urls`: a url is accepted when it matches one of `allow` (or `allow` is
 /// empty) and none of `deny`.
 #[derive(Clone, Debug)]
@@ -114,7 +127,7 @@ pub enum IndexPlatforms {
 }
 
 impl IndexPlatforms {
-    pub(crate) fn must_exist(&self, platform: Option<(&str, &str)>) -> bool {
+    fn must_exist(&self, platform: Option<(&str, &str)>) -> bool {
         match self {
             Self::All => true,
             Self::None => false,

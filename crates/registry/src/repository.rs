@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
+use wharfinger_oci::manifest::Referenced;
 use wharfinger_oci::{Digest, RepositoryName};
 use wharfinger_storage::Driver;
 
 use crate::blob::BlobStore;
-use crate::content_cache::ContentCache;
+use crate::content_cache::{ContentCache, SmallContent};
 use crate::descriptor_cache::DescriptorCache;
 use crate::gc::{Progress, Views};
 use crate::link::{LinkSet, LinkedBlobs};
@@ -16,6 +17,7 @@ use crate::lock::KeyedLocks;
 use crate::metrics::{Lookups, UploadCounts};
 use crate::read_only::{Gate, HeldClaim, Writing};
 use crate::signature::SchemaOneKey;
+use crate::verify::{Suspects, VerifyCounts, suspect};
 use crate::{
     Blobs, Error, Manifests, Options, Referrers, Result, Signatures, Tags, UploadId, layout,
 };
@@ -43,6 +45,9 @@ pub(crate) struct Shared {
     /// Held by whoever collects in this process.
     pub(crate) collecting: Arc<Mutex<()>>,
     pub(crate) progress: Progress,
+    /// What was found damaged while it was served.
+    pub(crate) suspects: Suspects,
+    pub(crate) verified: VerifyCounts,
     pub(crate) schema1_key: SchemaOneKey,
     pub(crate) gate: Arc<Gate>,
     pub(crate) claimed: HeldClaim,
@@ -55,6 +60,15 @@ impl Shared {
     /// [`Error::ReadOnly`] in read-only mode.
     pub(crate) fn writing(&self) -> Result<Writing> {
         self.gate.enter()
+    }
+
+    /// A small blob whole, for whoever asked for it. One that is damaged is put aside.
+    pub(crate) async fn content(self: &Arc<Self>, canonical: &Digest) -> Result<SmallContent> {
+        let content = self.blobs.get(canonical).await;
+        if let Err(Error::Damaged { .. }) = &content {
+            suspect(self, canonical);
+        }
+        content
     }
 
     /// To be held by a deletion until it has ended.
@@ -115,6 +129,8 @@ impl Registry {
             views: Views::new(lease),
             collecting: Arc::default(),
             progress: Progress::default(),
+            suspects: Suspects::default(),
+            verified: VerifyCounts::default(),
             schema1_key,
             gate,
             claimed: HeldClaim::default(),
@@ -137,6 +153,11 @@ impl Registry {
     /// on under the options that it began with. The other options stay as they were.
     pub fn set_options(&self, options: Options) {
         self.shared.options.store(Arc::new(options));
+    }
+
+    /// Whether a manifest is accepted only where there is what it refers to so.
+    pub fn requires(&self, reference: &Referenced<'_>) -> bool {
+        self.shared.options.load().validation.requires(reference)
     }
 
     /// Whether the store can be reached.

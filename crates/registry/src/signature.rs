@@ -57,13 +57,8 @@ impl Signatures {
         };
         let blob = links.stat(&signature).await.map_err(unknown)?;
         let blob = blob.ok_or_else(|| unknown(Error::BlobUnknown(signature)))?;
-        Ok(links
-            .shared
-            .blobs
-            .get(&blob.canonical)
-            .await
-            .map_err(unknown)?
-            .bytes)
+        let content = links.shared.content(&blob.canonical).await;
+        Ok(content.map_err(unknown)?.bytes)
     }
 
     /// Adds signatures, each in the form that [`Manifest::signatures`] gives, to a revision.

@@ -89,6 +89,11 @@ impl Bar {
         self.bar.set_message(message);
     }
 
+    /// There is about so much to do, as far as that can be told.
+    pub(crate) fn expect(&self, total: u64) {
+        self.bar.set_length(total);
+    }
+
     /// So much more was done.
     pub(crate) fn advance(&self, number: u64) {
         self.bar.inc(number);

@@ -5,6 +5,8 @@ mod bar;
 mod check;
 mod collect;
 mod explain;
+mod export;
+mod import;
 mod manual;
 mod reload;
 mod running;
@@ -13,6 +15,7 @@ mod signals;
 mod size;
 mod systemd;
 mod tool;
+mod verify;
 mod wiring;
 
 use std::io;
@@ -74,6 +77,21 @@ enum Command {
         #[arg(long, value_name = "DIGEST")]
         explain: Option<Digest>,
     },
+    /// Read everything in the store, and tell what is damaged and what that affects.
+    ///
+    /// The exit status is 0 when nothing is damaged, 1 when it could not be found out, 3 when
+    /// something is, and 4 when all that was has been repaired.
+    Verify {
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        how: verify::How,
+    },
+    /// Copy images of the registry, which may be in use, into an image layout (OCI).
+    Export(export::Export),
+    /// Copy images from an image layout, an archive of docker save, or another registry's store
+    /// into the registry, which may be in use.
+    Import(import::Import),
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -193,6 +211,9 @@ fn main() -> ExitCode {
             };
             collect::run(source.load(), how)
         }
+        Command::Verify { source, how } => verify::run(source.load(), how),
+        Command::Export(export) => export.run(),
+        Command::Import(import) => import.run(),
         Command::Config {
             command: ConfigCommand::Check { source },
         } => check::run(source.load()),

@@ -19,6 +19,8 @@ pub(crate) enum Part {
     /// The purging of old uploads.
     Purging,
     Collection,
+    /// The reading of blobs in the background.
+    Scrub,
     /// The health checks.
     Health,
     /// TLS.
@@ -31,7 +33,7 @@ pub(crate) enum Part {
 
 /// Who takes on which keys, each with all below it. What stands nowhere here needs a restart, so
 /// that no key is forgotten: it is taken on, or said not to be.
-const TAKEN_ON: [(&str, Part); 36] = [
+const TAKEN_ON: [(&str, Part); 37] = [
     ("auth", Part::Server),
     ("catalog", Part::Server),
     ("compatibility.schema1.enabled", Part::Registry),
@@ -64,6 +66,7 @@ const TAKEN_ON: [(&str, Part); 36] = [
     ("storage.maintenance.readonly", Part::ReadOnly),
     ("storage.maintenance.uploadpurging", Part::Purging),
     ("storage.maintenance.gc", Part::Collection),
+    ("storage.maintenance.scrub", Part::Scrub),
     ("storage.redirect", Part::Registry),
     ("storage.tag", Part::Registry),
     ("tags", Part::Server),
@@ -274,7 +277,11 @@ policy: {repository: {classes: [image]}}
 storage:
   inmemory:
   delete: {enabled: true}
-  maintenance: {gc: {dryrun: true}, readonly: {enabled: true}, uploadpurging: {dryrun: true}}
+  maintenance:
+    gc: {dryrun: true}
+    readonly: {enabled: true}
+    scrub: {rate: 5}
+    uploadpurging: {dryrun: true}
   redirect: {disable: true}
   tag: {concurrencylimit: 5}
 tags: {maxtags: 5}

@@ -11,7 +11,7 @@ use wharfinger_config::{Config, Loaded};
 use wharfinger_health::Check;
 use wharfinger_notify::Notifier;
 use wharfinger_redis::SharedCache;
-use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry};
+use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry, ScrubSchedule};
 use wharfinger_server::{Address, Collector, DebugServer, Listener, Options, Server, Tls};
 use wharfinger_telemetry::Telemetry;
 
@@ -46,6 +46,7 @@ pub(crate) struct Running {
     following: Task,
     purging: Option<Task>,
     collecting: Option<Task>,
+    scrubbing: Option<Task>,
     /// Asks for the networks that a middleware wants to know.
     _ranges: Option<Task>,
     /// With the names under which they note what fails.
@@ -140,11 +141,13 @@ impl Running {
             following,
             purging: None,
             collecting: None,
+            scrubbing: None,
             _ranges: ranges,
             health: Vec::new(),
         };
         running.start_purging();
         running.start_collecting();
+        running.start_scrubbing();
         running.start_health(checks).await;
         Ok(running)
     }
@@ -263,6 +266,9 @@ impl Running {
         if changes.concern(Part::Collection) {
             self.start_collecting();
         }
+        if changes.concern(Part::Scrub) {
+            self.start_scrubbing();
+        }
         if changes.concern(Part::Health) {
             self.start_health(parts.checks).await;
         }
@@ -323,6 +329,20 @@ impl Running {
             .then(|| Task::spawn(registry.collect_regularly(schedule)));
     }
 
+    /// It goes on from where it was.
+    fn start_scrubbing(&mut self) {
+        self.scrubbing = None;
+        let scrub = &self.config.storage.maintenance.scrub;
+        let schedule = ScrubSchedule {
+            interval: scrub.interval.get(),
+            rate: (scrub.rate > 0).then_some(scrub.rate),
+        };
+        let registry = self.registry.clone();
+        self.scrubbing = scrub
+            .enabled
+            .then(|| Task::spawn(registry.scrub_regularly(schedule)));
+    }
+
     async fn start_health(&mut self, checks: Vec<Check>) {
         let health = self.server.health();
         for (name, task) in self.health.drain(..) {
@@ -348,9 +368,10 @@ impl Running {
             following,
             purging,
             collecting,
+            scrubbing,
             ..
         } = self;
-        drop((purging, collecting));
+        drop((purging, collecting, scrubbing));
         notifier.shut_down(left).await;
         following.end().await;
         if timeout(LAST_WRITES, registry.make_read_only())

@@ -61,16 +61,29 @@ fn no_runtime(what: &str, error: &io::Error) -> String {
     format!("failed to {what}: the runtime cannot be started: {error}")
 }
 
+/// Reads a configuration file that must be named.
+pub(crate) fn load(config: &Path) -> Result<Loaded, wharfinger_config::Error> {
+    let source = crate::Source {
+        config: Some(config.to_owned()),
+    };
+    source.load()
+}
+
 /// Opens the store, which must be there.
 pub(crate) async fn open(config: &Config) -> Result<Store, OpenError> {
-    if config.storage.inmemory.is_some() {
-        return Err(OpenError::Memory);
-    }
     // Opening the store would make it.
     if let Some(filesystem) = &config.storage.filesystem
         && !Path::new(&filesystem.rootdirectory).is_dir()
     {
         return Err(OpenError::NoFolder(filesystem.rootdirectory.clone()));
+    }
+    open_or_make(config).await
+}
+
+/// Opens the store; a folder is made when it is not there.
+pub(crate) async fn open_or_make(config: &Config) -> Result<Store, OpenError> {
+    if config.storage.inmemory.is_some() {
+        return Err(OpenError::Memory);
     }
     let store = Store::open(config)?;
     store.ask().await?;

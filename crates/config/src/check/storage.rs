@@ -66,6 +66,13 @@ impl Checker<'_> {
                  blobs that it names; 1h is usual",
             );
         }
+        let scrub = &storage.maintenance.scrub;
+        if scrub.enabled && scrub.interval.is_zero() {
+            self.wrong(
+                "storage.maintenance.scrub.interval",
+                "the interval must be longer than nothing, like 168h",
+            );
+        }
         let purging = &storage.maintenance.uploadpurging;
         if purging.enabled && purging.interval.is_zero() {
             self.wrong(

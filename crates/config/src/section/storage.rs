@@ -108,6 +108,8 @@ pub struct Maintenance {
     pub readonly: ReadOnly,
     /// Removing what no manifest needs.
     pub gc: GarbageCollection,
+    /// Reading all blobs, to find those that are damaged.
+    pub scrub: Scrub,
 }
 
 /// `storage.maintenance.uploadpurging`.
@@ -162,6 +164,28 @@ impl Default for GarbageCollection {
             deleteuntagged: false,
             dryrun: false,
             rate: 0,
+        }
+    }
+}
+
+/// `storage.maintenance.scrub`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scrub {
+    /// Whether it is done while the registry serves.
+    pub enabled: bool,
+    /// The time between having read all of them and beginning anew, on whichever node.
+    pub interval: GoDuration,
+    /// How many bytes are read in a second at the most; 0 is no limit.
+    pub rate: u64,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            interval: GoDuration::from_secs(168 * 3600),
+            rate: 10 << 20,
         }
     }
 }

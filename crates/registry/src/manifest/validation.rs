@@ -108,13 +108,7 @@ async fn look_up_all(
                 Role::Config | Role::Layer | Role::ForeignLayer => &layers,
                 Role::Manifest => &manifests,
             };
-            let is_required = match reference.role {
-                _ if rules.sparse => false,
-                Role::Config | Role::Layer => true,
-                Role::ForeignLayer => false,
-                Role::Manifest => rules.index_platforms.must_exist(reference.platform),
-            };
-            look_up(reference, links, is_required)
+            look_up(reference, links, rules.requires(reference))
         })
         .collect();
     let looked_up: Vec<_> = stream::iter(lookups)

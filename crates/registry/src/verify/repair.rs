@@ -1,0 +1,146 @@
+//! Mending what was found.
+
+use bytes::Bytes;
+use wharfinger_oci::{Digest, Tag};
+use wharfinger_storage::Durability;
+
+use super::finding::Fix;
+use super::{Damage, Finding, Outcome, Repair, Verification};
+use crate::descriptor_cache::CachedDescriptor;
+use crate::gc::{Item, Reliance};
+use crate::link::{LinkSet, ignore_absent};
+use crate::{Error, Repository, Result, layout};
+
+/// Why something stays as it is.
+pub(super) const OTHERS: &str = "others may write to the store; it is mended when nobody does";
+
+impl Verification<'_> {
+    /// Mends something that was found in a repository, where that can be done.
+    pub(super) async fn mend(&self, repository: &Repository, finding: &Finding) -> Result<Outcome> {
+        let is_alone = match self.repair {
+            Repair::Nothing => return Ok(Outcome::Found),
+            Repair::Beside => false,
+            Repair::Alone => true,
+        };
+        let left = |why: &str| Ok(Outcome::Left(why.to_owned()));
+        // Whoever takes these away meanwhile leaves a link that does no harm.
+        let harmless = |set: &LinkSet| matches!(set, LinkSet::Layers | LinkSet::Referrers { .. });
+        match &finding.fix {
+            Fix::Otherwise(how) => left(how),
+            Fix::Link { set, digest, to } if is_alone || harmless(set) => {
+                self.restore(repository, set, digest, to).await
+            }
+            _ if !is_alone => left(OTHERS),
+            _ if finding.damage == Damage::DanglingLink && self.present.is_empty() => {
+                left("there is no blob at all: is this the right store?")
+            }
+            Fix::Link { .. } => left(OTHERS),
+            Fix::Tag(tag, digest) => self.restore_tag(repository, tag, digest).await,
+            Fix::Unlink { set, digest } => {
+                let shared = &repository.shared;
+                let _writing = shared.writing()?;
+                let _deleting = shared.repositories.exclusive(repository.name()).await;
+                repository.links(set.clone()).unlink_here(digest).await?;
+                Ok(Outcome::Removed)
+            }
+            Fix::Remove(folder) => {
+                let shared = &repository.shared;
+                let _writing = shared.writing()?;
+                let _deleting = shared.repositories.exclusive(repository.name()).await;
+                ignore_absent(shared.driver.delete(folder).await)?;
+                Ok(Outcome::Removed)
+            }
+        }
+    }
+
+    /// Writes a link to what is there, as a push would.
+    async fn restore(
+        &self,
+        repository: &Repository,
+        set: &LinkSet,
+        digest: &Digest,
+        to: &Digest,
+    ) -> Result<Outcome> {
+        let shared = &repository.shared;
+        let gone = || {
+            Ok(Outcome::Left(
+                "what it leads to has gone meanwhile".to_owned(),
+            ))
+        };
+        let _writing = shared.writing()?;
+        let mut reliance = Reliance::begin(shared).await?;
+        let mut items = vec![Item::Blob(*to)];
+        if !matches!(set, LinkSet::Layers | LinkSet::Signatures { .. }) {
+            items.push(Item::Manifest(repository.name().clone(), *digest));
+        }
+        match reliance.keep(&items).await {
+            Err(Error::Collecting) => return gone(),
+            kept => kept?,
+        }
+        let _pushing = shared.repositories.shared(repository.name()).await;
+        let size = match set {
+            // It says which manifest, and not where its bytes are.
+            LinkSet::TagIndex { .. } => Some(0),
+            _ => shared.blobs.stat(to).await?,
+        };
+        let Some(size) = size else {
+            return gone();
+        };
+        if let LinkSet::Referrers { .. } = set
+            && repository
+                .links(LinkSet::Manifests)
+                .resolve(digest)
+                .await?
+                .is_none()
+        {
+            return gone();
+        }
+        self.clear_place(repository, set, digest).await?;
+        let canonical = *to;
+        let blob = CachedDescriptor { canonical, size };
+        repository.links(set.clone()).link(digest, blob).await?;
+        match reliance.confirm().await {
+            Err(Error::Collecting) => gone(),
+            confirmed => confirmed.map(|()| Outcome::Restored),
+        }
+    }
+
+    /// Removes a folder that lies where a link belongs.
+    async fn clear_place(
+        &self,
+        repository: &Repository,
+        set: &LinkSet,
+        digest: &Digest,
+    ) -> Result<()> {
+        let driver = &repository.shared.driver;
+        let path = set.write_path(repository.name(), digest);
+        match driver.stat(&path).await {
+            Ok(stat) if stat.is_dir && self.repair == Repair::Alone => {
+                ignore_absent(driver.delete(&path).await)
+            }
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets a tag stand for the only manifest that it ever stood for.
+    async fn restore_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<Outcome> {
+        let shared = &repository.shared;
+        let _writing = shared.writing()?;
+        let _pushing = shared.repositories.exclusive(repository.name()).await;
+        let path = layout::tag_current(repository.name(), tag);
+        if let Ok(stat) = shared.driver.stat(&path).await
+            && stat.is_dir
+        {
+            ignore_absent(shared.driver.delete(&path).await)?;
+        }
+        let link = Bytes::from(digest.to_string());
+        shared.driver.put(&path, link, Durability::Machine).await?;
+        Ok(Outcome::Restored)
+    }
+}

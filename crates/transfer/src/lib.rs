@@ -1,0 +1,29 @@
+//! Backup and restore: a registry's images as an image layout, and images from files or from
+//! another registry's store into a registry.
+//!
+//! [`export`] writes an image layout (OCI image specification, "Image Layout") into a folder or a
+//! tar archive, [`import`] reads these, archives of `docker save`, and stores. Both work while
+//! others use the registry: an export has of each tag one whole image that it stood for meanwhile,
+//! and an import pushes as clients do. Of content, no more than some pieces of a mebibyte are in
+//! memory.
+
+#![forbid(unsafe_code)]
+
+mod choice;
+mod copy;
+mod error;
+mod export;
+mod import;
+mod layout;
+mod naming;
+mod pieces;
+mod report;
+mod source;
+mod store;
+
+pub use choice::{Choice, Pattern, PatternError};
+pub use error::{Error, Fault, Result};
+pub use export::{Destination, ExportOptions, export};
+pub use import::{Images, ImportOptions, import};
+pub use naming::{Naming, NamingRule};
+pub use report::{Failure, Report, Step};

@@ -1,0 +1,383 @@
+//! Backup and restore with real clients: exports that they read, archives that they made, and a
+//! registry that is used meanwhile.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+use wharfinger_e2e::clients::{Client, ContainersStorage, Skopeo, copy};
+use wharfinger_e2e::distribution::Distribution;
+use wharfinger_e2e::docker::Docker;
+use wharfinger_e2e::image::{Layout, MANIFEST, manifest, small_image};
+use wharfinger_e2e::wharfinger::binary;
+use wharfinger_e2e::{Config, Http, Wharfinger, digest, folder, noise, output, run};
+
+/// A server that keeps everything in a folder of its own.
+fn server(home: &Path, name: &str) -> Wharfinger {
+    let home = home.join(name);
+    fs::create_dir(&home).unwrap();
+    Config::new(&home).start()
+}
+
+fn config(server: &Wharfinger) -> PathBuf {
+    server.data().with_file_name("wharfinger.yml")
+}
+
+fn export(server: &Wharfinger, destination: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("export").args(arguments);
+    command.arg(config(server)).arg(destination);
+    command
+}
+
+fn import(server: &Wharfinger, source: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("import").args(arguments);
+    command.arg(config(server)).arg(source);
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Pushes an image of one layer; gives the digests of manifest, config and layer.
+fn push(http: Http, name: &str, tag: &str, seed: u64) -> [String; 3] {
+    let config = format!("{{\"seed\":{seed}}}").into_bytes();
+    let layer = noise(seed, 100_000);
+    let text = manifest(&config, &[&layer]);
+    let [config, layer] = [config, layer].map(|blob| http.push_blob(name, &blob));
+    let answer = http.push_manifest(name, tag, MANIFEST, &text);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    [digest(&text), config, layer]
+}
+
+/// All repositories, with what their tags stand for.
+fn tags(http: Http) -> Value {
+    let mut all = json!({});
+    let catalog = http.get("/v2/_catalog?n=1000").json();
+    for name in catalog["repositories"].as_array().unwrap() {
+        let name = name.as_str().unwrap();
+        let list = http.get(&format!("/v2/{name}/tags/list")).json();
+        for tag in list["tags"].as_array().into_iter().flatten() {
+            let tag = tag.as_str().unwrap();
+            let answer = http.get(&format!("/v2/{name}/manifests/{tag}"));
+            assert_eq!(answer.status, 200, "{name}:{tag}");
+            all[name][tag] = json!(answer.header("docker-content-digest"));
+        }
+    }
+    all
+}
+
+#[test]
+fn skopeo_reads_an_export_and_all_of_it_is_restored() {
+    let home = folder();
+    let home = home.path();
+    let first = server(home, "first");
+    let mut layout = Layout::create(&home.join("layout")).unwrap();
+    let images = [(1, "amd64"), (2, "arm64")].map(|(seed, architecture)| {
+        let layer = layout.layer(&[(seed, 300_000)]).unwrap();
+        layout.image(architecture, &[layer]).unwrap()
+    });
+    let index = layout.index(&images).unwrap();
+    let source = layout.tag(&index, "multi").unwrap();
+    run(&mut copy(
+        &source,
+        &format!("docker://{}", first.image("library/multi:v1")),
+    ));
+    let http = first.http();
+    let [subject, ..] = push(http, "a/b", "latest", 3);
+    let blob = http.push_blob("a/b", b"{}");
+    let signature = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x-signature",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": blob, "size": 2},
+        "layers": [],
+        "subject": {"mediaType": MANIFEST, "digest": subject, "size": 1},
+    });
+    let signature = signature.to_string().into_bytes();
+    let answer = http.push_manifest("a/b", &digest(&signature), MANIFEST, &signature);
+    assert_eq!(answer.status, 201, "{answer:?}");
+
+    let backup = home.join("backup");
+    let told = output(&mut export(&first, &backup, &[]));
+    assert!(told.status.success(), "{}", said(&told));
+    let told = output(&mut export(&first, &backup, &["--prune"]));
+    assert!(
+        said(&told).contains("; 0 blobs copied (0 bytes)"),
+        "{}",
+        said(&told)
+    );
+    let archive = home.join("backup.tar");
+    run(&mut export(&first, &archive, &[]));
+    // Pushed from the backup by skopeo alone.
+    let second = server(home, "second");
+    for (from, to) in [
+        (
+            format!("oci:{}:library/multi:v1", backup.display()),
+            "by-folder/multi:v1",
+        ),
+        (
+            format!("oci-archive:{}:a/b:latest", archive.display()),
+            "by-archive/b:latest",
+        ),
+    ] {
+        run(&mut copy(&from, &format!("docker://{}", second.image(to))));
+    }
+    let pushed = tags(second.http());
+    assert_eq!(pushed["by-folder/multi"]["v1"], index["digest"]);
+    assert_eq!(pushed["by-archive/b"]["latest"], *subject);
+
+    let before = tags(http);
+    for source in [&backup, &archive] {
+        let restored = server(home, source.extension().map_or("third", |_| "fourth"));
+        let told = run(&mut import(&restored, source, &["--dry-run"]));
+        assert!(told.contains("library/multi:v1 sha256:"), "{told}");
+        assert_eq!(tags(restored.http()), json!({}));
+        run(&mut import(&restored, source, &[]));
+        assert_eq!(tags(restored.http()), before);
+        let referrers = restored.http().get(&format!("/v2/a/b/referrers/{subject}"));
+        assert_eq!(
+            referrers.json()["manifests"][0]["digest"],
+            digest(&signature)
+        );
+        let pulled = Skopeo::new(&home.join("third")).pull(&restored.image("library/multi:v1"));
+        assert_eq!(pulled, index["digest"]);
+        let told = run(&mut import(&restored, source, &[]));
+        assert!(told.contains("; 0 blobs copied (0 bytes)"), "{told}");
+    }
+
+    // On standard output, compressed, and from standard input; only some of it, by another name.
+    let compressed = home.join("backup.tgz");
+    let script = "\"$0\" export --repository 'a/*:latest' \"$1\" - | gzip > \"$2\"";
+    let mut shell = Command::new("bash");
+    shell.args(["-o", "pipefail", "-c", script]).arg(binary());
+    run(shell.arg(config(&first)).arg(&compressed));
+    let mut command = import(&second, Path::new("-"), &["--into", "piped/"]);
+    command.stdin(File::open(&compressed).unwrap());
+    let imported = command.output().unwrap();
+    assert!(imported.status.success(), "{}", said(&imported));
+    assert_eq!(tags(second.http())["piped/a/b"]["latest"], *subject);
+    // What was written wrong is no backup.
+    let told = output(&mut export(
+        &first,
+        &home.join("none"),
+        &["--repository", "a/c"],
+    ));
+    assert!(!told.status.success());
+    assert!(
+        said(&told).contains("a/c: there is nothing of this name"),
+        "{}",
+        said(&told)
+    );
+}
+
+#[test]
+fn what_engines_saved_is_imported_and_pulled() {
+    let home = folder();
+    let home = home.path();
+    let server = server(home, "server");
+    let image = server.image("library/small:v1");
+    run(&mut copy(
+        &small_image(home, 7),
+        &format!("docker://{image}"),
+    ));
+    let docker = Docker::start(home);
+    docker.pull(&image);
+    run(docker.command().args(["tag", &image, "small:docker"]));
+    let mut saved = vec![(home.join("docker.tar"), "small")];
+    run(docker
+        .command()
+        .arg("save")
+        .arg("-o")
+        .arg(&saved[0].0)
+        .arg("small:docker"));
+    let podman = ContainersStorage::podman(home);
+    podman.pull(&image);
+    for (format, name) in [
+        ("docker-archive", "by-podman"),
+        ("oci-archive", "by-podman-too"),
+    ] {
+        let path = home.join(format!("{name}.tar"));
+        let named = format!("localhost/{name}:podman");
+        run(podman.command().args(["tag", &image, &named]));
+        run(podman
+            .command()
+            .args(["save", "--quiet", "--format", format, "-o"])
+            .arg(&path)
+            .arg(&named));
+        saved.push((path, name));
+    }
+    for (path, name) in saved {
+        run(&mut import(&server, &path, &["--into", "saved/"]));
+        let list = server
+            .http()
+            .get(&format!("/v2/saved/{name}/tags/list"))
+            .json();
+        let tag = list["tags"][0].as_str().unwrap().to_owned();
+        let image = server.image(&format!("saved/{name}:{tag}"));
+        docker.forget();
+        docker.pull(&image);
+        let command = "{{.Config.Cmd}}";
+        let inspected = run(docker
+            .command()
+            .args(["inspect", "--format", command, &image]));
+        assert_eq!(inspected.trim(), "[/noise]", "{name}");
+        run(&mut copy(
+            &format!("docker://{image}"),
+            &format!("dir:{}", home.join(name).display()),
+        ));
+    }
+}
+
+#[test]
+fn a_store_of_distribution_is_imported_while_the_registry_serves() {
+    let home = folder();
+    let home = home.path();
+    let data = home.join("distribution-data");
+    let mut distribution = Distribution::start(home, &data);
+    let old = distribution.http();
+    for (name, tag, seed) in [("a", "1", 1), ("a", "2", 2), ("deep/er/b", "latest", 3)] {
+        push(old, name, tag, seed);
+    }
+    // The tag moves, and its first image stays without one.
+    let [untagged, ..] = push(old, "a", "2", 4);
+    push(old, "a", "2", 5);
+    let before = tags(old);
+    distribution.service.stop();
+
+    let server = server(home, "server");
+    let http = server.http();
+    let [own, ..] = push(http, "own", "latest", 6);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut seed = 100;
+            while !is_over.load(Ordering::Relaxed) {
+                push(http, "meanwhile", "latest", seed);
+                seed += 1;
+            }
+        });
+        let imported = output(&mut import(&server, &data, &[]));
+        is_over.store(true, Ordering::Relaxed);
+        assert!(imported.status.success(), "{}", said(&imported));
+    });
+    let after = tags(http);
+    assert_eq!(after["own"]["latest"], *own);
+    for name in ["a", "deep/er/b"] {
+        assert_eq!(after[name], before[name]);
+    }
+    let path = format!("/v2/a/manifests/{untagged}");
+    assert_eq!(http.get(&path).status, 200);
+    let blob = server.blob_file(&digest(&noise(3, 100_000)));
+    assert_eq!(digest(&fs::read(blob).unwrap()), digest(&noise(3, 100_000)));
+}
+
+/// Exports again and again, some of them killed, while images are pushed, moved, deleted and
+/// collected. Whatever is in the folder afterwards can be restored whole.
+#[test]
+fn exports_are_whole_while_the_registry_is_used() {
+    let home = folder();
+    let home = home.path();
+    let server = server(home, "server");
+    let http = server.http();
+    push(http, "stays", "latest", 1);
+    let backup = home.join("backup");
+    run(&mut export(&server, &backup, &[]));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut last = None;
+            for seed in (100..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+                push(http, "moves", "latest", seed);
+                let [other, ..] = push(http, "moves", "other", seed + 50_000);
+                if let Some(last) = last.replace(other) {
+                    let path = format!("/v2/moves/manifests/{last}");
+                    assert_eq!(http.send("DELETE", &path, &[], b"").status, 202);
+                }
+            }
+        });
+        scope.spawn(|| {
+            let mut collect = Command::new(binary());
+            collect.args([
+                "garbage-collect",
+                "--delete-untagged",
+                "--quiet",
+                "--grace",
+                "0s",
+            ]);
+            run(collect.arg(config(&server)));
+            is_over.store(true, Ordering::Relaxed);
+        });
+        let mut round = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            round += 1;
+            if round % 3 == 0 {
+                let mut exporting = export(&server, &backup, &["--prune"]).spawn().unwrap();
+                thread::sleep(std::time::Duration::from_millis(round % 40));
+                let _ = exporting.kill();
+                let _ = exporting.wait();
+            } else {
+                let told = output(&mut export(&server, &backup, &["--prune"]));
+                assert!(told.status.success(), "{}", said(&told));
+            }
+            if round % 10 == 1 {
+                let restored = home.join(format!("restored-{round}"));
+                fs::create_dir(&restored).unwrap();
+                Config::new(&restored).write();
+                let mut command = Command::new(binary());
+                command
+                    .arg("import")
+                    .arg(restored.join("wharfinger.yml"))
+                    .arg(&backup);
+                let imported = output(&mut command);
+                assert!(imported.status.success(), "{}", said(&imported));
+            }
+        }
+    });
+    run(&mut export(&server, &backup, &["--prune"]));
+    let restored = Config::new(&{
+        let last = home.join("last");
+        fs::create_dir(&last).unwrap();
+        last
+    })
+    .start();
+    run(&mut import(&restored, &backup, &[]));
+    assert_eq!(tags(restored.http()), tags(http));
+}
+
+/// An import that is killed again and again ends where one ends that is not.
+#[test]
+fn an_import_that_is_killed_goes_on() {
+    let home = folder();
+    let home = home.path();
+    let first = server(home, "first");
+    for seed in 0..20 {
+        push(
+            first.http(),
+            &format!("r{}", seed % 3),
+            &format!("t{seed}"),
+            seed,
+        );
+    }
+    let archive = home.join("backup.tar");
+    run(&mut export(&first, &archive, &[]));
+    let second = server(home, "second");
+    for pause in [5, 20, 50, 100] {
+        let mut importing = import(&second, &archive, &[]).spawn().unwrap();
+        thread::sleep(std::time::Duration::from_millis(pause));
+        let _ = importing.kill();
+        let _ = importing.wait();
+        // Each tag that is there is whole.
+        tags(second.http());
+    }
+    run(&mut import(&second, &archive, &[]));
+    assert_eq!(tags(second.http()), tags(first.http()));
+    for seed in 0..20 {
+        let bytes = noise(seed, 100_000);
+        let path = format!("/v2/r{}/blobs/{}", seed % 3, digest(&bytes));
+        assert_eq!(second.http().get(&path).body, bytes);
+    }
+}
