@@ -17,6 +17,7 @@ pub mod edge;
 pub mod gcs;
 pub mod http;
 pub mod image;
+pub mod killing;
 pub mod legacy;
 pub mod machine;
 pub mod mail;

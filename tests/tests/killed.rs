@@ -2,16 +2,17 @@
 //! can be sent again.
 
 use std::io::Write;
-use std::sync::Mutex;
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use wharfinger_e2e::clients::{all, copy};
 use wharfinger_e2e::http::with_digest;
-use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
+use wharfinger_e2e::image::Layout;
+use wharfinger_e2e::killing::{Client, Prey, Random, Repository};
 use wharfinger_e2e::process::Service;
-use wharfinger_e2e::{Http, Wharfinger, digest, eventually, folder, noise, run};
+use wharfinger_e2e::{Wharfinger, digest, eventually, folder, noise, run};
 
 const MIB: u64 = 1 << 20;
 
@@ -131,78 +132,107 @@ fn an_upload_goes_on_where_it_was_acknowledged() {
     assert_eq!(uploaded(&server, "resumed"), 0);
 }
 
-/// What was acknowledged: the path to read it by, and its bytes.
-type Kept = Mutex<Vec<(String, Vec<u8>)>>;
+/// How many kills there are unless `WHARFINGER_E2E_KILLS` says another number.
+const KILLS: u64 = 200;
 
-/// Pushes images until the server is gone, noting all that it acknowledged.
-fn push_until_gone(http: Http, client: u64, round: u64, kept: &Kept, stop: &AtomicBool) {
-    let name = format!("load/{client}");
-    let keep = |path: String, bytes: &[u8]| kept.lock().unwrap().push((path, bytes.to_vec()));
-    for number in 0.. {
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let seed = client + 100 * round + 10_000 * number;
-        let blobs = [noise(seed, 300_000), noise(seed, 70)];
-        for bytes in &blobs {
-            match http.try_push_blob(&name, bytes) {
-                Ok(answer) => {
-                    assert_eq!(answer.outcome(), (201, String::new()), "{answer:?}");
-                    keep(format!("/v2/{name}/blobs/{}", digest(bytes)), bytes);
-                }
-                Err(_) => return,
-            }
-        }
-        let bytes = manifest(&blobs[1], &[&blobs[0]]);
-        let path = format!("/v2/{name}/manifests/{round}-{number}");
-        let headers = [("Content-Type", MANIFEST)];
-        match http.try_send("PUT", &path, &headers, &bytes) {
-            Ok(answer) => {
-                assert_eq!(answer.outcome(), (201, String::new()), "{answer:?}");
-                keep(path, &bytes);
-            }
-            Err(_) => return,
-        }
-    }
+/// How many clients work at once.
+const CLIENTS: u64 = 4;
+
+/// How long a collection goes on at the most before it is killed, in kills of the server.
+const COLLECTION: usize = 400;
+
+fn kills() -> u64 {
+    std::env::var("WHARFINGER_E2E_KILLS").map_or(KILLS, |text| text.parse().expect("a number"))
 }
 
+/// Every request there is, on a server that is killed at random moments: while it starts, while it
+/// works, and several times in a row, beside a collector that is killed too.
 #[test]
-fn what_was_acknowledged_outlives_a_killed_server() {
+fn what_was_acknowledged_outlives_a_server_that_is_killed_again_and_again() {
     let home = folder();
-    let mut server = Wharfinger::start(home.path());
-    let kept = Kept::default();
-    for round in 0..4 {
-        let (http, stop) = (server.http(), AtomicBool::new(false));
-        thread::scope(|scope| {
-            for client in 0..6 {
-                let (kept, stop) = (&kept, &stop);
-                scope.spawn(move || push_until_gone(http, client, round, kept, stop));
+    let mut prey = Prey::new(home.path());
+    let names: Vec<String> = (0..CLIENTS)
+        .map(|client| format!("load/{client}"))
+        .collect();
+    let mut repositories: Vec<_> = names.iter().map(|name| Repository::new(name)).collect();
+    let mut random = Random(std::process::id().into());
+    println!("the seed is {}", random.0);
+    let (mut acknowledged, mut rounds, mut collections) = (0, 0_u64, 0);
+    let mut collector: Option<(Child, usize)> = None;
+    while prey.kills < kills() {
+        while random.below(4) == 0 {
+            prey.begin();
+            thread::sleep(Duration::from_micros(random.below(15_000) as u64));
+            prey.kill();
+        }
+        prey.start();
+        for repository in &mut repositories {
+            for _ in 0..3 {
+                let thing = random.below(repository.things());
+                repository.check(prey.http(), thing);
             }
-            let before = kept.lock().unwrap().len();
-            eventually("pushes", || kept.lock().unwrap().len() > before + 40);
-            thread::sleep(Duration::from_millis(37 * round));
-            server.kill();
+        }
+        let stop = AtomicBool::new(false);
+        let (http, seed) = (prey.http(), random.below(usize::MAX) as u64);
+        acknowledged += thread::scope(|scope| {
+            let (names, stop) = (&names, &stop);
+            let clients = repositories
+                .iter_mut()
+                .zip(seed..)
+                .map(|(repository, seed)| {
+                    let random = Random(seed);
+                    let mut client = Client::new(http, repository, names, random);
+                    scope.spawn(move || client.work(stop))
+                });
+            let clients: Vec<_> = clients.collect();
+            thread::sleep(Duration::from_micros(random.below(120_000) as u64));
+            prey.kill();
             stop.store(true, Ordering::Relaxed);
+            let told = clients
+                .into_iter()
+                .map(|client| client.join().expect("as promised"));
+            told.sum::<u64>()
         });
-        server.start_again();
-        for (path, bytes) in kept.lock().unwrap().iter() {
-            let answer = server.http().get(path);
-            assert_eq!(answer.outcome(), (200, String::new()), "{path}");
-            assert!(answer.body == *bytes, "{path} has other bytes");
-        }
+        rounds += 1;
+        // One that begins here may find that it has the store alone.
+        collector = match collector {
+            None if random.below(5) == 0 => Some((prey.collect(), 1 + random.below(COLLECTION))),
+            Some((mut child, left)) => match child.try_wait().expect("it is ours") {
+                Some(status) => {
+                    collections += u64::from(status.success());
+                    None
+                }
+                None if left == 0 => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    None
+                }
+                None => Some((child, left - 1)),
+            },
+            None => None,
+        };
     }
-    // A tag that the kill left half made may be listed, though it stands for nothing yet.
-    for client in 0..6 {
-        let tags = server
-            .http()
-            .get(&format!("/v2/load/{client}/tags/list"))
-            .json();
-        for tag in tags["tags"].as_array().unwrap() {
-            let tag = tag.as_str().unwrap();
-            let path = format!("/v2/load/{client}/manifests/{tag}");
-            let outcome = server.http().get(&path).outcome();
-            let allowed = [(200, String::new()), (404, "MANIFEST_UNKNOWN".to_owned())];
-            assert!(allowed.contains(&outcome), "{path}: {outcome:?}");
-        }
+    if let Some((mut child, _)) = collector {
+        let _ = child.kill();
+        let _ = child.wait();
     }
+    prey.start();
+    for repository in &mut repositories {
+        repository.check_all(prey.http());
+    }
+    prey.kill();
+    // Nobody writes: what is left is sound, and whatever is needed stays.
+    assert!(
+        prey.collect().wait().expect("it is ours").success(),
+        "{}",
+        prey.log()
+    );
+    prey.start();
+    for repository in &mut repositories {
+        repository.check_all(prey.http());
+    }
+    let kills = prey.kills;
+    println!("{kills} kills, {rounds} of them under load, {collections} collections went through");
+    println!("{acknowledged} requests were acknowledged, and nothing of them was lost");
+    assert!(acknowledged > kills, "hardly anything was put to the test");
 }

@@ -3,10 +3,12 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use wharfinger_e2e::clients::{Client, ContainersStorage, Skopeo, copy};
 use wharfinger_e2e::distribution::Distribution;
@@ -26,18 +28,26 @@ fn config(server: &Wharfinger) -> PathBuf {
     server.data().with_file_name("wharfinger.yml")
 }
 
-fn export(server: &Wharfinger, destination: &Path, arguments: &[&str]) -> Command {
+fn export(config: &Path, destination: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.arg("export").args(arguments);
-    command.arg(config(server)).arg(destination);
+    command.arg(config).arg(destination);
     command
 }
 
-fn import(server: &Wharfinger, source: &Path, arguments: &[&str]) -> Command {
+fn import(config: &Path, source: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.arg("import").args(arguments);
-    command.arg(config(server)).arg(source);
+    command.arg(config).arg(source);
     command
+}
+
+/// Starts a command, and kills it after so many milliseconds.
+fn kill_after(mut command: Command, pause: u64) {
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    thread::sleep(Duration::from_millis(pause));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 fn said(output: &Output) -> String {
@@ -102,16 +112,16 @@ fn skopeo_reads_an_export_and_all_of_it_is_restored() {
     assert_eq!(answer.status, 201, "{answer:?}");
 
     let backup = home.join("backup");
-    let told = output(&mut export(&first, &backup, &[]));
+    let told = output(&mut export(&config(&first), &backup, &[]));
     assert!(told.status.success(), "{}", said(&told));
-    let told = output(&mut export(&first, &backup, &["--prune"]));
+    let told = output(&mut export(&config(&first), &backup, &["--prune"]));
     assert!(
         said(&told).contains("; 0 blobs copied (0 bytes)"),
         "{}",
         said(&told)
     );
     let archive = home.join("backup.tar");
-    run(&mut export(&first, &archive, &[]));
+    run(&mut export(&config(&first), &archive, &[]));
     // Pushed from the backup by skopeo alone.
     let second = server(home, "second");
     for (from, to) in [
@@ -133,10 +143,10 @@ fn skopeo_reads_an_export_and_all_of_it_is_restored() {
     let before = tags(http);
     for source in [&backup, &archive] {
         let restored = server(home, source.extension().map_or("third", |_| "fourth"));
-        let told = run(&mut import(&restored, source, &["--dry-run"]));
+        let told = run(&mut import(&config(&restored), source, &["--dry-run"]));
         assert!(told.contains("library/multi:v1 sha256:"), "{told}");
         assert_eq!(tags(restored.http()), json!({}));
-        run(&mut import(&restored, source, &[]));
+        run(&mut import(&config(&restored), source, &[]));
         assert_eq!(tags(restored.http()), before);
         let referrers = restored.http().get(&format!("/v2/a/b/referrers/{subject}"));
         assert_eq!(
@@ -145,7 +155,7 @@ fn skopeo_reads_an_export_and_all_of_it_is_restored() {
         );
         let pulled = Skopeo::new(&home.join("third")).pull(&restored.image("library/multi:v1"));
         assert_eq!(pulled, index["digest"]);
-        let told = run(&mut import(&restored, source, &[]));
+        let told = run(&mut import(&config(&restored), source, &[]));
         assert!(told.contains("; 0 blobs copied (0 bytes)"), "{told}");
     }
 
@@ -155,7 +165,7 @@ fn skopeo_reads_an_export_and_all_of_it_is_restored() {
     let mut shell = Command::new("bash");
     shell.args(["-o", "pipefail", "-c", script]).arg(binary());
     run(shell.arg(config(&first)).arg(&compressed));
-    let mut command = import(&second, Path::new("-"), &["--into", "piped/"]);
+    let mut command = import(&config(&second), Path::new("-"), &["--into", "piped/"]);
     command.stdin(File::open(&compressed).unwrap());
     let imported = command.output().unwrap();
     assert!(imported.status.success(), "{}", said(&imported));
@@ -211,7 +221,7 @@ fn what_engines_saved_is_imported_and_pulled() {
         saved.push((path, name));
     }
     for (path, name) in saved {
-        run(&mut import(&server, &path, &["--into", "saved/"]));
+        run(&mut import(&config(&server), &path, &["--into", "saved/"]));
         let list = server
             .http()
             .get(&format!("/v2/saved/{name}/tags/list"))
@@ -260,7 +270,7 @@ fn a_store_of_distribution_is_imported_while_the_registry_serves() {
                 seed += 1;
             }
         });
-        let imported = output(&mut import(&server, &data, &[]));
+        let imported = output(&mut import(&config(&server), &data, &[]));
         is_over.store(true, Ordering::Relaxed);
         assert!(imported.status.success(), "{}", said(&imported));
     });
@@ -275,76 +285,85 @@ fn a_store_of_distribution_is_imported_while_the_registry_serves() {
     assert_eq!(digest(&fs::read(blob).unwrap()), digest(&noise(3, 100_000)));
 }
 
-/// Exports again and again, some of them killed, while images are pushed, moved, deleted and
-/// collected. Whatever is in the folder afterwards can be restored whole.
+/// Pushes an image that may be refused, as the registry is read-only at times; gives its digest.
+fn try_push(http: Http, name: &str, tag: &str, seed: u64) -> Option<String> {
+    let config = format!("{{\"seed\":{seed}}}").into_bytes();
+    let layer = noise(seed, 100_000);
+    for blob in [&config, &layer] {
+        let answer = http.try_push_blob(name, blob).ok()?;
+        (answer.status == 201).then_some(())?;
+    }
+    let text = manifest(&config, &[&layer]);
+    let answer = http.push_manifest(name, tag, MANIFEST, &text);
+    (answer.status == 201).then(|| digest(&text))
+}
+
+/// Moves one tag, and deletes what another stands for, until it is over.
+fn push_and_delete(http: Http, is_over: &AtomicBool) {
+    let mut last = None;
+    for seed in (100..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+        try_push(http, "moves", "latest", seed);
+        let next = try_push(http, "moves", "other", seed + 50_000);
+        if let Some(last) = std::mem::replace(&mut last, next) {
+            let path = format!("/v2/moves/manifests/{last}");
+            http.send("DELETE", &path, &[], b"");
+        }
+    }
+}
+
+/// Collects what is not needed, at once, and gives how many blobs that were.
+fn collect(server: &mut Wharfinger) -> usize {
+    let mut collect = Command::new(binary());
+    collect.args(["garbage-collect", "--delete-untagged", "--wait", "30s"]);
+    collect.arg(config(server));
+    server.signal(Signal::USR1);
+    let told = run(&mut collect);
+    server.signal(Signal::USR2);
+    told.matches("blob eligible for deletion").count()
+}
+
+/// Exports again and again, every third one killed, while images are pushed, moved, deleted and
+/// collected. Whatever is in the folder then can be restored whole.
 #[test]
 fn exports_are_whole_while_the_registry_is_used() {
     let home = folder();
     let home = home.path();
-    let server = server(home, "server");
+    let mut server = server(home, "server");
     let http = server.http();
+    let settings = config(&server);
     push(http, "stays", "latest", 1);
     let backup = home.join("backup");
-    run(&mut export(&server, &backup, &[]));
+    run(&mut export(&settings, &backup, &["--prune"]));
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut last = None;
-            for seed in (100..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
-                push(http, "moves", "latest", seed);
-                let [other, ..] = push(http, "moves", "other", seed + 50_000);
-                if let Some(last) = last.replace(other) {
-                    let path = format!("/v2/moves/manifests/{last}");
-                    assert_eq!(http.send("DELETE", &path, &[], b"").status, 202);
-                }
-            }
-        });
-        scope.spawn(|| {
-            let mut collect = Command::new(binary());
-            collect.args([
-                "garbage-collect",
-                "--delete-untagged",
-                "--quiet",
-                "--grace",
-                "0s",
-            ]);
-            run(collect.arg(config(&server)));
+        scope.spawn(|| push_and_delete(http, &is_over));
+        let collecting = scope.spawn(|| {
+            let collected: usize = (0..8).map(|_| collect(&mut server)).sum();
             is_over.store(true, Ordering::Relaxed);
+            collected
         });
-        let mut round = 0;
-        while !is_over.load(Ordering::Relaxed) {
-            round += 1;
-            if round % 3 == 0 {
-                let mut exporting = export(&server, &backup, &["--prune"]).spawn().unwrap();
-                thread::sleep(std::time::Duration::from_millis(round % 40));
-                let _ = exporting.kill();
-                let _ = exporting.wait();
+        let mut rounds = 0;
+        while rounds < 12 || !is_over.load(Ordering::Relaxed) {
+            rounds += 1;
+            if rounds % 3 == 0 {
+                kill_after(export(&settings, &backup, &["--prune"]), rounds % 40);
             } else {
-                let told = output(&mut export(&server, &backup, &["--prune"]));
+                let told = output(&mut export(&settings, &backup, &["--prune"]));
                 assert!(told.status.success(), "{}", said(&told));
             }
-            if round % 10 == 1 {
-                let restored = home.join(format!("restored-{round}"));
+            if rounds % 4 == 1 {
+                let restored = home.join(format!("restored-{rounds}"));
                 fs::create_dir(&restored).unwrap();
-                Config::new(&restored).write();
-                let mut command = Command::new(binary());
-                command
-                    .arg("import")
-                    .arg(restored.join("wharfinger.yml"))
-                    .arg(&backup);
-                let imported = output(&mut command);
+                let settings = Config::new(&restored).write();
+                let imported = output(&mut import(&settings, &backup, &[]));
                 assert!(imported.status.success(), "{}", said(&imported));
             }
         }
+        assert!(collecting.join().unwrap() > 0, "nothing was collected");
     });
-    run(&mut export(&server, &backup, &["--prune"]));
-    let restored = Config::new(&{
-        let last = home.join("last");
-        fs::create_dir(&last).unwrap();
-        last
-    })
-    .start();
-    run(&mut import(&restored, &backup, &[]));
+    run(&mut export(&settings, &backup, &["--prune"]));
+    let restored = self::server(home, "restored");
+    run(&mut import(&config(&restored), &backup, &[]));
     assert_eq!(tags(restored.http()), tags(http));
 }
 
@@ -363,17 +382,14 @@ fn an_import_that_is_killed_goes_on() {
         );
     }
     let archive = home.join("backup.tar");
-    run(&mut export(&first, &archive, &[]));
+    run(&mut export(&config(&first), &archive, &[]));
     let second = server(home, "second");
     for pause in [5, 20, 50, 100] {
-        let mut importing = import(&second, &archive, &[]).spawn().unwrap();
-        thread::sleep(std::time::Duration::from_millis(pause));
-        let _ = importing.kill();
-        let _ = importing.wait();
+        kill_after(import(&config(&second), &archive, &[]), pause);
         // Each tag that is there is whole.
         tags(second.http());
     }
-    run(&mut import(&second, &archive, &[]));
+    run(&mut import(&config(&second), &archive, &[]));
     assert_eq!(tags(second.http()), tags(first.http()));
     for seed in 0..20 {
         let bytes = noise(seed, 100_000);

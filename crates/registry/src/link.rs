@@ -200,22 +200,29 @@ impl LinkedBlobs {
     }
 
     /// Takes access under `digest` away, wherever the link is, and under every other algorithm's
-    /// digest of the same blob.
+    /// digest of the same blob. That of `digest` goes last: as long as it is there, who was cut off
+    /// can do it again.
     ///
     /// The caller holds the repository's lock exclusively.
     pub(crate) async fn unlink(&self, digest: &Digest, canonical: &Digest) -> Result<()> {
-        let mut digests = vec![*digest];
+        let mut digests = Vec::new();
         for algorithm in Algorithm::ALL {
             if algorithm == digest.algorithm() {
                 continue;
             }
             for alias in self.digests_of(algorithm).await? {
                 let path = self.set.write_path(&self.name, &alias);
-                if read_link(&self.shared, &path).await.ok().flatten() == Some(*canonical) {
+                let leads_to = match read_link(&self.shared, &path).await {
+                    // A broken link grants nothing.
+                    Err(Error::Damaged { .. }) => None,
+                    found => found?,
+                };
+                if leads_to == Some(*canonical) {
                     digests.push(alias);
                 }
             }
         }
+        digests.push(*digest);
         for digest in digests {
             for path in self.set.read_paths(&self.name, &digest) {
                 let folder = path.parent().expect("a link lies in a folder");

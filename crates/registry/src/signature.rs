@@ -45,20 +45,29 @@ impl Signatures {
             .collect();
         stream::iter(fetches)
             .buffered(CONCURRENCY)
+            .try_filter_map(|fetched| std::future::ready(Ok(fetched)))
             .try_collect()
             .await
     }
 
-    async fn fetch(links: &LinkedBlobs, revision: &Digest, signature: Digest) -> Result<Bytes> {
+    /// A signature, or `None` where there is a folder for it and no link: a crash came between.
+    async fn fetch(
+        links: &LinkedBlobs,
+        revision: &Digest,
+        signature: Digest,
+    ) -> Result<Option<Bytes>> {
         let unknown = |source| Error::SignatureUnknown {
             revision: *revision,
             signature,
             source: Box::new(source),
         };
-        let blob = links.stat(&signature).await.map_err(unknown)?;
-        let blob = blob.ok_or_else(|| unknown(Error::BlobUnknown(signature)))?;
-        let content = links.shared.content(&blob.canonical).await;
-        Ok(content.map_err(unknown)?.bytes)
+        // A push of the same signature that is under way has made it durable then.
+        let _published = links.shared.publishing.shared(&signature).await;
+        let Some(canonical) = links.resolve(&signature).await.map_err(unknown)? else {
+            return Ok(None);
+        };
+        let content = links.shared.content(&canonical).await;
+        Ok(Some(content.map_err(unknown)?.bytes))
     }
 
     /// Adds signatures, each in the form that [`Manifest::signatures`] gives, to a revision.

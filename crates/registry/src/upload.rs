@@ -279,9 +279,11 @@ impl Upload {
             Err(error) => {
                 drop(sink);
                 // Nobody was told of any byte yet: leave no useless file behind, least of all
-                // when the disk is full.
-                if self.durable == 0 {
-                    self.remove_folder().await;
+                // when the disk is full. An upload that somebody was told of stays.
+                match self.durable {
+                    0 if self.recorded => self.remove_data().await,
+                    0 => self.remove_folder().await,
+                    _ => {}
                 }
                 Err(error)
             }
@@ -463,6 +465,14 @@ impl Upload {
         let (path, _) = self.record();
         if let Err(error) = self.links.shared.driver.discard_file(&path).await {
             warn!(upload = %self.id, %error, "the record of an upload cannot be removed yet");
+        }
+    }
+
+    /// Removes bytes of which nobody was told. A failure leaves them to who goes on.
+    async fn remove_data(&self) {
+        let data = layout::upload_data(&self.links.name, &self.id);
+        if let Err(error) = ignore_absent(self.links.shared.driver.discard(&data).await) {
+            warn!(upload = %self.id, %error, "what came of an upload cannot be removed yet");
         }
     }
 

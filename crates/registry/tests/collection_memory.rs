@@ -320,11 +320,13 @@ fn a_blob_takes_few_bytes() {
     assert!(each < 60.0, "{each} bytes a blob");
 }
 
-/// What stands in `docs/collection.md`.
+/// What stands in `docs/collection.md`; `BLOBS` is another number of them.
 #[test]
 #[ignore = "takes minutes; run it with --release"]
 fn ten_million_blobs_take_little() {
-    let (report, each) = collect(10_000_000, 1_999);
+    let blobs = std::env::var("BLOBS").ok();
+    let blobs = blobs.map_or(10_000_000, |number| number.parse().unwrap());
+    let (report, each) = collect(blobs, blobs / 5_000 + 1 | 1);
     println!("{each:.1} bytes a blob at the most, {report:?}");
     println!("resident at the most: {:?} MB", resident());
     assert!(each < 20.0, "{each} bytes a blob");

@@ -75,7 +75,8 @@ pub(crate) async fn get(
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);
         if call.request.method == Method::GET {
-            *response.body_mut() = Body::content(blobs.open(&descriptor, part).await?);
+            let content = blobs.open(&descriptor, part).await?;
+            *response.body_mut() = Body::content(content, call.files.as_ref());
         }
         let content_type = HeaderValue::from_static("application/octet-stream");
         response

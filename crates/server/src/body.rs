@@ -10,6 +10,7 @@ use wharfinger_registry::Content;
 use wharfinger_storage::Reader;
 
 use crate::file_body::FileBody;
+use crate::mapping::Mappings;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -29,11 +30,11 @@ impl Body {
         Self::Full(bytes.into())
     }
 
-    /// The bytes of a blob's part.
-    pub(crate) fn content(content: Content) -> Self {
+    /// The bytes of a blob's part, for a connection that can send `files`, or cannot.
+    pub(crate) fn content(content: Content, files: Option<&Mappings>) -> Self {
         match content {
             Content::Bytes(bytes) => Self::Full(bytes),
-            Content::File { file, range } => Self::File(FileBody::new(file, range)),
+            Content::File { file, range } => Self::File(FileBody::new(file, range, files)),
             Content::Stream { reader, length } => Self::Stream(StreamBody { reader, length }),
         }
     }

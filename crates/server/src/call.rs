@@ -12,6 +12,7 @@ use wharfinger_registry::{Registry, Repository};
 use crate::Options;
 use crate::app::App;
 use crate::location::Locations;
+use crate::mapping::Mappings;
 use crate::peer::Peer;
 use crate::query::Query;
 
@@ -27,6 +28,8 @@ pub(crate) struct Call {
     pub(crate) client: Peer,
     /// Whether the connection is one of TLS.
     pub(crate) secure: bool,
+    /// By what files are sent without being read, where the connection can do that.
+    pub(crate) files: Option<Mappings>,
     /// The request's name in logs.
     pub(crate) id: HeaderValue,
     /// What lines in the log about it stand within.

@@ -128,6 +128,7 @@ async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> 
         request,
         client: asker,
         secure: client.secure,
+        files: client.files,
         span: span.clone(),
         grant: Grant::default(),
     };

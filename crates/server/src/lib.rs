@@ -25,6 +25,7 @@ mod limits;
 mod listen;
 mod location;
 mod manifest;
+mod mapping;
 mod metrics;
 mod options;
 mod pagination;

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::listen::{Listener, Stream};
+use crate::mapping::Mappings;
 use crate::peer::Peer;
 use crate::tls::Tls;
 use pulse::{Counted, Lapse, Pulse, Watched};
@@ -60,11 +61,13 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
 }
 
 /// Whom a connection is with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) peer: Peer,
     /// Whether nobody can listen in: TLS is spoken.
     pub(crate) secure: bool,
+    /// By what files are sent without being read, where that is possible.
+    pub(crate) files: Option<Mappings>,
 }
 
 /// What is spoken with clients, and how patiently.
@@ -245,21 +248,31 @@ impl<S: Service> Connection<S> {
             Versions::Two => builder.http2_only(),
             Versions::Either => builder,
         };
+        // Over TLS bytes are encrypted here, and HTTP/2 puts them into frames.
+        let files = match (secure, &versions) {
+            (false, Versions::One | Versions::Either) => Some(Mappings::default()),
+            _ => None,
+        };
         let client = Client {
             peer: self.peer,
             secure,
+            files: files.clone(),
         };
         let pulse = Arc::new(Pulse::new(header_timeout, idle_timeout));
         let service = service_fn(|request: Request<Incoming>| {
             let under_way = pulse.begin(request.version());
             let service = self.service.clone();
+            let mut client = client.clone();
+            client
+                .files
+                .take_if(|_| request.version() == Version::HTTP_2);
             async move {
                 let response = service.answer(client, request).await;
                 let under_way = under_way.answered();
                 Ok::<_, Infallible>(response.map(|body| Counted::new(body, under_way)))
             }
         });
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&pulse)));
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&pulse), files));
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut lapse = pulse.lapse();
         let mut idle = false;

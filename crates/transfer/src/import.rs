@@ -9,7 +9,8 @@ use wharfinger_oci::manifest::{Manifest, Referenced};
 use wharfinger_oci::{Digest, RepositoryName};
 use wharfinger_registry::{Error as RegistryError, Registry};
 
-use crate::copy::{Blob, Copying, Place, Source, Target};
+use crate::copy::Copying;
+use crate::endpoint::{Blob, Place, Source, Target};
 use crate::error::Problem;
 use crate::naming::Naming;
 use crate::source::{self, Opened};

@@ -11,6 +11,7 @@
 
 mod choice;
 mod copy;
+mod endpoint;
 mod error;
 mod export;
 mod import;

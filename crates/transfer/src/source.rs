@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 use wharfinger_oci::manifest::{MAX_SIZE, Manifest, Referenced};
 use wharfinger_oci::{Digest, RepositoryName, Tag, media_type};
 
-use crate::copy::Source;
+use crate::endpoint::Source;
 use crate::pieces::Pieces;
 use crate::{Error, Fault, Result};
 

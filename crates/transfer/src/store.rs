@@ -8,7 +8,7 @@ use wharfinger_oci::manifest::{Manifest, Referenced};
 use wharfinger_oci::{Descriptor, Digest, RepositoryName, Tag};
 use wharfinger_registry::{Error as RegistryError, Registry, layout};
 
-use crate::copy::{Blob, Place, Source, Target};
+use crate::endpoint::{Blob, Place, Source, Target};
 use crate::error::Problem;
 use crate::pieces::{self, Pieces};
 use crate::report::Step;

@@ -1,6 +1,6 @@
 //! `wharfinger import`: images from files, or from another store, into the registry.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -132,7 +132,7 @@ impl Import {
 }
 
 /// The registry that another configuration file describes, to read from.
-async fn other_registry(path: &PathBuf) -> Result<Registry, ImportError> {
+async fn other_registry(path: &Path) -> Result<Registry, ImportError> {
     let wrong =
         |error: &dyn std::fmt::Display| ImportError::Other(format!("{}: {error}", path.display()));
     let loaded = wharfinger_config::load(path, []).map_err(|error| wrong(&error))?;

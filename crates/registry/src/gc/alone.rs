@@ -40,13 +40,14 @@ where
     }
     let mut blobs = Unmarked::new(registry);
     while let Some(digests) = blobs.next(&run.marks).await? {
-        for digest in &digests {
-            (run.told)(CollectStep::Blob(digest));
+        let there = sweep::look_at(registry, &digests, &run.marker.pace).await?;
+        for blob in &there {
+            (run.told)(CollectStep::Blob(&blob.digest));
         }
         if !dry_run {
             sweep::remove_blobs(registry, &digests, &run.marker.pace, || Ok(())).await?;
         }
-        run.progress.advance(digests.len() as u64);
+        run.progress.advance(there.len() as u64);
     }
     run.tidy().await?;
     Ok(run.report)

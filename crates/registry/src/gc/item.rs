@@ -9,6 +9,7 @@ use wharfinger_oci::{Digest, RepositoryName};
 use wharfinger_storage::{Driver, Durability};
 
 use super::state::RunId;
+use crate::repository::Shared;
 use crate::{Error, Result, layout};
 
 /// How many things a list's file has at most: it is read whole.
@@ -149,7 +150,7 @@ impl fmt::Display for Fingerprint {
 /// A list of what a run condemns, which is written down as it is found.
 #[derive(Debug)]
 pub(super) struct List<'a> {
-    driver: &'a dyn Driver,
+    shared: &'a Shared,
     run: RunId,
     lines: String,
     len: usize,
@@ -157,9 +158,9 @@ pub(super) struct List<'a> {
 }
 
 impl<'a> List<'a> {
-    pub(super) fn new(driver: &'a dyn Driver, run: RunId) -> Self {
+    pub(super) fn new(shared: &'a Shared, run: RunId) -> Self {
         Self {
-            driver,
+            shared,
             run,
             lines: String::new(),
             len: 0,
@@ -190,9 +191,11 @@ impl<'a> List<'a> {
     }
 
     async fn write(&mut self) -> Result<()> {
+        let _writing = self.shared.writing()?;
         let path = layout::gc_condemned(&self.run.to_string(), self.files);
         let lines = Bytes::from(std::mem::take(&mut self.lines));
-        self.driver.put(&path, lines, Durability::Machine).await?;
+        let driver = &self.shared.driver;
+        driver.put(&path, lines, Durability::Machine).await?;
         self.files += 1;
         Ok(())
     }
@@ -296,7 +299,65 @@ pub(super) async fn read_removed(driver: &dyn Driver, run: RunId) -> Result<u32>
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    use futures_util::TryStreamExt;
+    use wharfinger_storage::MemoryDriver;
+
     use super::*;
+    use crate::{Options, Registry};
+
+    #[tokio::test]
+    async fn a_long_list_takes_several_files_each_with_what_was_struck() {
+        let driver = Arc::new(MemoryDriver::new());
+        let registry = Registry::new(driver.clone(), Options::default()).unwrap();
+        let run = RunId::generate();
+        let mut list = List::new(&registry.shared, run);
+        let item = |n: usize| Item::Blob(Digest::canonical(&n.to_be_bytes()));
+        for n in 0..LINES + 5 {
+            let entry = Entry {
+                item: item(n),
+                size: n as u64,
+            };
+            list.push(&entry).await.unwrap();
+        }
+        assert_eq!(list.len(), LINES + 5);
+        assert_eq!(list.end().await.unwrap(), (run, 2));
+        let last = read_list(&*driver, run, 1).await.unwrap();
+        assert_eq!((last.len(), &last[0].item), (5, &item(LINES)));
+
+        write_pardon(&*driver, run, &item(1)).await.unwrap();
+        write_struck(&*driver, run, 1, &[item(2), item(3)])
+            .await
+            .unwrap();
+        for (with_struck, wanted) in [
+            (false, vec![item(1)]),
+            (true, vec![item(1), item(2), item(3)]),
+        ] {
+            let pardons = pin!(pardons(&*driver, run, with_struck).await.unwrap());
+            let mut items = pardons.try_concat().await.unwrap();
+            items.sort_by_key(|found| wanted.iter().position(|item| item == found));
+            assert_eq!(items, wanted);
+        }
+        assert_eq!(read_removed(&*driver, run).await.unwrap(), 0);
+        write_removed(&*driver, run, 2).await.unwrap();
+        assert_eq!(read_removed(&*driver, run).await.unwrap(), 2);
+    }
+
+    #[test]
+    fn the_condemned_are_told_from_all_others() {
+        let digest = Digest::canonical(b"x");
+        let name: RepositoryName = "a".parse().unwrap();
+        let items = [Item::Blob(digest), Item::Manifest(name, digest)];
+        for (one, other) in [(0, 1), (1, 0)] {
+            let mut condemned = Condemned::default();
+            condemned.insert(&Item::Blob(Digest::canonical(b"y")));
+            condemned.insert(&items[one]);
+            condemned.sort();
+            assert!(condemned.contains(&items[one]) && !condemned.contains(&items[other]));
+        }
+    }
 
     #[test]
     fn lines_say_what_they_are() {

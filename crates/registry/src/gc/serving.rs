@@ -48,7 +48,7 @@ where
     }
     let mut turn = Turn::take(&registry.shared).await?;
     if turn.run().is_none() {
-        let mut found = Found::Listed(List::new(&*registry.shared.driver, RunId::generate()));
+        let mut found = Found::Listed(List::new(&registry.shared, RunId::generate()));
         run.mark(&mut found).await?;
         match found {
             Found::Listed(list) if list.len() > 0 => run.condemn(&mut turn, list).await?,

@@ -156,7 +156,7 @@ impl Registry {
         let links = LinkedBlobs::new(Arc::clone(&self.shared), name.clone(), LinkSet::Layers);
         match state::started_at(&links, id).await {
             Ok(begun) => return Ok(Some(begun)),
-            Err(Error::UploadUnknown(_) | Error::Damaged { .. }) => {}
+            Err(Error::UploadUnknown(_)) => {}
             Err(error) => return Err(error),
         }
         let stat = self.shared.driver.stat(&layout::upload(name, id)).await?;

@@ -21,7 +21,7 @@ pub(super) fn format_started_at(at: Timestamp) -> String {
 /// When an upload was begun.
 ///
 /// # Errors
-/// [`Error::UploadUnknown`] when there is no such upload; [`Error::Damaged`].
+/// [`Error::UploadUnknown`] when there is no such upload, or its record is damaged.
 pub(super) async fn started_at(links: &LinkedBlobs, id: &UploadId) -> Result<Timestamp> {
     let path = layout::upload_started_at(&links.name, id);
     let content = match links.shared.driver.get(&path).await {
@@ -31,9 +31,10 @@ pub(super) async fn started_at(links: &LinkedBlobs, id: &UploadId) -> Result<Tim
     let parsed = std::str::from_utf8(&content)
         .ok()
         .and_then(|text| text.trim().parse().ok());
-    parsed.ok_or_else(|| Error::Damaged {
-        path,
-        reason: "it holds no time".to_owned(),
+    parsed.ok_or_else(|| {
+        // The machine may tear the record of an upload that has not received anything.
+        warn!(%path, "the record of an upload holds no time: the upload is taken for unknown");
+        Error::UploadUnknown(id.to_string())
     })
 }
 

@@ -1,14 +1,18 @@
 //! The bytes of a connection, whatever carries them.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use rustix::net::{RecvFlags, recv};
+use rustix::fs::sendfile;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+use crate::mapping::FilePart;
 
 /// A connection. HTTP is built on this one type, so that each kind of connection costs a branch
 /// and not a copy of the whole HTTP machinery.
@@ -39,7 +43,7 @@ impl Stream {
     /// What the connection fails with; [`io::ErrorKind::Unsupported`] over TLS.
     pub(crate) async fn peek(&self) -> io::Result<Option<u8>> {
         let mut first = [0];
-        let mut look = |socket: rustix::fd::BorrowedFd<'_>| {
+        let mut look = |socket: BorrowedFd<'_>| {
             let (length, _) = recv(socket, &mut first, RecvFlags::PEEK)?;
             Ok(length)
         };
@@ -55,6 +59,73 @@ impl Stream {
             Self::Tls(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         Ok((length > 0).then_some(first[0]))
+    }
+
+    /// Has the kernel send a part of a file, or the beginning of it. What is not in memory of the
+    /// file, the kernel waits for.
+    ///
+    /// # Errors
+    /// What the connection fails with; [`io::ErrorKind::UnexpectedEof`] for a file that has become
+    /// shorter; [`io::ErrorKind::Unsupported`] over TLS, and where the filesystem cannot do it.
+    pub(crate) fn poll_send_file(
+        &self,
+        context: &mut Context<'_>,
+        part: &FilePart,
+    ) -> Poll<io::Result<usize>> {
+        let send = |socket: BorrowedFd<'_>| {
+            let mut start = part.start;
+            match sendfile(socket, &part.file, Some(&mut start), part.length) {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => Ok(length),
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    Err(io::ErrorKind::Unsupported.into())
+                }
+                Err(error) => Err(error.into()),
+            }
+        };
+        self.poll_send(context, send)
+    }
+
+    /// Sends slices, as far as the connection takes them, and has the kernel wait for what is sent
+    /// next before it makes up a packet.
+    ///
+    /// # Errors
+    /// What the connection fails with; [`io::ErrorKind::Unsupported`] over TLS.
+    pub(crate) fn poll_write_more(
+        &self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(context, |socket| {
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            let mut nothing = SendAncillaryBuffer::default();
+            Ok(sendmsg(socket, slices, &mut nothing, flags)?)
+        })
+    }
+
+    fn poll_send(
+        &self,
+        context: &mut Context<'_>,
+        mut send: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let sent = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(context))?;
+                    stream.try_io(Interest::WRITABLE, || send(stream.as_fd()))
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_write_ready(context))?;
+                    stream.try_io(Interest::WRITABLE, || send(stream.as_fd()))
+                }
+                Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            };
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
     }
 }
 

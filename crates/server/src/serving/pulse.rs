@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::listen::Stream;
+use crate::mapping::Mappings;
 
 /// In milliseconds.
 const YEAR: u64 = 365 * 24 * 3600 * 1000;
@@ -213,16 +214,22 @@ impl Drop for UnderWay {
     }
 }
 
-/// A connection whose bytes are noted as they come and go.
+/// A connection whose bytes are noted as they come and go, and that has the kernel send files.
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: Stream,
     pulse: Arc<Pulse>,
+    /// The files that are sent over it, where that is possible.
+    files: Option<Mappings>,
 }
 
 impl Watched {
-    pub(super) fn new(stream: Stream, pulse: Arc<Pulse>) -> Self {
-        Self { stream, pulse }
+    pub(super) fn new(stream: Stream, pulse: Arc<Pulse>, files: Option<Mappings>) -> Self {
+        Self {
+            stream,
+            pulse,
+            files,
+        }
     }
 }
 
@@ -265,7 +272,17 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices));
+        let file = self.files.as_ref().and_then(|files| files.find(slices));
+        let sent = match file {
+            None => ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices)),
+            Some((0, part)) => match ready!(self.stream.poll_send_file(context, &part)) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))
+                }
+                sent => sent,
+            },
+            Some((before, _)) => ready!(self.stream.poll_write_more(context, &slices[..before])),
+        };
         self.sent(sent)
     }
 

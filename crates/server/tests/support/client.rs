@@ -227,6 +227,12 @@ impl Connection {
         self.unread.len()
     }
 
+    /// Waits until an answer has begun, without reading of it.
+    pub async fn wait_for_answer(&self) {
+        let waiting = tokio::time::timeout(PATIENCE, self.stream.readable());
+        waiting.await.expect("the server answers in time").unwrap();
+    }
+
     /// Ends the connection with a reset, as a crashed client does.
     pub fn reset(self) {
         let _ = self.stream.set_zero_linger();

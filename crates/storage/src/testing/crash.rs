@@ -29,12 +29,10 @@
 //! # });
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,17 +40,19 @@ use futures_util::stream;
 
 use super::Random;
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Reader, Result, Stat,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Reader, Result, Stat, Steps,
     StoragePath, WriteMode, Writer,
 };
 
-/// What is written at once: a torn file is old, new or zero in whole blocks of this many bytes.
-const BLOCK: usize = 512;
+mod platter;
+mod survival;
+mod writer;
+
+use platter::{Content, Inode, ROOT, State};
+use writer::CrashWriter;
 
 /// The size of the pieces that a reader gives, in bytes.
 const PIECE: usize = 256 * 1024;
-
-const ROOT: u64 = 0;
 
 /// A driver that can crash. Clones are one disk.
 ///
@@ -60,257 +60,6 @@ const ROOT: u64 = 0;
 /// besides, it loses.
 #[derive(Clone, Debug)]
 pub struct CrashDisk(Arc<Mutex<State>>);
-
-#[derive(Debug)]
-struct State {
-    inodes: HashMap<u64, Inode>,
-    next_inode: u64,
-    writers: HashMap<StoragePath, u64>,
-    last_writer: u64,
-    steps: u64,
-    cut_after: Option<u64>,
-}
-
-#[derive(Debug)]
-enum Inode {
-    File(Content),
-    Folder(Names),
-}
-
-#[derive(Debug)]
-struct Content {
-    live: Vec<u8>,
-    /// What a crash leaves for sure; `None` when none of it was ever synced.
-    durable: Option<Vec<u8>>,
-    modified: SystemTime,
-}
-
-#[derive(Debug, Default)]
-struct Names {
-    live: BTreeMap<String, u64>,
-    durable: BTreeMap<String, u64>,
-    modified: Option<SystemTime>,
-}
-
-fn power_off(path: &StoragePath) -> Error {
-    Error::io(path, "reach", io::Error::other("the power is off"))
-}
-
-impl State {
-    fn new() -> Self {
-        Self {
-            inodes: HashMap::from([(ROOT, Inode::Folder(Names::default()))]),
-            next_inode: ROOT + 1,
-            writers: HashMap::new(),
-            last_writer: 0,
-            steps: 0,
-            cut_after: None,
-        }
-    }
-
-    fn is_on(&self, path: &StoragePath) -> Result<()> {
-        match self.cut_after {
-            Some(last) if self.steps > last => Err(power_off(path)),
-            _ => Ok(()),
-        }
-    }
-
-    /// A point between two changes, where the power may go.
-    fn step(&mut self, path: &StoragePath) -> Result<()> {
-        self.is_on(path)?;
-        self.steps += 1;
-        self.is_on(path)
-    }
-
-    fn names(&self, inode: u64) -> Option<&Names> {
-        match self.inodes.get(&inode) {
-            Some(Inode::Folder(names)) => Some(names),
-            _ => None,
-        }
-    }
-
-    fn names_mut(&mut self, inode: u64) -> &mut Names {
-        match self.inodes.get_mut(&inode) {
-            Some(Inode::Folder(names)) => names,
-            _ => panic!("inode {inode} is no folder"),
-        }
-    }
-
-    fn content(&self, inode: u64) -> &Content {
-        match self.inodes.get(&inode) {
-            Some(Inode::File(content)) => content,
-            _ => panic!("inode {inode} is no file"),
-        }
-    }
-
-    fn content_mut(&mut self, inode: u64) -> &mut Content {
-        match self.inodes.get_mut(&inode) {
-            Some(Inode::File(content)) => content,
-            _ => panic!("inode {inode} is no file"),
-        }
-    }
-
-    fn add(&mut self, inode: Inode) -> u64 {
-        let number = self.next_inode;
-        self.next_inode += 1;
-        self.inodes.insert(number, inode);
-        number
-    }
-
-    fn find(&self, path: &StoragePath) -> Result<u64> {
-        self.is_on(path)?;
-        path.parts().try_fold(ROOT, |inode, part| {
-            let child = self.names(inode).and_then(|names| names.live.get(part));
-            child.copied().ok_or_else(|| Error::not_found(path))
-        })
-    }
-
-    fn find_file(&self, path: &StoragePath) -> Result<u64> {
-        let inode = self.find(path)?;
-        if self.names(inode).is_some() {
-            Err(Error::not_a_file(path))
-        } else {
-            Ok(inode)
-        }
-    }
-
-    /// The folder above `path`, made when missing; its name is then not durable.
-    fn make_parent(&mut self, path: &StoragePath) -> Result<u64> {
-        let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
-        let mut place = StoragePath::root();
-        let mut inode = ROOT;
-        for part in parent.parts() {
-            place = place.join(part).expect("a part of a path");
-            inode = match self.names_mut(inode).live.get(part) {
-                Some(child) => *child,
-                None => {
-                    let child = self.add(Inode::Folder(Names::default()));
-                    self.link(inode, part, child);
-                    child
-                }
-            };
-            if self.names(inode).is_none() {
-                return Err(Error::not_a_folder(&place));
-            }
-        }
-        Ok(inode)
-    }
-
-    fn link(&mut self, folder: u64, name: &str, inode: u64) {
-        let names = self.names_mut(folder);
-        names.live.insert(name.to_owned(), inode);
-        names.modified = Some(SystemTime::now());
-    }
-
-    fn place(&mut self, path: &StoragePath, inode: u64) -> Result<()> {
-        let parent = self.make_parent(path)?;
-        let there = self.names_mut(parent).live.get(path.name()).copied();
-        if there.is_some_and(|there| self.names(there).is_some()) {
-            return Err(Error::not_a_file(path));
-        }
-        self.link(parent, path.name(), inode);
-        Ok(())
-    }
-
-    fn unlink(&mut self, path: &StoragePath) -> Result<()> {
-        let parent = self.find(&path.parent().ok_or_else(|| Error::not_found(path))?)?;
-        let names = self.names_mut(parent);
-        names.live.remove(path.name());
-        names.modified = Some(SystemTime::now());
-        Ok(())
-    }
-
-    /// Makes the name, or its absence, durable, and the names of the folders above it.
-    fn sync_name(&mut self, path: &StoragePath) {
-        let mut folder = ROOT;
-        for part in path.parts() {
-            if self.names(folder).is_none() {
-                return;
-            }
-            let names = self.names_mut(folder);
-            match names.live.get(part).copied() {
-                Some(inode) => {
-                    names.durable.insert(part.to_owned(), inode);
-                    folder = inode;
-                }
-                None => {
-                    names.durable.remove(part);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// What a crash leaves of a file or folder, as an inode of the new disk.
-    fn survive(&self, inode: u64, random: &mut Random, disk: &mut State) -> u64 {
-        let survivor = match &self.inodes[&inode] {
-            Inode::File(content) => {
-                let left = content.survive(random);
-                let modified = content.modified;
-                Inode::File(Content {
-                    live: left.clone(),
-                    durable: Some(left),
-                    modified,
-                })
-            }
-            Inode::Folder(names) => {
-                let mut left = BTreeMap::new();
-                let all: BTreeSet<_> = names.live.keys().chain(names.durable.keys()).collect();
-                for name in all {
-                    let (live, durable) = (names.live.get(name), names.durable.get(name));
-                    let kept = if live == durable || random.coin() {
-                        live
-                    } else {
-                        durable
-                    };
-                    if let Some(&kept) = kept {
-                        left.insert(name.clone(), self.survive(kept, random, disk));
-                    }
-                }
-                Inode::Folder(Names {
-                    live: left.clone(),
-                    durable: left,
-                    modified: names.modified,
-                })
-            }
-        };
-        disk.add(survivor)
-    }
-}
-
-impl Content {
-    fn new(live: Vec<u8>) -> Self {
-        Self {
-            live,
-            durable: None,
-            modified: SystemTime::now(),
-        }
-    }
-
-    fn sync(&mut self) {
-        self.durable = Some(self.live.clone());
-    }
-
-    fn survive(&self, random: &mut Random) -> Vec<u8> {
-        let durable = self.durable.as_deref().unwrap_or_default();
-        let live = self.live.as_slice();
-        let same = durable.iter().zip(live).take_while(|(a, b)| a == b).count();
-        let longest = durable.len().max(live.len());
-        let length = same + random.up_to((longest - same) as u64) as usize;
-        let mut left = live[..same].to_vec();
-        left.resize(length, 0);
-        let mut start = same;
-        while start < length {
-            let end = (start / BLOCK * BLOCK + BLOCK).min(length);
-            let source = [live, durable, &[]][random.up_to(2) as usize];
-            if let Some(written) = source.get(start..end.min(source.len())) {
-                left[start..start + written.len()].copy_from_slice(written);
-            }
-            start = end;
-        }
-        left
-    }
-}
 
 impl Default for CrashDisk {
     fn default() -> Self {
@@ -349,6 +98,14 @@ impl CrashDisk {
         Self(Arc::new(Mutex::new(disk)))
     }
 
+    /// The disk as the end of the process alone leaves it: what was written is there, and what was
+    /// not synced is as little safe as before. This disk stays as it is.
+    pub fn restart(&self) -> Self {
+        let mut disk = self.lock().clone();
+        disk.cut_after = None;
+        Self(Arc::new(Mutex::new(disk)))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -378,6 +135,26 @@ impl Driver for CrashDisk {
         if durability == Durability::Machine {
             state.sync_name(path);
             state.step(path)?;
+        }
+        Ok(())
+    }
+
+    /// Within a step no name is durable before all are there.
+    async fn put_all(&self, steps: Steps) -> Result<()> {
+        let mut state = self.lock();
+        for step in steps {
+            for (path, content) in &step {
+                state.step(path)?;
+                let mut file = Content::new(content.to_vec());
+                file.sync();
+                let inode = state.add(Inode::File(file));
+                state.place(path, inode)?;
+            }
+            for (path, _) in &step {
+                state.step(path)?;
+                state.sync_name(path);
+                state.step(path)?;
+            }
         }
         Ok(())
     }
@@ -503,10 +280,8 @@ impl Driver for CrashDisk {
                 operation,
             });
         }
+        self.discard(path).await?;
         let mut state = self.lock();
-        state.step(path)?;
-        state.find(path)?;
-        state.unlink(path)?;
         state.step(path)?;
         state.sync_name(path);
         state.step(path)
@@ -523,6 +298,13 @@ impl Driver for CrashDisk {
         Ok(is_empty)
     }
 
+    async fn discard(&self, path: &StoragePath) -> Result<()> {
+        let mut state = self.lock();
+        state.step(path)?;
+        state.find(path)?;
+        state.unlink(path)
+    }
+
     fn claim(&self, _claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         Ok(None)
     }
@@ -535,81 +317,6 @@ impl Driver for CrashDisk {
 
     async fn remove_leftovers(&self, _older_than: Duration) -> Result<u64> {
         Ok(0)
-    }
-}
-
-#[derive(Debug)]
-struct CrashWriter {
-    disk: CrashDisk,
-    path: StoragePath,
-    inode: u64,
-    size: u64,
-    replaces: bool,
-    turn: u64,
-}
-
-impl CrashWriter {
-    fn turn(&self) -> Result<MutexGuard<'_, State>> {
-        let mut state = self.disk.lock();
-        state.step(&self.path)?;
-        match state.writers.get(&self.path) {
-            Some(turn) if *turn == self.turn => Ok(state),
-            _ => Err(Error::superseded(&self.path)),
-        }
-    }
-
-    fn finish(&self) -> Result<()> {
-        let mut state = self.turn()?;
-        state.content_mut(self.inode).sync();
-        state.step(&self.path)?;
-        if self.replaces {
-            state.place(&self.path, self.inode)?;
-            state.step(&self.path)?;
-        }
-        state.sync_name(&self.path);
-        state.step(&self.path)
-    }
-}
-
-#[async_trait]
-impl Writer for CrashWriter {
-    async fn write(&mut self, buffers: Vec<Bytes>) -> Result<()> {
-        let size = {
-            let mut state = self.turn()?;
-            let content = state.content_mut(self.inode);
-            buffers
-                .iter()
-                .for_each(|buffer| content.live.extend_from_slice(buffer));
-            content.modified = SystemTime::now();
-            let size = content.live.len() as u64;
-            state.step(&self.path)?;
-            size
-        };
-        self.size = size;
-        Ok(())
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    async fn close(self: Box<Self>) -> Result<()> {
-        self.finish()
-    }
-
-    async fn commit(self: Box<Self>) -> Result<()> {
-        self.finish()
-    }
-
-    async fn cancel(self: Box<Self>) -> Result<()> {
-        let mut state = self.turn()?;
-        if state
-            .find_file(&self.path)
-            .is_ok_and(|inode| inode == self.inode)
-        {
-            state.unlink(&self.path)?;
-        }
-        state.step(&self.path)
     }
 }
 

@@ -205,6 +205,8 @@ struct Plan {
     faults: Vec<Fault>,
     log: Vec<(Operation, StoragePath)>,
     random: Random,
+    /// Held by whatever is under way.
+    busy: Arc<()>,
 }
 
 impl Plan {
@@ -240,6 +242,7 @@ impl FaultDriver {
             faults: Vec::new(),
             log: Vec::new(),
             random: Random::new(0),
+            busy: Arc::default(),
         };
         Self {
             inner,
@@ -280,6 +283,16 @@ impl FaultDriver {
         self.with(|plan| plan.log.clone())
     }
 
+    /// How many operations have begun and neither ended nor been given up; a writer is one until it
+    /// is closed or dropped.
+    pub fn under_way(&self) -> usize {
+        self.with(|plan| Arc::strong_count(&plan.busy) - 1)
+    }
+
+    fn busy(&self) -> Arc<()> {
+        self.with(|plan| Arc::clone(&plan.busy))
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Plan) -> T) -> T {
         work(&mut self.plan.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -292,6 +305,7 @@ impl FaultDriver {
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let path = paths[0];
+        let _busy = self.busy();
         match self.with(|plan| plan.next(operation, paths)) {
             None => work.await,
             Some(Effect::Fail(cause) | Effect::Short(_, cause)) => Err(cause.error(path)),
@@ -393,6 +407,7 @@ impl Driver for FaultDriver {
             path: path.clone(),
             inner,
             broken: false,
+            _busy: self.busy(),
         }))
     }
 
@@ -467,6 +482,7 @@ struct FaultWriter {
     path: StoragePath,
     inner: Box<dyn Writer>,
     broken: bool,
+    _busy: Arc<()>,
 }
 
 impl FaultWriter {

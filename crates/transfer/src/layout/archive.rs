@@ -12,7 +12,7 @@ use wharfinger_oci::{Digest, Hasher};
 
 use super::folder::blocking;
 use super::{BLOCK, INDEX, MARKER, MARKER_CONTENT, blob_path};
-use crate::copy::Blob;
+use crate::endpoint::Blob;
 use crate::error::Problem;
 use crate::report::Step;
 use crate::{Error, Fault, Result};

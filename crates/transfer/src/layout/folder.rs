@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use wharfinger_oci::{Algorithm, Digest, Hasher};
 
 use super::{INDEX, Index, MARKER, MARKER_CONTENT, blob_path};
-use crate::copy::Blob;
+use crate::endpoint::Blob;
 use crate::error::Problem;
 use crate::report::Step;
 use crate::{Error, Fault, Result};

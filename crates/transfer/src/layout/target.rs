@@ -11,7 +11,7 @@ use wharfinger_oci::{Digest, RepositoryName};
 use super::{
     ArchiveSink, FolderSink, IMAGE_NAME, Index, REF_NAME, REPOSITORY, REVISION, blob_path,
 };
-use crate::copy::{Blob, Place, Target};
+use crate::endpoint::{Blob, Place, Target};
 use crate::error::Problem;
 use crate::{Error, Result};
 

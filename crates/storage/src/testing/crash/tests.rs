@@ -197,6 +197,75 @@ fn a_removal_is_nothing_or_all() {
 }
 
 #[test]
+fn of_a_step_any_part_and_of_a_later_one_nothing_before() {
+    block_on(async {
+        let file = |name: &str| (path(&format!("/{name}/x")), Bytes::from(name.to_owned()));
+        let steps = || vec![vec![file("a"), file("b")], vec![file("c")]];
+        let seen = std::sync::Mutex::new(HashSet::new());
+        cut_everywhere(
+            async |_| {},
+            async |disk| disk.put_all(steps()).await,
+            async |acknowledged, disk| {
+                for seed in 0..SEEDS {
+                    let disk = disk.crash(seed);
+                    let mut there = Vec::new();
+                    for (path, content) in steps().concat() {
+                        let found = disk.get(&path).await;
+                        there.push(found.is_ok());
+                        assert!(found.is_err() || found.unwrap() == content, "torn");
+                    }
+                    assert!(!there[2] || (there[0] && there[1]), "{there:?}");
+                    assert!(!acknowledged || there == [true; 3], "{there:?}");
+                    seen.lock().unwrap().insert(there);
+                }
+            },
+        )
+        .await;
+        // Nothing, either of the first two, both, all.
+        assert_eq!(seen.into_inner().unwrap().len(), 5);
+    });
+}
+
+#[test]
+fn what_was_discarded_may_come_back_and_what_was_deleted_may_not() {
+    block_on(async {
+        for durable in [false, true] {
+            let disk = CrashDisk::new();
+            let file = path("/a/b");
+            disk.put(&file, "x".into(), Durability::Machine)
+                .await
+                .unwrap();
+            match durable {
+                true => disk.delete(&file).await.unwrap(),
+                false => disk.discard(&file).await.unwrap(),
+            }
+            assert!(disk.restart().get(&file).await.unwrap_err().is_not_found());
+            let outcomes = outcomes(&disk, "/a/b").await;
+            assert_eq!(outcomes.len(), 2 - usize::from(durable));
+        }
+    });
+}
+
+#[test]
+fn the_end_of_the_process_loses_nothing() {
+    block_on(async {
+        let disk = CrashDisk::new();
+        let file = path("/a");
+        disk.put(&file, "x".into(), Durability::Process)
+            .await
+            .unwrap();
+        disk.cut_power_after(disk.steps());
+        disk.delete(&file).await.unwrap_err();
+        let again = disk.restart();
+        assert_eq!(again.get(&file).await.unwrap(), "x");
+        assert!(
+            outcomes(&again, "/a").await.contains(&None),
+            "it was never synced"
+        );
+    });
+}
+
+#[test]
 fn the_same_seed_leaves_the_same() {
     block_on(async {
         let disk = CrashDisk::new();
