@@ -172,7 +172,7 @@ fn skopeo_reads_an_export_and_all_of_it_is_restored() {
     assert_eq!(tags(second.http())["piped/a/b"]["latest"], *subject);
     // What was written wrong is no backup.
     let told = output(&mut export(
-        &first,
+        &config(&first),
         &home.join("none"),
         &["--repository", "a/c"],
     ));
