@@ -172,7 +172,7 @@ fn skopeo_reads_an_export_and_all_of_it_is_restored() {
     assert_eq!(tags(second.http())["piped/a/b"]["latest"], *subject);
     // What was written wrong is no backup.
     let told = output(&mut export(
-        &first,
+        &config(&first),
         &home.join("none"),
         &["--repository", "a/c"],
     ));
@@ -270,8 +270,8 @@ fn a_store_of_distribution_is_imported_while_the_registry_serves() {
                 seed += 1;
             }
         });
+        let _over = Over(&is_over);
         let imported = output(&mut import(&config(&server), &data, &[]));
-        is_over.store(true, Ordering::Relaxed);
         assert!(imported.status.success(), "{}", said(&imported));
     });
     let after = tags(http);
@@ -311,15 +311,31 @@ fn push_and_delete(http: Http, is_over: &AtomicBool) {
     }
 }
 
+/// Tells others that it is over when it is dropped, by a failure too.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Collects what is not needed, at once, and gives how many blobs that were.
 fn collect(server: &mut Wharfinger) -> usize {
     let mut collect = Command::new(binary());
-    collect.args(["garbage-collect", "--delete-untagged", "--wait", "30s"]);
+    collect.args(["garbage-collect", "--delete-untagged"]);
     collect.arg(config(server));
-    server.signal(Signal::USR1);
+    switch(server, Signal::USR1, "nothing is written any more");
     let told = run(&mut collect);
-    server.signal(Signal::USR2);
+    switch(server, Signal::USR2, "writable: pushes and deletions");
     told.matches("blob eligible for deletion").count()
+}
+
+/// Sends a signal, and waits until the log tells once more what comes of it.
+fn switch(server: &mut Wharfinger, signal: Signal, told: &str) {
+    let before = server.log().matches(told).count();
+    server.signal(signal);
+    server.wait_until(|server| (server.log().matches(told).count() > before).then_some(()));
 }
 
 /// Exports again and again, every third one killed, while images are pushed, moved, deleted and
@@ -338,9 +354,8 @@ fn exports_are_whole_while_the_registry_is_used() {
     thread::scope(|scope| {
         scope.spawn(|| push_and_delete(http, &is_over));
         let collecting = scope.spawn(|| {
-            let collected: usize = (0..8).map(|_| collect(&mut server)).sum();
-            is_over.store(true, Ordering::Relaxed);
-            collected
+            let _over = Over(&is_over);
+            (0..8).map(|_| collect(&mut server)).sum::<usize>()
         });
         let mut rounds = 0;
         while rounds < 12 || !is_over.load(Ordering::Relaxed) {
