@@ -28,7 +28,7 @@ pub(super) struct Node {
 
 /// What was read of a manifest.
 enum Parsed {
-    Node(Node, Bytes),
+    Node(Box<Node>, Bytes),
     /// Why it cannot be understood.
     Unreadable(String),
     /// Its bytes are not to be had, which is told elsewhere.
@@ -91,7 +91,7 @@ impl Examiner<'_, '_> {
                 }
                 self.record_of_subject(&node, &bytes).await?;
                 self.by_digest.insert(node.digest, self.nodes.len());
-                self.nodes.push(node);
+                self.nodes.push(*node);
             }
         }
         Ok(())
@@ -120,7 +120,7 @@ impl Examiner<'_, '_> {
             content => content?.bytes,
         };
         Ok(match self.node(digest, canonical, &bytes) {
-            Ok(node) => Parsed::Node(node, bytes),
+            Ok(node) => Parsed::Node(Box::new(node), bytes),
             Err(reason) => Parsed::Unreadable(reason),
         })
     }
