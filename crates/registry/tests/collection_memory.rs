@@ -326,7 +326,7 @@ fn a_blob_takes_few_bytes() {
 fn ten_million_blobs_take_little() {
     let blobs = std::env::var("BLOBS").ok();
     let blobs = blobs.map_or(10_000_000, |number| number.parse().unwrap());
-    let (report, each) = collect(blobs, blobs / 5_000 + 1 | 1);
+    let (report, each) = collect(blobs, (blobs / 5_000) | 1);
     println!("{each:.1} bytes a blob at the most, {report:?}");
     println!("resident at the most: {:?} MB", resident());
     assert!(each < 20.0, "{each} bytes a blob");
