@@ -6,6 +6,8 @@ mod fuzz;
 mod licences;
 mod package;
 mod packages;
+#[cfg(test)]
+mod promises;
 mod test;
 
 use std::process::ExitCode;

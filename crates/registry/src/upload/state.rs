@@ -103,6 +103,8 @@ pub(super) async fn restore(
                 }
                 return Ok(restored(offset, hashers));
             }
+            // It may be as good as any: what lies behind it must not be taken for received.
+            Err(Error::Storage(error)) if !error.is_not_found() => return Err(error.into()),
             Err(error) => warn!(upload = %id, offset, %error, "a hash state cannot be used"),
         }
     }
