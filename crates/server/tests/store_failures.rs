@@ -42,7 +42,7 @@ async fn prepare() -> Prepared {
     let blob = random(7, 4000);
     server.push_blob("b", &blob).await;
     let opened = server.open_upload("a").await;
-    let chunk = Request::patch(&opened).body(&random(8, 70_000));
+    let chunk = Request::patch(&opened).body(random(8, 70_000));
     let reply = server.send(chunk).await;
     assert_eq!(reply.status, 202, "{reply:?}");
     Prepared {
