@@ -209,14 +209,6 @@ async fn what_is_damaged_in_the_registry_is_mended() {
         assert_eq!((report.blobs, report.failures), (1, vec![]));
         assert_eq!(seen(&registry).await, before);
     }
-    fs::remove_file(&link).unwrap();
-    let report = import_from(&path, &registry, "").await.unwrap();
-    assert_eq!(
-        (report.blobs, report.failures),
-        (0, vec![]),
-        "it is only linked"
-    );
-    assert_eq!(seen(&registry).await, before);
 }
 
 /// A tar archive of some files, and of links.

@@ -143,16 +143,19 @@ impl FolderSink {
         index: Vec<u8>,
         needed: Option<HashSet<Digest>>,
     ) -> Result<u64> {
+        let Self { root, marker, .. } = self;
         blocking(move || {
+            // Locked until all of it is done.
+            let _marker = marker;
             for algorithm in Algorithm::ALL {
-                sync_folder(&self.root.join("blobs").join(algorithm.as_str()))?;
+                sync_folder(&root.join("blobs").join(algorithm.as_str()))?;
             }
-            sync_folder(&self.root.join("blobs"))?;
-            replace(&self.root, INDEX, &index)?;
-            let unfinished = self.root.join(UNFINISHED);
+            sync_folder(&root.join("blobs"))?;
+            replace(&root, INDEX, &index)?;
+            let unfinished = root.join(UNFINISHED);
             fs::remove_dir_all(&unfinished).map_err(Error::io(unfinished, "remove"))?;
             match needed {
-                Some(needed) => prune(&self.root, &needed),
+                Some(needed) => prune(&root, &needed),
                 None => Ok(0),
             }
         })
