@@ -173,16 +173,19 @@ impl Target for StoreTarget<'_> {
         size: Option<u64>,
     ) -> Result<bool, Problem> {
         let blobs = self.registry.repository(name).blobs();
+        // This writes nothing, and a collection spares what was asked for.
+        let mut found = found_or_not(blobs.promise(digest).await.map(Some))?;
         let known = self.known().get(digest).cloned();
-        let mut mounted = None;
-        if let Some(from) = known {
-            mounted = mounted_or_not(blobs.mount(&from, digest).await)?;
+        if found.is_none()
+            && let Some(from) = known
+        {
+            found = found_or_not(blobs.mount(&from, digest).await)?;
         }
-        if mounted.is_none() {
-            mounted = mounted_or_not(blobs.mount_anywhere(digest, |_| true).await)?;
+        if found.is_none() {
+            found = found_or_not(blobs.mount_anywhere(digest, |_| true).await)?;
         }
         // What has another length is damaged, and mended by the right bytes.
-        let has = mounted.is_some_and(|found| size.is_none_or(|size| size == found.size));
+        let has = found.is_some_and(|found| size.is_none_or(|size| size == found.size));
         if has {
             self.known().insert(*digest, name.clone());
         }
@@ -244,13 +247,13 @@ impl Target for StoreTarget<'_> {
     }
 }
 
-/// What came of a mount. What is damaged counts as missing: it is mended by what is written then.
-fn mounted_or_not(
-    mounted: Result<Option<Descriptor>, RegistryError>,
+/// What was found. What is damaged counts as missing: it is mended by what is written then.
+fn found_or_not(
+    found: Result<Option<Descriptor>, RegistryError>,
 ) -> Result<Option<Descriptor>, Problem> {
-    match mounted {
-        Err(RegistryError::Damaged { .. }) => Ok(None),
-        mounted => mounted.map_err(problem),
+    match found {
+        Err(RegistryError::BlobUnknown(_) | RegistryError::Damaged { .. }) => Ok(None),
+        found => found.map_err(problem),
     }
 }
 

@@ -188,6 +188,29 @@ async fn images_without_a_repository_are_given_one() {
     assert!(tags.keys().eq(["backup/b/c:two", "x:one"]), "{tags:?}");
 }
 
+#[tokio::test]
+async fn what_is_damaged_in_the_registry_is_mended() {
+    let (folder, path) = layout().await;
+    let data = folder.path().join("data");
+    let options = wharfinger_storage::FilesystemOptions::new(&data);
+    let driver = wharfinger_storage::FilesystemDriver::new(options).unwrap();
+    let registry = registry_on(std::sync::Arc::new(driver));
+    import_from(&path, &registry, "").await.unwrap();
+    let before = seen(&registry).await;
+    let digest = Digest::canonical(&content(1, 1000));
+    let file =
+        |path: wharfinger_storage::StoragePath| data.join(path.as_str().trim_start_matches('/'));
+    let blob = file(wharfinger_registry::layout::blob_data(&digest));
+    let link = file(wharfinger_registry::layout::layer_link(&name("a"), &digest));
+    for damage in [|| Bytes::new(), || Bytes::from_static(b"other bytes")] {
+        fs::write(&blob, damage()).unwrap();
+        fs::write(&link, damage()).unwrap();
+        let report = import_from(&path, &registry, "").await.unwrap();
+        assert_eq!((report.blobs, report.failures), (1, vec![]));
+        assert_eq!(seen(&registry).await, before);
+    }
+}
+
 /// A tar archive of some files, and of links.
 fn tar(files: &[(&str, &[u8])], links: &[(&str, &str)]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());

@@ -27,8 +27,8 @@ pub(crate) struct FolderSink {
     root: Arc<PathBuf>,
     /// The name of the next unfinished blob.
     next: AtomicU64,
-    /// Locked, so that no other export is at work here.
-    _marker: File,
+    /// Locked, so that no other export is at work here, nor what goes on of one that was dropped.
+    marker: Arc<File>,
 }
 
 impl FolderSink {
@@ -90,7 +90,7 @@ impl FolderSink {
         Ok(Self {
             root: Arc::new(root),
             next: AtomicU64::new(0),
-            _marker: marker,
+            marker: Arc::new(marker),
         })
     }
 
@@ -110,7 +110,8 @@ impl FolderSink {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join(UNFINISHED).join(number.to_string());
         let algorithm = blob.digest.algorithm();
-        let mut unfinished = blocking(move || Unfinished::create(path, algorithm)).await?;
+        let marker = Arc::clone(&self.marker);
+        let mut unfinished = blocking(move || Unfinished::create(path, algorithm, marker)).await?;
         while let Some(piece) = blob.pieces.next().await {
             // What is unfinished goes when it is dropped.
             let bytes = piece?;
@@ -142,16 +143,19 @@ impl FolderSink {
         index: Vec<u8>,
         needed: Option<HashSet<Digest>>,
     ) -> Result<u64> {
+        let Self { root, marker, .. } = self;
         blocking(move || {
+            // Locked until all of it is done.
+            let _marker = marker;
             for algorithm in Algorithm::ALL {
-                sync_folder(&self.root.join("blobs").join(algorithm.as_str()))?;
+                sync_folder(&root.join("blobs").join(algorithm.as_str()))?;
             }
-            sync_folder(&self.root.join("blobs"))?;
-            replace(&self.root, INDEX, &index)?;
-            let unfinished = self.root.join(UNFINISHED);
+            sync_folder(&root.join("blobs"))?;
+            replace(&root, INDEX, &index)?;
+            let unfinished = root.join(UNFINISHED);
             fs::remove_dir_all(&unfinished).map_err(Error::io(unfinished, "remove"))?;
             match needed {
-                Some(needed) => prune(&self.root, &needed),
+                Some(needed) => prune(&root, &needed),
                 None => Ok(0),
             }
         })
@@ -165,13 +169,19 @@ struct Unfinished {
     path: PathBuf,
     file: File,
     hasher: Hasher,
+    _marker: Arc<File>,
 }
 
 impl Unfinished {
-    fn create(path: PathBuf, algorithm: Algorithm) -> Result<Self> {
+    fn create(path: PathBuf, algorithm: Algorithm, marker: Arc<File>) -> Result<Self> {
         let file = File::create_new(&path).map_err(Error::io(&path, "make"))?;
         let hasher = Hasher::new(algorithm);
-        Ok(Self { path, file, hasher })
+        Ok(Self {
+            path,
+            file,
+            hasher,
+            _marker: marker,
+        })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
