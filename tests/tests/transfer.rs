@@ -412,3 +412,33 @@ fn an_import_that_is_killed_goes_on() {
         assert_eq!(second.http().get(&path).body, bytes);
     }
 }
+
+#[test]
+fn large_blobs_are_copied_in_little_memory() {
+    let home = folder();
+    let home = home.path();
+    let first = server(home, "first");
+    let second = server(home, "second");
+    let mut layout = Layout::create(&home.join("layout")).unwrap();
+    let layer = layout.layer(&[(1, 500 << 20)]).unwrap();
+    let image = layout.image("amd64", &[layer]).unwrap();
+    let source = layout.tag(&image, "large").unwrap();
+    let target = format!("docker://{}", first.image("large/image:1"));
+    run(&mut copy(&source, &target));
+
+    // More is refused: 200 MiB, most of it the program itself and what its threads might use.
+    let bounded = |command: &Command| {
+        let mut shell = Command::new("bash");
+        let script = "ulimit -v 204800; exec \"$0\" \"$@\"";
+        shell.arg("-c").arg(script).arg(command.get_program());
+        shell.args(command.get_args()).env("MALLOC_ARENA_MAX", "1");
+        shell
+    };
+    for backup in [home.join("backup"), home.join("backup.tar")] {
+        run(&mut bounded(&export(&config(&first), &backup, &[])));
+        let into = ["--into", "again/"];
+        run(&mut bounded(&import(&config(&second), &backup, &into)));
+        let pushed = &tags(second.http())["again/large/image"]["1"];
+        assert_eq!(*pushed, image["digest"]);
+    }
+}

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use wharfinger_e2e::bucket::{self, Store as _};
 use wharfinger_e2e::clients::copy;
 use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
+use wharfinger_e2e::s3::S3;
 use wharfinger_e2e::wharfinger::binary;
 use wharfinger_e2e::{
     Config, Http, Service, Wharfinger, digest, eventually, folder, noise, output, run,
@@ -259,4 +261,48 @@ fn a_registry_finds_damage_by_itself() {
     eventually("it is put aside", || http.get(&path).status == 404);
     push(http, "a", "latest", 1);
     assert_eq!(digest(&http.get(&path).body), image[1]);
+}
+
+/// Nobody can be kept from a bucket, so that only who promises to be alone may move what is in it.
+#[test]
+fn in_a_bucket_a_damaged_blob_is_put_aside_when_nobody_writes() {
+    let home = folder();
+    let store = S3::start(home.path());
+    let config = bucket::config::<S3>(home.path(), store.addr());
+    let mut server = config.start();
+    let file = config.write();
+    let (source, _, layers) = bucket::image(home.path(), 60);
+    let target = format!("docker://{}", server.image("team/app:1"));
+    run(&mut copy(&source, &target));
+    let key = S3::path(&bucket::blob_key(&layers[0]));
+    let mut bytes = Http(store.addr()).get(&key).body;
+    bytes[0] ^= 1;
+    let damaged = Http(store.addr()).send("PUT", &key, &[], &bytes);
+    assert_eq!(damaged.status, 200, "{damaged:?}");
+
+    let (status, found, _) = verify(&file, &["--repair"]);
+    assert_eq!(
+        (status, kinds(&found)),
+        (3, BTreeSet::from(["damaged-blob"]))
+    );
+    assert!(
+        store.keys().contains(&bucket::blob_key(&layers[0])),
+        "it stays"
+    );
+    server.stop();
+    let (status, _, _) = verify(&file, &["--repair", "--stopped"]);
+    assert_eq!(status, 3, "the image needs another push");
+    let keys = store.keys();
+    assert!(!keys.contains(&bucket::blob_key(&layers[0])));
+    assert_eq!(
+        keys.iter()
+            .filter(|key| key.contains("/_quarantine/"))
+            .count(),
+        1
+    );
+
+    server.start_again();
+    let target = format!("docker://{}", server.image("team/app:1"));
+    run(&mut copy(&source, &target));
+    assert_eq!(verify(&file, &[]).0, 0);
 }

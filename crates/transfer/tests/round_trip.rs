@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,8 @@ use support::*;
 use wharfinger_oci::schema1::{SigningKey, assemble, sign};
 use wharfinger_oci::{Algorithm, Digest, media_type};
 use wharfinger_registry::Registry;
+use wharfinger_storage::MemoryDriver;
+use wharfinger_storage::testing::fault::{FaultDriver, Operation};
 use wharfinger_transfer::{
     Choice, Destination, ExportOptions, Images, ImportOptions, export, import,
 };
@@ -127,6 +130,30 @@ proptest! {
             assert_eq!(seen(&copied).await, before);
         });
     }
+}
+
+#[tokio::test]
+async fn an_export_writes_nothing_into_the_store() {
+    let driver = Arc::new(FaultDriver::new(MemoryDriver::new()));
+    let registry = registry_on(driver.clone());
+    let repository = registry.repository(&name("a"));
+    let text = image_text(&repository, 1, 200_000, Algorithm::CANONICAL, "").await;
+    put(&repository, text, Algorithm::CANONICAL, &["t"]).await;
+    let writing = [
+        Operation::Put,
+        Operation::Writer,
+        Operation::Rename,
+        Operation::Delete,
+    ];
+    let written = || writing.map(|operation| driver.count(operation));
+    let before = written();
+    let folder = tempfile::tempdir().unwrap();
+    let report = export_to(&registry, &folder.path().join("x"))
+        .await
+        .unwrap();
+    assert_eq!((report.tags, report.failures.len()), (1, 0));
+    assert!(driver.count(Operation::List) > 0);
+    assert_eq!(written(), before);
 }
 
 #[tokio::test]

@@ -292,7 +292,7 @@ fn summarize(
     )?;
     match (damage, repaired) {
         (0, _) => writeln!(out, "nothing is damaged"),
-        (damage, 0) => writeln!(out, "{damage} damages"),
-        (damage, repaired) => writeln!(out, "{damage} damages, {repaired} of them repaired"),
+        (damage, 0) => writeln!(out, "damaged: {damage}"),
+        (damage, repaired) => writeln!(out, "damaged: {damage}, repaired: {repaired}"),
     }
 }
