@@ -1,4 +1,4 @@
-//! An image of a few gigabytes: it arrives whole, and the server's memory stays small.
+//! An image of more than a gigabyte: it arrives whole, and the server's memory stays small.
 
 use std::fs;
 
@@ -15,9 +15,9 @@ fn gigabytes_go_in_and_out_in_bounded_memory() {
     let path = home.path().join("layout");
     let mut layout = Layout::create(&path).unwrap();
     let layers = [
-        layout.layer(&[(1, 1500 * MIB)]).unwrap(),
-        layout.layer(&[(2, 700 * MIB), (3, 100 * MIB)]).unwrap(),
-        layout.layer(&[(4, 200 * MIB)]).unwrap(),
+        layout.layer(&[(1, 1100 * MIB)]).unwrap(),
+        layout.layer(&[(2, 200 * MIB), (3, 100 * MIB)]).unwrap(),
+        layout.layer(&[(4, 100 * MIB)]).unwrap(),
         layout.layer(&[(5, 7)]).unwrap(),
     ];
     let image = layout.image("amd64", &layers).unwrap();
