@@ -22,7 +22,7 @@ use wharfinger_storage::{Driver, FilesystemDriver, FilesystemOptions, MemoryDriv
 #[derive(Clone, Copy)]
 struct Scale {
     clients: u64,
-    /// How many pushes each client makes.
+    /// How many pushes each client makes at the least.
     pushes: u64,
     /// The size of every third blob: short contents are kept in memory until they are stored, long
     /// ones are moved to their place.
@@ -120,10 +120,15 @@ async fn client(
     scale: Scale,
     number: u64,
     refused: &AtomicU64,
+    removed: &AtomicU64,
 ) -> Vec<(String, Digest)> {
     let mut random = Random::new(number);
     let mut pushed: Vec<(String, Digest)> = Vec::new();
-    for push in 0..scale.pushes {
+    // On a slow machine the collectors may need longer for something to remove.
+    let enough = |push| {
+        push >= scale.pushes && removed.load(Ordering::Relaxed) > 0 || push >= 20 * scale.pushes
+    };
+    for push in (0..).take_while(|push| !enough(*push)) {
         let at = |random: &mut Random| &nodes[random.up_to(nodes.len() as u64 - 1) as usize];
         let place = format!("client-{number}/{}", random.up_to(1));
         let elsewhere = format!(
@@ -224,8 +229,8 @@ async fn stress(driver: Arc<dyn Driver>, scale: Scale) {
     };
     let collecting = join_all((0..scale.collectors).map(collect));
     let clients = async {
-        let clients =
-            (0..scale.clients).map(|number| client(nodes.clone(), scale, number, &refused));
+        let clients = (0..scale.clients)
+            .map(|number| client(nodes.clone(), scale, number, &refused, &removed));
         let pushed = join_all(clients).await;
         working.store(false, Ordering::Relaxed);
         pushed
