@@ -19,7 +19,6 @@ mod last;
 mod mark;
 mod mark_set;
 mod moment;
-mod pace;
 mod progress;
 mod reliance;
 mod run;
@@ -31,18 +30,19 @@ mod tidy;
 mod turn;
 mod view;
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use serde::Serialize;
 use wharfinger_oci::{Digest, RepositoryName, Tag};
 
+use crate::pace::Pace;
 use crate::{Registry, Result};
 pub(crate) use blob_set::BlobSet;
 pub use explain::{Explanation, Need, Standing};
 pub(crate) use item::Item;
 use mark::{Marker, Marks};
 use mark_set::MarkSet;
-use pace::Pace;
 pub(crate) use progress::Progress;
 pub use progress::{Activity, CollectProgress};
 pub(crate) use reliance::Reliance;
@@ -155,7 +155,11 @@ impl Registry {
             marker: Marker {
                 registry: self,
                 delete_untagged: options.delete_untagged,
-                pace: Pace::new(options.rate),
+                pace: Pace::new(
+                    options
+                        .rate
+                        .and_then(|rate| NonZeroU64::new(rate.max(1).into())),
+                ),
             },
             marks: Marks::default(),
             report: CollectReport::default(),

@@ -5,6 +5,7 @@
 //! everything they return was checked: a digest, a name or a tag is parsed once, at the door.
 
 mod blob;
+mod blob_walk;
 mod catalog;
 mod content_cache;
 mod descriptor_cache;
@@ -16,6 +17,7 @@ mod lock;
 mod manifest;
 mod metrics;
 mod options;
+mod pace;
 mod publication;
 mod read_only;
 mod referrer;

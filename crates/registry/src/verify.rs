@@ -16,22 +16,22 @@ mod repair;
 mod repository;
 mod scrub;
 mod tags;
-mod throttle;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use wharfinger_oci::{Digest, RepositoryName};
 
 use crate::catalog::CatalogWalk;
 use crate::gc::BlobSet;
+use crate::pace::Pace;
 use crate::{Registry, Result};
 pub use finding::{Affected, Damage, Finding, Outcome};
 pub use position::Position;
 pub(crate) use quarantine::{Suspects, suspect};
 pub use scrub::ScrubSchedule;
 pub(crate) use scrub::VerifyCounts;
-use throttle::Throttle;
 
 /// How long ago something half made must have been written to: a push that is under way makes
 /// folders before what belongs into them.
@@ -133,7 +133,7 @@ impl Registry {
             present: blobs.present(),
             damaged: BTreeMap::new(),
             outcomes: BTreeMap::new(),
-            throttle: Throttle::new(rate),
+            pace: Pace::new(rate.and_then(NonZeroU64::new)),
             hashed_again: BlobSet::default(),
             report: VerifyReport {
                 blobs: position.blobs,
@@ -163,7 +163,7 @@ struct Verification<'a> {
     damaged: BTreeMap<Digest, Affected>,
     /// What became of those.
     outcomes: BTreeMap<Digest, Outcome>,
-    throttle: Throttle,
+    pace: Pace,
     /// Which blobs were found to have which digests of other algorithms.
     hashed_again: BlobSet,
     report: VerifyReport,

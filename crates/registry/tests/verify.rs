@@ -256,8 +256,59 @@ struct Case {
     tag: Option<&'static str>,
 }
 
+impl Case {
+    /// All of it is said, what is mended is as it was, and nothing else is touched.
+    async fn try_on(self, store: &Store) {
+        let Self {
+            what,
+            harm,
+            found,
+            outcome,
+            tag,
+        } = self;
+        let before = files(&store.driver).await;
+        for (path, text) in &harm {
+            match text {
+                Some(text) => store.write(path, text).await,
+                None => store.delete(path).await,
+            }
+        }
+        let harmed = files(&store.driver).await;
+        let (first, report) = store.verify(Repair::Nothing).await;
+        let mut kinds: Vec<_> = first.iter().map(|finding| finding.damage).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds, found, "{what}: {first:?}");
+        assert_eq!(
+            (report.repaired, files(&store.driver).await),
+            (0, harmed),
+            "{what}"
+        );
+        if let Some(tag) = tag {
+            assert!(
+                first.iter().any(|f| f.affected.tags.contains(tag)),
+                "{what}: {first:?}"
+            );
+        }
+        assert!(
+            first
+                .iter()
+                .all(|f| f.affected.repositories.contains(NAME)
+                    && f.affected.repositories.len() == 1)
+        );
+        let (mended, report) = store.verify(Repair::Alone).await;
+        assert_eq!(report.damage, report.repaired, "{what}: {mended:?}");
+        assert!(
+            mended.iter().any(|finding| finding.outcome == outcome),
+            "{what}: {mended:?}"
+        );
+        assert_eq!(store.verify(Repair::Nothing).await.0, [], "{what}");
+        assert_eq!(files(&store.driver).await, before, "{what}");
+    }
+}
+
 #[tokio::test]
-async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
+async fn every_damage_try_on_and_nothing_else_is_touched() {
     use Damage::{BadSignature, BrokenLink, DamagedBlob, DanglingLink, MissingLink};
     let store = Store::new().await;
     let Store {
@@ -387,52 +438,8 @@ async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
             None,
         ),
     ];
-    for Case {
-        what,
-        harm,
-        found,
-        outcome,
-        tag,
-    } in cases
-    {
-        let before = files(&store.driver).await;
-        for (path, text) in &harm {
-            match text {
-                Some(text) => store.write(path, text).await,
-                None => store.delete(path).await,
-            }
-        }
-        let harmed = files(&store.driver).await;
-        let (first, report) = store.verify(Repair::Nothing).await;
-        let mut kinds: Vec<_> = first.iter().map(|finding| finding.damage).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        assert_eq!(kinds, found, "{what}: {first:?}");
-        assert_eq!(
-            (report.repaired, files(&store.driver).await),
-            (0, harmed),
-            "{what}"
-        );
-        if let Some(tag) = tag {
-            assert!(
-                first.iter().any(|f| f.affected.tags.contains(tag)),
-                "{what}: {first:?}"
-            );
-        }
-        assert!(
-            first
-                .iter()
-                .all(|f| f.affected.repositories.contains(NAME)
-                    && f.affected.repositories.len() == 1)
-        );
-        let (mended, report) = store.verify(Repair::Alone).await;
-        assert_eq!(report.damage, report.repaired, "{what}: {mended:?}");
-        assert!(
-            mended.iter().any(|finding| finding.outcome == outcome),
-            "{what}: {mended:?}"
-        );
-        assert_eq!(store.verify(Repair::Nothing).await.0, [], "{what}");
-        assert_eq!(files(&store.driver).await, before, "{what}");
+    for case in cases {
+        case.try_on(&store).await;
     }
 
     // What is of no use goes, and nothing besides.
@@ -483,37 +490,8 @@ async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
             Some("library/debian:dead"),
         ),
     ];
-    for Case {
-        what,
-        harm,
-        found,
-        outcome,
-        tag,
-    } in cases
-    {
-        let before = files(&store.driver).await;
-        for (path, text) in &harm {
-            store.write(path, text.as_deref().unwrap()).await;
-        }
-        let (first, _) = store.verify(Repair::Nothing).await;
-        let mut kinds: Vec<_> = first.iter().map(|finding| finding.damage).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        assert_eq!(kinds, found, "{what}: {first:?}");
-        if let Some(tag) = tag {
-            assert!(
-                first.iter().any(|f| f.affected.tags.contains(tag)),
-                "{what}: {first:?}"
-            );
-        }
-        let (mended, report) = store.verify(Repair::Alone).await;
-        assert_eq!(report.damage, report.repaired, "{what}: {mended:?}");
-        assert!(
-            mended.iter().any(|finding| finding.outcome == outcome),
-            "{what}"
-        );
-        assert_eq!(store.verify(Repair::Nothing).await.0, [], "{what}");
-        assert_eq!(files(&store.driver).await, before, "{what}");
+    for case in cases {
+        case.try_on(&store).await;
     }
 
     let stray: StoragePath = layout::repositories().join("No").unwrap();

@@ -7,10 +7,10 @@ use wharfinger_oci::{Digest, RepositoryName, Tag};
 
 use super::item::{self, Item};
 use super::mark::{Marker, Node};
-use super::pace::Pace;
 use super::state::{self, Phase};
 use crate::catalog::CatalogWalk;
 use crate::link::LinkSet;
+use crate::pace::Pace;
 use crate::{Error, Registry, Repository, Result, layout};
 
 /// What is known of some content.

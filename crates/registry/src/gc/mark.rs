@@ -6,10 +6,10 @@ use wharfinger_oci::{Digest, RepositoryName, Tag, media_type};
 
 use super::item::Item;
 use super::keep::kept;
-use super::pace::Pace;
 use super::{CollectStep, MarkSet};
 use crate::link::{LinkSet, read_link};
 use crate::manifest::stored_media_type;
+use crate::pace::Pace;
 use crate::{Error, Registry, Repository, Result, layout};
 
 /// How many manifests are read at once.

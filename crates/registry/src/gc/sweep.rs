@@ -5,21 +5,18 @@ use std::time::{Duration, SystemTime};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::manifest::mentions;
 use wharfinger_oci::{Digest, RepositoryName};
-use wharfinger_storage::Walk;
 
 use super::item::Item;
 use super::mark::Marks;
 use super::mark_set::MarkSet;
-use super::pace::Pace;
-use crate::layout::{self, Located};
+use crate::blob_walk::{BlobWalk, share};
+use crate::layout;
 use crate::link::LinkSet;
+use crate::pace::Pace;
 use crate::{Error, Registry, Result};
 
 /// How many blobs are looked at or removed at once.
 const CONCURRENCY: usize = 16;
-
-/// The name of a blob's file in its folder.
-const DATA: &str = "data";
 
 /// How many blobs are passed before it is told how far the walk has got.
 const MANY: u64 = 1000;
@@ -48,7 +45,7 @@ impl Blob {
 /// A walk through the blobs that are not marked, in the order of their digests.
 #[derive(Debug)]
 pub(super) struct Unmarked<'a> {
-    walk: Walk<'a>,
+    walk: BlobWalk<'a>,
     passed: u64,
     behind: f64,
 }
@@ -56,7 +53,7 @@ pub(super) struct Unmarked<'a> {
 impl<'a> Unmarked<'a> {
     pub(super) fn new(registry: &'a Registry) -> Self {
         Self {
-            walk: Walk::new(&*registry.shared.driver, layout::blobs()),
+            walk: BlobWalk::new(registry),
             passed: 0,
             behind: 0.0,
         }
@@ -66,25 +63,14 @@ impl<'a> Unmarked<'a> {
     pub(super) async fn next(&mut self, marks: &Marks) -> Result<Option<Vec<Digest>>> {
         let mut digests = Vec::new();
         self.passed = 0;
-        while digests.len() < BATCH && self.passed < MANY {
-            let entry = match self.walk.next().await {
-                Ok(Some(entry)) => entry,
-                // Nothing was ever pushed.
-                Err(error) if error.is_not_found() => break,
-                Err(error) => return Err(error.into()),
-                Ok(None) => break,
-            };
-            let data = entry.path.join(DATA);
-            let Some(Located::BlobData(digest)) = data.ok().and_then(|data| layout::locate(&data))
-            else {
-                continue;
-            };
-            // What is in its folder is looked for only where it is not needed.
-            self.walk.prune();
+        while digests.len() < BATCH
+            && self.passed < MANY
+            && let Some(digest) = self.walk.next().await?
+        {
             self.passed += 1;
-            self.behind = behind(&digest);
-            let is_needed = || marks.needed.contains(Item::Blob(digest).fingerprint());
-            if digest.is_canonical() && !is_needed() {
+            self.behind = share(&digest);
+            // What is in its folder is looked for only where it is not needed.
+            if !marks.needed.contains(Item::Blob(digest).fingerprint()) {
                 digests.push(digest);
             }
         }
@@ -99,14 +85,6 @@ impl<'a> Unmarked<'a> {
     /// About how much of all it has passed, from 0 to 1.
     pub(super) fn behind(&self) -> f64 {
         self.behind
-    }
-}
-
-/// Where a digest stands among all, from 0 to 1: they are spread evenly.
-fn behind(digest: &Digest) -> f64 {
-    match digest.raw() {
-        [first, second, ..] => f64::from(u16::from_be_bytes([*first, *second])) / 65_536.0,
-        _ => 0.0,
     }
 }
 

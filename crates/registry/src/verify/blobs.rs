@@ -1,25 +1,24 @@
 //! Reading all blobs, several at once, in the order of their digests.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::warn;
-use wharfinger_oci::{Algorithm, Digest};
+use wharfinger_oci::Digest;
 use wharfinger_storage::StoragePath;
 
 use super::check::{Checked, check};
-use super::throttle::Throttle;
 use super::{HALF_MADE_AGE, Position, Repair, VerifyOptions, VerifyStep};
+use crate::blob_walk::BlobWalk;
 use crate::gc::BlobSet;
-use crate::metrics::UploadCounts;
+use crate::pace::Pace;
 use crate::repository::Shared;
 use crate::{Registry, Result, layout};
-
-/// How many names of a folder are asked for at once.
-const PAGE: usize = 16 * 1024;
 
 /// How many blobs may be done that come behind one which is still being read.
 const AHEAD: usize = 64 * 1024;
@@ -28,7 +27,7 @@ const AHEAD: usize = 64 * 1024;
 pub(super) struct Blobs<'a> {
     registry: &'a Registry,
     workers: usize,
-    throttle: Arc<Throttle>,
+    pace: Arc<Pace>,
     /// How old something half made must be.
     settled: Duration,
     /// Those that are there, where anybody wants to know.
@@ -42,66 +41,12 @@ enum Read {
     HalfMade,
 }
 
-/// The names of all blobs, in order.
-struct Names<'a> {
-    registry: &'a Registry,
-    folders: VecDeque<StoragePath>,
-    after: Option<String>,
-    listed: VecDeque<Digest>,
-}
-
-impl<'a> Names<'a> {
-    async fn new(registry: &'a Registry) -> Result<Self> {
-        let all = layout::blobs_of(Algorithm::CANONICAL);
-        let folders = match registry.shared.driver.list(&all, None, None).await {
-            Err(error) if error.is_not_found() => Vec::new(),
-            folders => folders?,
-        };
-        let folders = folders.iter().filter(|entry| entry.is_dir);
-        let folders = folders.filter_map(|entry| all.join(&entry.name).ok());
-        Ok(Self {
-            registry,
-            folders: folders.collect(),
-            after: None,
-            listed: VecDeque::new(),
-        })
-    }
-
-    async fn next(&mut self) -> Result<Option<Digest>> {
-        loop {
-            if let Some(digest) = self.listed.pop_front() {
-                return Ok(Some(digest));
-            }
-            let Some(folder) = self.folders.front() else {
-                return Ok(None);
-            };
-            let driver = &self.registry.shared.driver;
-            let entries = match driver.list(folder, self.after.as_deref(), Some(PAGE)).await {
-                Err(error) if error.is_not_found() => Vec::new(),
-                entries => entries?,
-            };
-            let digest = |name: &str| {
-                let digest = Digest::from_hex(Algorithm::CANONICAL, name).ok();
-                digest.filter(|_| name.starts_with(folder.name()))
-            };
-            self.listed = entries.iter().filter_map(|e| digest(&e.name)).collect();
-            self.after = match entries.len() < PAGE {
-                true => None,
-                false => entries.last().map(|entry| entry.name.clone()),
-            };
-            if self.after.is_none() {
-                self.folders.pop_front();
-            }
-        }
-    }
-}
-
 impl<'a> Blobs<'a> {
     pub(super) fn new(registry: &'a Registry, options: &VerifyOptions) -> Self {
         Self {
             registry,
             workers: options.workers.max(1),
-            throttle: Arc::new(Throttle::new(options.rate)),
+            pace: Arc::new(Pace::new(options.rate.and_then(NonZeroU64::new))),
             settled: match options.repair {
                 Repair::Alone => Duration::ZERO,
                 Repair::Nothing | Repair::Beside => HALF_MADE_AGE,
@@ -132,7 +77,7 @@ impl<'a> Blobs<'a> {
         position: &mut Position,
         told: &mut (impl FnMut(VerifyStep<'_>) + Send),
     ) -> Result<()> {
-        let mut names = Names::new(self.registry).await?;
+        let mut walk = BlobWalk::new(self.registry);
         let mut reading = JoinSet::new();
         // Bytes, as they are read: a large blob takes its time.
         let (progress, mut bytes) = mpsc::unbounded_channel();
@@ -141,7 +86,7 @@ impl<'a> Blobs<'a> {
         let mut more = true;
         loop {
             while more && reading.len() < self.workers && order.len() < AHEAD {
-                match names.next().await? {
+                match walk.next().await? {
                     None => more = false,
                     Some(digest) if position.is_behind(&digest) => self.knew(position, &digest),
                     Some(digest) => {
@@ -192,7 +137,7 @@ impl<'a> Blobs<'a> {
         progress: mpsc::UnboundedSender<u64>,
     ) -> impl Future<Output = (Digest, Result<Read>)> + Send + 'static {
         let shared = Arc::clone(&self.registry.shared);
-        let (throttle, settled) = (Arc::clone(&self.throttle), self.settled);
+        let (pace, settled) = (Arc::clone(&self.pace), self.settled);
         async move {
             let told = |bytes| {
                 // Nobody listens any more when all of it has been given up.
@@ -200,7 +145,7 @@ impl<'a> Blobs<'a> {
             };
             let data = layout::blob_data(&digest);
             let read = async {
-                let checked = check(&*shared.driver, &data, &digest, &throttle, told).await?;
+                let checked = check(&*shared.driver, &data, &digest, &pace, told).await?;
                 let folder = layout::blob(&digest);
                 if checked == Checked::Missing && is_old(&shared, &folder, settled).await? {
                     return Ok(Read::HalfMade);
@@ -235,7 +180,7 @@ impl<'a> Blobs<'a> {
             Read::Done(Checked::Whole(bytes)) => position.bytes += bytes,
             Read::Done(Checked::Damaged(reason)) => {
                 warn!(path = %layout::blob_data(&digest), reason, "a blob is damaged");
-                UploadCounts::add(&self.registry.shared.verified.damaged);
+                self.registry.shared.verified.damaged.fetch_add(1, Relaxed);
                 position.damaged.insert(digest, reason);
             }
         }

@@ -6,8 +6,8 @@ use futures_util::StreamExt;
 use wharfinger_oci::{Digest, Hasher};
 use wharfinger_storage::{Driver, Error as StorageError, StoragePath};
 
-use super::throttle::Throttle;
 use crate::Result;
+use crate::pace::Pace;
 
 /// What `read(2)` says of a disk that cannot read a sector any more.
 const EIO: i32 = 5;
@@ -31,7 +31,7 @@ pub(super) async fn check(
     driver: &dyn Driver,
     path: &StoragePath,
     digest: &Digest,
-    throttle: &Throttle,
+    pace: &Pace,
     told: impl Fn(u64),
 ) -> Result<Checked> {
     let mut reader = match driver.reader(path, 0).await {
@@ -50,7 +50,7 @@ pub(super) async fn check(
             Err(error) => return unreadable(error),
             Ok(bytes) => bytes,
         };
-        throttle.take(bytes.len() as u64).await;
+        pace.steps(bytes.len() as u64).await;
         size += bytes.len() as u64;
         hasher.update(&bytes);
         told(bytes.len() as u64);

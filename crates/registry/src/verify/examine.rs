@@ -281,8 +281,8 @@ impl Examiner<'_, '_> {
         }
         let driver = &*self.repository.shared.driver;
         let path = layout::blob_data(canonical);
-        let throttle = &self.verification.throttle;
-        let checked = check(driver, &path, digest, throttle, |_| ()).await?;
+        let pace = &self.verification.pace;
+        let checked = check(driver, &path, digest, pace, |_| ()).await?;
         let is_alias = matches!(checked, Checked::Whole(_));
         if is_alias {
             self.verification.hashed_again.insert(&pair);

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use wharfinger_oci::Digest;
 
+use crate::blob_walk::share;
+
 /// How far the blobs of a store have been read, which goes in the order of their digests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
@@ -40,12 +42,8 @@ impl Position {
         self.behind.is_some_and(|behind| *digest <= behind)
     }
 
-    /// How much of all that is, from 0 to 1: digests are spread evenly.
+    /// About how much of all that is, from 0 to 1.
     pub(super) fn part(&self) -> f64 {
-        let first = |digest: Digest| {
-            let (first, _) = digest.raw().split_first_chunk()?;
-            Some(f64::from(u32::from_be_bytes(*first)))
-        };
-        self.behind.and_then(first).unwrap_or(0.0) / f64::from(u32::MAX)
+        self.behind.as_ref().map_or(0.0, share)
     }
 }

@@ -6,6 +6,7 @@
 //! rename that would take out just what it copies, so there nobody else may write.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 
 use jiff::Timestamp;
@@ -14,9 +15,8 @@ use tracing::{error, warn};
 use wharfinger_oci::{Algorithm, Digest};
 
 use super::check::{Checked, check};
-use super::throttle::Throttle;
 use crate::link::ignore_absent;
-use crate::metrics::UploadCounts;
+use crate::pace::Pace;
 use crate::repository::Shared;
 use crate::{Error, Result, layout};
 
@@ -50,7 +50,7 @@ pub(crate) fn suspect(shared: &Arc<Shared>, canonical: &Digest) {
     if !shared.suspects.known().insert(*canonical) {
         return;
     }
-    UploadCounts::add(&shared.verified.damaged);
+    shared.verified.damaged.fetch_add(1, Relaxed);
     let (shared, canonical) = (Arc::clone(shared), *canonical);
     tokio::spawn(async move {
         let looking = shared.suspects.looking.lock().await;
@@ -100,7 +100,7 @@ pub(super) async fn quarantine(
     let done = settle(shared, digest).await?;
     if let Quarantined::Done = done {
         driver.remove_empty(&layout::blob(digest)).await?;
-        UploadCounts::add(&shared.verified.quarantined);
+        shared.verified.quarantined.fetch_add(1, Relaxed);
         error!(path = %data, reason, "a damaged blob was put aside; the next push brings it back");
     }
     Ok(done)
@@ -153,5 +153,5 @@ async fn looked_at(
     digest: &Digest,
     path: &wharfinger_storage::StoragePath,
 ) -> Result<Checked, Error> {
-    check(&*shared.driver, path, digest, &Throttle::new(None), |_| ()).await
+    check(&*shared.driver, path, digest, &Pace::new(None), |_| ()).await
 }

@@ -106,8 +106,8 @@ impl Verification<'_> {
         let all = std::mem::take(&mut position.damaged);
         for (digest, reason) in all {
             let data = layout::blob_data(&digest);
-            let (driver, throttle) = (&*shared.driver, &self.throttle);
-            let checked = check(driver, &data, &digest, throttle, |_| ()).await?;
+            let (driver, pace) = (&*shared.driver, &self.pace);
+            let checked = check(driver, &data, &digest, pace, |_| ()).await?;
             if !matches!(checked, Checked::Damaged(_)) {
                 continue;
             }
