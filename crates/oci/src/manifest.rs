@@ -185,15 +185,22 @@ fn essence(media_type: &str) -> String {
         .to_ascii_lowercase()
 }
 
+/// The media types of manifests of every generation.
+const KNOWN: [&str; 6] = [
+    media_type::OCI_IMAGE_MANIFEST,
+    media_type::OCI_IMAGE_INDEX,
+    media_type::DOCKER_MANIFEST,
+    media_type::DOCKER_MANIFEST_LIST,
+    media_type::SCHEMA1_MANIFEST,
+    media_type::SCHEMA1_SIGNED_MANIFEST,
+];
+
+/// Whether content of this media type, which has no parameters, is a manifest.
+pub fn is_manifest(media_type: &str) -> bool {
+    KNOWN.contains(&media_type)
+}
+
 fn known(media_type: &str) -> Result<&'static str, ManifestError> {
-    const KNOWN: [&str; 6] = [
-        media_type::OCI_IMAGE_MANIFEST,
-        media_type::OCI_IMAGE_INDEX,
-        media_type::DOCKER_MANIFEST,
-        media_type::DOCKER_MANIFEST_LIST,
-        media_type::SCHEMA1_MANIFEST,
-        media_type::SCHEMA1_SIGNED_MANIFEST,
-    ];
     let found = KNOWN.iter().find(|known| **known == media_type);
     found
         .copied()

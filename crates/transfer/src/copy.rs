@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::{StreamExt, stream};
-use wharfinger_oci::manifest::{Manifest, Referenced, Role};
-use wharfinger_oci::{Digest, RepositoryName, Tag, media_type};
+use wharfinger_oci::manifest::{self, Manifest, Referenced, Role};
+use wharfinger_oci::{Digest, RepositoryName, Tag};
 
 use crate::endpoint::{Blob, Place, Source, Target};
 use crate::error::Problem;
@@ -458,16 +458,6 @@ pub(crate) enum Copied {
 /// Whether what is referred to is a manifest. An index may mention what is none, as those do in
 /// which builders keep their caches.
 fn is_manifest(reference: &Referenced<'_>) -> bool {
-    const KINDS: [&str; 6] = [
-        media_type::OCI_IMAGE_MANIFEST,
-        media_type::OCI_IMAGE_INDEX,
-        media_type::DOCKER_MANIFEST,
-        media_type::DOCKER_MANIFEST_LIST,
-        media_type::SCHEMA1_MANIFEST,
-        media_type::SCHEMA1_SIGNED_MANIFEST,
-    ];
     matches!(reference.role, Role::Manifest)
-        && reference
-            .media_type
-            .is_none_or(|told| KINDS.contains(&told))
+        && reference.media_type.is_none_or(manifest::is_manifest)
 }
