@@ -8,21 +8,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tokio::time::sleep;
 use wharfinger_config::{Config, Loaded};
 use wharfinger_registry::{
     Activity, CollectOptions, CollectProgress, CollectReport, CollectStep, Registry,
 };
-use wharfinger_storage::{Claim, ClaimError, Claimed, Driver};
 
 use crate::bar::{Bar, Unit};
 use crate::size::size;
-use crate::tool::{self, OpenError};
+use crate::tool::{self, OpenError, Taken};
 use crate::wiring::{self, Unusable};
-
-/// How often it is looked whether the store is free.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// How often it is shown how far it has got.
 const TICK: Duration = Duration::from_millis(200);
@@ -46,11 +41,8 @@ enum CollectError {
          on, and what is not needed goes after a while"
     )]
     Claimed,
-    #[error(
-        "another process has the store for itself, and collects or mends what is in it; try again \
-         when it has ended"
-    )]
-    Taken,
+    #[error(transparent)]
+    Taken(#[from] Taken),
     #[error("{0}")]
     Registry(#[from] wharfinger_registry::Error),
 }
@@ -80,10 +72,14 @@ pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>, how: How) ->
 async fn collect(config: &Config, how: How) -> Result<(), CollectError> {
     let store = tool::open(config).await?;
     let driver = store.driver();
-    let (_claimed, is_alone) = match how.dry_run {
-        true => (None, true),
-        false => claim(&*driver, how).await?,
+    let hold = match how.dry_run {
+        true => None,
+        false => {
+            let hold = tool::claim(&*driver, how.wait, how.stopped).await?;
+            Some(hold.ok_or(CollectError::Claimed)?)
+        }
     };
+    let is_alone = hold.as_ref().is_none_or(|hold| hold.is_alone);
     let collection = &config.storage.maintenance.gc;
     let options = CollectOptions {
         dry_run: how.dry_run,
@@ -130,32 +126,6 @@ async fn collect(config: &Config, how: How) -> Result<(), CollectError> {
     let _ = summarize(&mut out, &report, uploads, how.dry_run);
     let _ = out.flush();
     Ok(())
-}
-
-/// Claims the store; tells whether nobody else writes to it meanwhile.
-async fn claim(driver: &dyn Driver, how: How) -> Result<(Option<Claimed>, bool), CollectError> {
-    let deadline = Instant::now() + how.wait;
-    loop {
-        match driver.claim(Claim::Alone) {
-            // Nobody can be kept from writing to it, nor be seen.
-            Ok(None) => return Ok((None, how.stopped)),
-            Ok(claimed) => return Ok((claimed, true)),
-            Err(error @ ClaimError::Unlockable(_)) => {
-                warn!(%error, "it cannot be seen whether others write to the store");
-                return Ok((None, how.stopped));
-            }
-            Err(ClaimError::Taken) if Instant::now() < deadline => sleep(RETRY).await,
-            Err(ClaimError::Taken) if !how.wait.is_zero() || how.stopped => {
-                return Err(CollectError::Claimed);
-            }
-            Err(ClaimError::Taken) => {
-                return match driver.claim(Claim::Write) {
-                    Ok(claimed) => Ok((claimed, false)),
-                    Err(_) => Err(CollectError::Taken),
-                };
-            }
-        }
-    }
 }
 
 /// What a collection prints, and the bar that tells how far it has got.

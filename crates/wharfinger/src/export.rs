@@ -13,7 +13,7 @@ use wharfinger_transfer::{Choice, Destination, ExportOptions, Pattern, Report, S
 use crate::bar::{Bar, Unit};
 use crate::size::size;
 use crate::tool::{self, OpenError};
-use crate::wiring::{self, Unusable};
+use crate::wiring::Unusable;
 
 /// Why nothing, or not everything, was exported.
 #[derive(Debug, Error)]
@@ -60,11 +60,7 @@ impl Export {
             return Err(ExportError::Terminal);
         }
         let store = tool::open(config).await?;
-        let mut options = wiring::registry_options(config)?;
-        options.read_only = true;
-        // What others delete meanwhile is to be seen at once.
-        options.descriptor_cache = 0;
-        let registry = Registry::new(store.driver(), options)?;
+        let registry = Registry::new(store.driver(), tool::copying_options(config)?)?;
         let options = ExportOptions {
             choice: Choice::of(self.repository.clone()),
             prune: self.prune,

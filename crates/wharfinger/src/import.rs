@@ -13,7 +13,7 @@ use crate::bar::{Bar, Unit};
 use crate::export::{exit_code, summary};
 use crate::size::size;
 use crate::tool::{self, OpenError};
-use crate::wiring::{self, Unusable};
+use crate::wiring::Unusable;
 
 /// Why nothing, or not everything, was imported.
 #[derive(Debug, Error)]
@@ -115,15 +115,10 @@ impl Import {
             true => tool::open(config).await?,
             false => tool::open_or_make(config).await?,
         };
-        let mut options = wiring::registry_options(config)?;
-        if options.read_only && !self.dry_run {
+        if config.storage.maintenance.readonly.enabled && !self.dry_run {
             return Err(ImportError::ReadOnly);
         }
-        // It is made writable when the store is claimed.
-        options.read_only = true;
-        // What others delete meanwhile is to be seen at once.
-        options.descriptor_cache = 0;
-        let registry = Registry::new(store.driver(), options)?;
+        let registry = Registry::new(store.driver(), tool::copying_options(config)?)?;
         if !self.dry_run {
             registry.make_writable().await?;
         }
@@ -141,8 +136,6 @@ async fn other_registry(path: &Path) -> Result<Registry, ImportError> {
     }
     let opened = tool::open(&loaded.config).await;
     let store = opened.map_err(|error| wrong(&error))?;
-    let mut options = wiring::registry_options(&loaded.config)?;
-    options.read_only = true;
-    options.descriptor_cache = 0;
+    let options = tool::copying_options(&loaded.config)?;
     Ok(Registry::new(store.driver(), options)?)
 }

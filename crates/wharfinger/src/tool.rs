@@ -4,11 +4,15 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 use wharfinger_config::{Config, Loaded};
 use wharfinger_redis::SharedCache;
+use wharfinger_registry::Options;
+use wharfinger_storage::{Claim, ClaimError, Claimed, Driver};
 use wharfinger_telemetry::Telemetry;
 
 use crate::serve::{refuse, warn_of};
@@ -24,6 +28,17 @@ pub(crate) enum OpenError {
     #[error("storage.filesystem.rootdirectory: there is no folder {0}")]
     NoFolder(String),
 }
+
+/// Another process has the store for itself.
+#[derive(Debug, Error)]
+#[error(
+    "another process has the store for itself, and collects or mends what is in it; try again when it \
+     has ended"
+)]
+pub(crate) struct Taken;
+
+/// How often it is looked whether the store is free.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Begins to log, and does the work with the configuration. When it fails, that is told as a failure
 /// to do `what`.
@@ -99,4 +114,61 @@ pub(crate) async fn shared_cache(config: &Config) -> Result<Option<SharedCache>,
         warn!("registries may find in Redis what is removed here, for a minute more");
     }
     Ok(cache)
+}
+
+/// A store that may be written to, for as long as this is kept.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    _claimed: Option<Claimed>,
+    /// Whether nobody else writes to it meanwhile.
+    pub(crate) is_alone: bool,
+}
+
+/// Claims the store for this command alone, or else beside others. Where they are promised to have
+/// `stopped`, or it was waited for that, it is not claimed beside them: `None`.
+///
+/// # Errors
+/// When nobody may write to it at the moment.
+pub(crate) async fn claim(
+    driver: &dyn Driver,
+    wait: Duration,
+    stopped: bool,
+) -> Result<Option<Hold>, Taken> {
+    let hold = |claimed, is_alone| {
+        Ok(Some(Hold {
+            _claimed: claimed,
+            is_alone,
+        }))
+    };
+    let deadline = Instant::now() + wait;
+    loop {
+        return match driver.claim(Claim::Alone) {
+            // Nobody can be kept from writing to it, nor be seen.
+            Ok(None) => hold(None, stopped),
+            Ok(claimed) => hold(claimed, true),
+            Err(error @ ClaimError::Unlockable(_)) => {
+                warn!(%error, "it cannot be seen whether others write to the store");
+                hold(None, stopped)
+            }
+            Err(ClaimError::Taken) if Instant::now() < deadline => {
+                sleep(RETRY).await;
+                continue;
+            }
+            Err(ClaimError::Taken) if !wait.is_zero() || stopped => Ok(None),
+            Err(ClaimError::Taken) => match driver.claim(Claim::Write) {
+                Ok(claimed) => hold(claimed, false),
+                Err(_) => Err(Taken),
+            },
+        };
+    }
+}
+
+/// The options of a registry that images are copied from or to.
+pub(crate) fn copying_options(config: &Config) -> Result<Options, Unusable> {
+    let mut options = wiring::registry_options(config)?;
+    // One that is written to is made writable when the store is claimed.
+    options.read_only = true;
+    // What others delete meanwhile is to be seen at once.
+    options.descriptor_cache = 0;
+    Ok(options)
 }

@@ -7,20 +7,19 @@ use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 use thiserror::Error;
-use tracing::warn;
 use wharfinger_config::{Config, Loaded};
 use wharfinger_registry::{
     Finding, Outcome, Position, Registry, Repair, VerifyOptions, VerifyReport, VerifyStep,
 };
-use wharfinger_storage::{Claim, ClaimError, Claimed, Driver};
 
 use crate::bar::{Bar, Unit};
 use crate::size::size;
-use crate::tool::{self, OpenError};
+use crate::tool::{self, OpenError, Taken};
 use crate::wiring::{self, Unusable};
 use state::{StateError, StateFile};
 
@@ -73,11 +72,8 @@ enum VerifyError {
          their way is mended"
     )]
     Claimed,
-    #[error(
-        "another process has the store for itself, and collects or mends what is in it; try again \
-         when it has ended"
-    )]
-    Taken,
+    #[error(transparent)]
+    Taken(#[from] Taken),
     #[error("{0}")]
     Registry(#[from] wharfinger_registry::Error),
 }
@@ -90,9 +86,17 @@ pub(crate) fn run(loaded: Result<Loaded, wharfinger_config::Error>, how: How) ->
 async fn verify(config: &Config, how: How) -> Result<ExitCode, VerifyError> {
     let store = tool::open(config).await?;
     let driver = store.driver();
-    let (_claimed, repair) = match how.repair {
+    let (_hold, repair) = match how.repair {
         false => (None, Repair::Nothing),
-        true => claim(&*driver, how.stopped)?,
+        true => {
+            let hold = tool::claim(&*driver, Duration::ZERO, how.stopped).await?;
+            let hold = hold.ok_or(VerifyError::Claimed)?;
+            let repair = match hold.is_alone {
+                true => Repair::Alone,
+                false => Repair::Beside,
+            };
+            (Some(hold), repair)
+        }
     };
     let mut registry_options = wiring::registry_options(config)?;
     registry_options.read_only = !how.repair;
@@ -163,28 +167,6 @@ async fn verify(config: &Config, how: How) -> Result<ExitCode, VerifyError> {
 fn estimate(bytes: u64, part: f64) -> u64 {
     // As a bar needs it: nothing depends on it.
     (bytes as f64 / part.max(1e-9)) as u64
-}
-
-/// Claims the store; tells what may be mended.
-fn claim(driver: &dyn Driver, stopped: bool) -> Result<(Option<Claimed>, Repair), VerifyError> {
-    let promised = match stopped {
-        true => Repair::Alone,
-        false => Repair::Beside,
-    };
-    match driver.claim(Claim::Alone) {
-        // Nobody can be kept from writing to it, nor be seen.
-        Ok(None) => Ok((None, promised)),
-        Ok(claimed) => Ok((claimed, Repair::Alone)),
-        Err(error @ ClaimError::Unlockable(_)) => {
-            warn!(%error, "it cannot be seen whether others write to the store");
-            Ok((None, promised))
-        }
-        Err(ClaimError::Taken) if stopped => Err(VerifyError::Claimed),
-        Err(ClaimError::Taken) => match driver.claim(Claim::Write) {
-            Ok(claimed) => Ok((claimed, Repair::Beside)),
-            Err(_) => Err(VerifyError::Taken),
-        },
-    }
 }
 
 fn print(out: &mut impl Write, finding: &Finding, how: &How) -> io::Result<()> {
