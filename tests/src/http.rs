@@ -5,6 +5,9 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::image::{MANIFEST, manifest};
+use crate::noise;
+
 /// An answer, read to its end.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -191,6 +194,35 @@ impl Http {
     ) -> Answer {
         let path = format!("/v2/{name}/manifests/{reference}");
         self.send("PUT", &path, &[("Content-Type", media_type)], bytes)
+    }
+
+    /// Pushes an image of one layer, which a seed decides; gives the digests of manifest, config and
+    /// layer.
+    ///
+    /// # Panics
+    /// When something of it is refused.
+    pub fn push_image(&self, name: &str, tag: &str, seed: u64) -> [String; 3] {
+        self.push_image_by(name, tag, seed, |blob| self.push_blob(name, blob))
+    }
+
+    /// The same, with blobs that are pushed in a way of their own, which gives their digests.
+    ///
+    /// # Panics
+    /// When the manifest is refused.
+    pub fn push_image_by(
+        &self,
+        name: &str,
+        tag: &str,
+        seed: u64,
+        push: impl Fn(&[u8]) -> String,
+    ) -> [String; 3] {
+        let config = format!("{{\"seed\":{seed}}}").into_bytes();
+        let layer = noise(seed, 100_000);
+        let text = manifest(&config, &[&layer]);
+        let [config, layer] = [config, layer].map(|blob| push(&blob));
+        let answer = self.push_manifest(name, tag, MANIFEST, &text);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        [crate::digest(&text), config, layer]
     }
 }
 

@@ -27,18 +27,6 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Pushes an image of one layer, and gives the digests of manifest, config and layer.
-fn push(http: Http, name: &str, tag: &str, seed: u64) -> [String; 3] {
-    let config = format!("{{\"seed\":{seed}}}").into_bytes();
-    let layer = noise(seed, 100_000);
-    let text = manifest(&config, &[&layer]);
-    let blobs = [config, layer].map(|blob| http.push_blob(name, &blob));
-    let answer = http.push_manifest(name, tag, MANIFEST, &text);
-    assert_eq!(answer.status, 201, "{answer:?}");
-    let [config, layer] = blobs;
-    [digest(&text), config, layer]
-}
-
 fn delete(http: Http, name: &str, digest: &str) {
     let path = format!("/v2/{name}/manifests/{digest}");
     assert_eq!(http.send("DELETE", &path, &[], b"").status, 202);
@@ -60,10 +48,10 @@ fn the_same_goes_as_by_distributions_own_command() {
     let config = Config::new(home);
     let mut theirs = Distribution::start(home, &config.data);
     let http = theirs.http();
-    let stays = push(http, "a/b", "latest", 1);
-    let untagged = push(http, "a/b", "moved", 2);
-    let moved = push(http, "a/b", "moved", 3);
-    let deleted = push(http, "c", "gone", 4);
+    let stays = http.push_image("a/b", "latest", 1);
+    let untagged = http.push_image("a/b", "moved", 2);
+    let moved = http.push_image("a/b", "moved", 3);
+    let deleted = http.push_image("c", "gone", 4);
     delete(http, "c", &deleted[0]);
     theirs.service.stop();
     let file = config.write();
@@ -102,8 +90,8 @@ fn what_went_what_stayed_and_why_is_told() {
     let home = folder();
     let mut server = Wharfinger::start(home.path());
     let http = server.http();
-    let stays = push(http, "a", "latest", 1);
-    let goes = push(http, "b", "gone", 2);
+    let stays = http.push_image("a", "latest", 1);
+    let goes = http.push_image("b", "gone", 2);
     delete(http, "b", &goes[0]);
     let file = home.path().join("wharfinger.yml");
     let explain = |digest: &str| {
@@ -190,17 +178,17 @@ fn the_same_is_left_as_by_distributions_own_command() {
     let config = Config::new(home);
     let mut theirs = Distribution::start(home, &config.data);
     let http = theirs.http();
-    push(http, "a/b", "latest", 1);
-    push(http, "a/b", "moved", 2);
-    push(http, "a/b", "moved", 3);
-    let shared = push(http, "c", "shared", 3);
-    delete(http, "c", &push(http, "c", "gone", 4)[0]);
+    http.push_image("a/b", "latest", 1);
+    http.push_image("a/b", "moved", 2);
+    http.push_image("a/b", "moved", 3);
+    let shared = http.push_image("c", "shared", 3);
+    delete(http, "c", &http.push_image("c", "gone", 4)[0]);
     delete(http, "c", &shared[0]);
-    push(http, "c", "stays", 5);
+    http.push_image("c", "stays", 5);
     // Blobs that no manifest ever mentioned, one of them in another repository too.
     http.push_blob("d", &noise(6, 1000));
     http.push_blob("d", &noise(1, 100_000));
-    let children = [7, 8].map(|seed| push(http, "multi", &format!("child{seed}"), seed));
+    let children = [7, 8].map(|seed| http.push_image("multi", &format!("child{seed}"), seed));
     let entries: Vec<_> = children
         .iter()
         .map(|child| http.get(&format!("/v2/multi/manifests/{}", child[0])).body)
@@ -216,7 +204,7 @@ fn the_same_is_left_as_by_distributions_own_command() {
         let tag = format!("/v2/multi/manifests/child{child}");
         assert_eq!(http.send("DELETE", &tag, &[], b"").status, 202);
     }
-    let image = push(http, "signed", "1", 9);
+    let image = http.push_image("signed", "1", 9);
     let subject = http.get(&format!("/v2/signed/manifests/{}", image[0])).body;
     let signature = noise(10, 5000);
     let mut referrer: Value = serde_json::from_slice(&manifest(b"{}", &[&signature])).unwrap();
@@ -315,7 +303,7 @@ fn signed_manifests_of_every_layout_keep_their_signatures() {
 fn a_folder_that_is_written_to_is_not_had_alone() {
     let home = folder();
     let mut server = Wharfinger::start(home.path());
-    let image = push(server.http(), "a", "latest", 1);
+    let image = server.http().push_image("a", "latest", 1);
     server.http().push_blob("a", &noise(2, 1000));
     let file = home.path().join("wharfinger.yml");
     for promise in [["--wait", "1s"].as_slice(), &["--stopped"]] {
@@ -340,10 +328,12 @@ fn a_folder_that_is_written_to_is_not_had_alone() {
 fn a_killed_run_is_ended_by_the_next() {
     let home = folder();
     let mut server = Wharfinger::start(home.path());
-    let stays = push(server.http(), "a", "latest", 1);
+    let stays = server.http().push_image("a", "latest", 1);
     for round in 0..6_u64 {
         for seed in 0..8 {
-            let goes = push(server.http(), "a", "gone", 100 + round * 8 + seed);
+            let goes = server
+                .http()
+                .push_image("a", "gone", 100 + round * 8 + seed);
             delete(server.http(), "a", &goes[0]);
         }
         server.stop();

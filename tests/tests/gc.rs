@@ -6,29 +6,22 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use wharfinger_e2e::clients::copy;
-use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
+use wharfinger_e2e::image::Layout;
 use wharfinger_e2e::wharfinger::binary;
-use wharfinger_e2e::{Config, Http, Wharfinger, digest, eventually, folder, noise, run};
+use wharfinger_e2e::{Config, Http, Wharfinger, digest, eventually, folder, run};
 
 const GC: &str = "storage.maintenance.gc";
 
 /// Pushes an image of one layer, unless the registry says that it has it; gives the digests of
 /// manifest, config and layer.
 fn push(http: Http, name: &str, tag: &str, seed: u64) -> [String; 3] {
-    let config = format!("{{\"seed\":{seed}}}").into_bytes();
-    let layer = noise(seed, 100_000);
-    let text = manifest(&config, &[&layer]);
-    let blobs = [config, layer].map(|blob| {
-        let digest = digest(&blob);
+    http.push_image_by(name, tag, seed, |blob| {
+        let digest = digest(blob);
         match http.head(&format!("/v2/{name}/blobs/{digest}")).status {
             200 => digest,
-            _ => http.push_blob(name, &blob),
+            _ => http.push_blob(name, blob),
         }
-    });
-    let answer = http.push_manifest(name, tag, MANIFEST, &text);
-    assert_eq!(answer.status, 201, "{answer:?}");
-    let [config, layer] = blobs;
-    [digest(&text), config, layer]
+    })
 }
 
 fn delete(http: Http, name: &str, digest: &str) {

@@ -54,17 +54,6 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Pushes an image of one layer; gives the digests of manifest, config and layer.
-fn push(http: Http, name: &str, tag: &str, seed: u64) -> [String; 3] {
-    let config = format!("{{\"seed\":{seed}}}").into_bytes();
-    let layer = noise(seed, 100_000);
-    let text = manifest(&config, &[&layer]);
-    let [config, layer] = [config, layer].map(|blob| http.push_blob(name, &blob));
-    let answer = http.push_manifest(name, tag, MANIFEST, &text);
-    assert_eq!(answer.status, 201, "{answer:?}");
-    [digest(&text), config, layer]
-}
-
 /// All repositories, with what their tags stand for.
 fn tags(http: Http) -> Value {
     let mut all = json!({});
@@ -103,7 +92,7 @@ fn skopeo_reads_an_export_and_all_of_it_is_restored() {
         &format!("docker://{}", first.image("library/multi:v1")),
     ));
     let http = first.http();
-    let [subject, ..] = push(http, "a/b", "latest", 3);
+    let [subject, ..] = http.push_image("a/b", "latest", 3);
     let blob = http.push_blob("a/b", b"{}");
     let signature = json!({
         "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x-signature",
@@ -254,23 +243,23 @@ fn a_store_of_distribution_is_imported_while_the_registry_serves() {
     let mut distribution = Distribution::start(home, &data);
     let old = distribution.http();
     for (name, tag, seed) in [("a", "1", 1), ("a", "2", 2), ("deep/er/b", "latest", 3)] {
-        push(old, name, tag, seed);
+        old.push_image(name, tag, seed);
     }
     // The tag moves, and its first image stays without one.
-    let [untagged, ..] = push(old, "a", "2", 4);
-    push(old, "a", "2", 5);
+    let [untagged, ..] = old.push_image("a", "2", 4);
+    old.push_image("a", "2", 5);
     let before = tags(old);
     distribution.service.stop();
 
     let server = server(home, "server");
     let http = server.http();
-    let [own, ..] = push(http, "own", "latest", 6);
+    let [own, ..] = http.push_image("own", "latest", 6);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut seed = 100;
             while !is_over.load(Ordering::Relaxed) {
-                push(http, "meanwhile", "latest", seed);
+                http.push_image("meanwhile", "latest", seed);
                 seed += 1;
             }
         });
@@ -351,7 +340,7 @@ fn exports_are_whole_while_the_registry_is_used() {
     let mut server = server(home, "server");
     let http = server.http();
     let settings = config(&server);
-    push(http, "stays", "latest", 1);
+    http.push_image("stays", "latest", 1);
     let backup = home.join("backup");
     run(&mut export(&settings, &backup, &["--prune"]));
     let is_over = AtomicBool::new(false);
@@ -393,12 +382,9 @@ fn an_import_that_is_killed_goes_on() {
     let home = home.path();
     let first = server(home, "first");
     for seed in 0..20 {
-        push(
-            first.http(),
-            &format!("r{}", seed % 3),
-            &format!("t{seed}"),
-            seed,
-        );
+        first
+            .http()
+            .push_image(&format!("r{}", seed % 3), &format!("t{seed}"), seed);
     }
     let archive = home.join("backup.tar");
     run(&mut export(&config(&first), &archive, &[]));

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 use wharfinger_e2e::bucket::{self, Store as _};
 use wharfinger_e2e::clients::copy;
-use wharfinger_e2e::image::{Layout, MANIFEST, manifest};
+use wharfinger_e2e::image::{Layout, manifest};
 use wharfinger_e2e::s3::S3;
 use wharfinger_e2e::wharfinger::binary;
 use wharfinger_e2e::{
@@ -124,24 +124,13 @@ fn a_damaged_layer_is_found_put_aside_pushed_again_and_pulled() {
     assert_eq!(verify(&file, &[]).0, 0);
 }
 
-fn push(http: Http, name: &str, tag: &str, seed: u64) -> [String; 3] {
-    let config = format!("{{\"seed\":{seed}}}").into_bytes();
-    let layer = noise(seed, 100_000);
-    let text = manifest(&config, &[&layer]);
-    let blobs = [config, layer].map(|blob| http.push_blob(name, &blob));
-    let answer = http.push_manifest(name, tag, MANIFEST, &text);
-    assert_eq!(answer.status, 201, "{answer:?}");
-    let [config, layer] = blobs;
-    [digest(&text), config, layer]
-}
-
 #[test]
 fn links_are_mended_when_nobody_writes() {
     let home = folder();
     let mut server = Wharfinger::start(home.path());
     let file = home.path().join("wharfinger.yml");
-    let image = push(server.http(), "a", "latest", 1);
-    push(server.http(), "a", "gone", 2);
+    let image = server.http().push_image("a", "latest", 1);
+    server.http().push_image("a", "gone", 2);
     let hex = |digest: &str| digest.replace(':', "/");
     let repository = server.repository("a");
     let layer = repository.join("_layers").join(hex(&image[2]));
@@ -220,7 +209,7 @@ fn a_registry_finds_damage_by_itself() {
         .set(&format!("{scrub}.interval"), "100ms");
     let server = config.start();
     let http = server.http();
-    let image = push(http, "a", "latest", 1);
+    let image = http.push_image("a", "latest", 1);
     let path = format!("/v2/a/blobs/{}", image[2]);
     let data = server.blob_file(&image[2]);
     damage(&data);
@@ -247,7 +236,7 @@ fn a_registry_finds_damage_by_itself() {
     eventually("a pass is completed", || {
         !zero("registry_verify_last_pass_timestamp_seconds")
     });
-    push(http, "a", "latest", 1);
+    http.push_image("a", "latest", 1);
     assert_eq!(digest(&http.get(&path).body), image[2]);
 
     // What is small is checked whenever it is read.
@@ -259,7 +248,7 @@ fn a_registry_finds_damage_by_itself() {
     let path = format!("/v2/a/blobs/{}", image[1]);
     assert_eq!(http.get(&path).status, 500);
     eventually("it is put aside", || http.get(&path).status == 404);
-    push(http, "a", "latest", 1);
+    http.push_image("a", "latest", 1);
     assert_eq!(digest(&http.get(&path).body), image[1]);
 }
 

@@ -58,6 +58,15 @@ async fn push_index(registry: &Registry, seed: u8, tag: &str) -> [Digest; 3] {
     [digest, images[0].0, images[1].0]
 }
 
+/// Deletes manifests and collects what only they needed.
+async fn delete_for_good(registry: &Registry, digests: [Digest; 3]) {
+    let manifests = registry.repository(&name("a")).manifests();
+    for digest in digests {
+        manifests.delete(&digest).await.unwrap();
+    }
+    collect(registry).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_moves_is_exported_as_what_it_stands_for_then() {
     let registry = registry();
@@ -65,11 +74,7 @@ async fn a_tag_that_moves_is_exported_as_what_it_stands_for_then() {
     let folder = tempfile::tempdir().unwrap();
     let report = export_with_change(&registry, folder.path(), async || {
         push_index(&registry, 5, "t").await;
-        let manifests = registry.repository(&name("a")).manifests();
-        for digest in old {
-            manifests.delete(&digest).await.unwrap();
-        }
-        collect(&registry).await;
+        delete_for_good(&registry, old).await;
     })
     .await;
     assert_eq!(
@@ -87,11 +92,7 @@ async fn a_tag_that_goes_is_not_exported() {
     let old = push_index(&registry, 1, "t").await;
     let folder = tempfile::tempdir().unwrap();
     let report = export_with_change(&registry, folder.path(), async || {
-        let manifests = registry.repository(&name("a")).manifests();
-        for digest in old {
-            manifests.delete(&digest).await.unwrap();
-        }
-        collect(&registry).await;
+        delete_for_good(&registry, old).await;
     })
     .await;
     assert_eq!(

@@ -16,7 +16,7 @@ use wharfinger_registry::Registry;
 use wharfinger_storage::MemoryDriver;
 use wharfinger_storage::testing::fault::{FaultDriver, Operation};
 use wharfinger_transfer::{
-    Choice, Destination, ExportOptions, Images, ImportOptions, export, import,
+    Choice, Destination, ExportOptions, Images, ImportOptions, Report, export, import,
 };
 
 /// Something that is pushed.
@@ -234,13 +234,7 @@ async fn a_second_export_copies_what_is_new_and_prunes_what_is_old() {
         files(&path).len() == before.len() + 3,
         "nothing goes unless it is asked for"
     );
-    let options = ExportOptions {
-        prune: true,
-        ..ExportOptions::default()
-    };
-    let report = export(&registry, &Destination::of(&path), &options, &|_| ())
-        .await
-        .unwrap();
+    let report = prune_to(&registry, &path).await;
     assert_eq!((report.blobs, report.pruned), (0, 3));
     let restored = support::registry();
     import_from(&path, &restored, "").await.unwrap();
@@ -285,6 +279,17 @@ async fn a_folder_of_somebody_else_is_left_alone() {
         fs::read_to_string(folder.path().join("index.json")).unwrap(),
         theirs
     );
+}
+
+/// Exports, and removes what that does not need.
+async fn prune_to(registry: &Registry, path: &Path) -> Report {
+    let options = ExportOptions {
+        prune: true,
+        ..ExportOptions::default()
+    };
+    let destination = Destination::of(path);
+    let report = export(registry, &destination, &options, &|_| ()).await;
+    report.unwrap()
 }
 
 /// The files below a folder, without what is kept of exports that were cut short.
@@ -397,13 +402,7 @@ async fn damage_is_named_and_stops_nothing_else() {
 
     for destination in ["backup", "backup.tar"] {
         let path = folder.path().join(destination);
-        let options = ExportOptions {
-            prune: true,
-            ..ExportOptions::default()
-        };
-        let report = export(&registry, &Destination::of(&path), &options, &|_| ())
-            .await
-            .unwrap();
+        let report = prune_to(&registry, &path).await;
         let failures: Vec<_> = report.failures.iter().map(ToString::to_string).collect();
         assert_eq!(failures.len(), 2, "{failures:?}");
         let place = "/docker/registry/v2/blobs/sha256/";

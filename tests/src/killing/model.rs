@@ -119,21 +119,8 @@ impl Repository {
     fn check_blob(&mut self, http: Http, number: usize) {
         let blob = blob(number);
         let path = format!("/v2/{}/blobs/{}", self.name, blob.digest);
-        let answer = http.get(&path);
-        let is_there = answer.status == 200;
         let may = self.blob(number);
-        assert!(
-            is_there || answer.outcome() == (404, "BLOB_UNKNOWN".into()),
-            "{path}: {answer:?}"
-        );
-        assert!(
-            !is_there || answer.body == blob.bytes,
-            "{path} has other bytes"
-        );
-        assert!(
-            !is_there || may != May::No,
-            "{path} was deleted, and is there"
-        );
+        let is_there = is_served(http, &path, &blob.bytes, "BLOB_UNKNOWN", may);
         let is_needed = may == May::Yes && self.needed().contains(&number);
         assert!(
             is_there || !is_needed,
@@ -146,22 +133,8 @@ impl Repository {
     fn check_manifest(&mut self, http: Http, number: usize) {
         let manifest = manifest_of(number);
         let path = format!("/v2/{}/manifests/{}", self.name, manifest.digest);
-        let answer = http.get(&path);
-        let is_there = answer.status == 200;
         let may = self.manifest(number);
-        let unknown = (404, "MANIFEST_UNKNOWN".into());
-        assert!(
-            is_there || answer.outcome() == unknown,
-            "{path}: {answer:?}"
-        );
-        assert!(
-            !is_there || answer.body == manifest.bytes,
-            "{path} has other bytes"
-        );
-        assert!(
-            !is_there || may != May::No,
-            "{path} was deleted, and is there"
-        );
+        let is_there = is_served(http, &path, &manifest.bytes, "MANIFEST_UNKNOWN", may);
         assert!(
             is_there || may != May::Yes,
             "{path} was acknowledged, and is gone"
@@ -284,4 +257,20 @@ pub fn offset(range: Option<&str>) -> usize {
         Some(0) | None => 0,
         Some(last) => last + 1,
     }
+}
+
+/// Whether content is there, which is then whole and may be there; else it is not known.
+fn is_served(http: Http, path: &str, bytes: &[u8], unknown: &str, may: May) -> bool {
+    let answer = http.get(path);
+    if answer.status != 200 {
+        assert_eq!(
+            answer.outcome(),
+            (404, unknown.to_owned()),
+            "{path}: {answer:?}"
+        );
+        return false;
+    }
+    assert!(answer.body == bytes, "{path} has other bytes");
+    assert!(may != May::No, "{path} was deleted, and is there");
+    true
 }

@@ -12,6 +12,7 @@ use futures_util::stream;
 use wharfinger_oci::manifest::{Manifest, Role};
 use wharfinger_oci::{Algorithm, Descriptor, Digest, RepositoryName, Tag, media_type};
 use wharfinger_registry::{Content, Options, Registry, Repository};
+use wharfinger_storage::testing::random::Random;
 use wharfinger_storage::{Driver, MemoryDriver};
 use wharfinger_transfer::{
     Destination, ExportOptions, Images, ImportOptions, Naming, Report, Result, export, import,
@@ -42,14 +43,7 @@ pub fn tag(text: &str) -> Tag {
 
 /// Bytes without a pattern, the same for the same seed.
 pub fn content(seed: u8, length: usize) -> Bytes {
-    let mut state = u64::from(seed) + 1;
-    let next = move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(length).collect()
+    Random::new(seed.into()).bytes(length).into()
 }
 
 /// Pushes a blob under a digest of some algorithm.
