@@ -259,9 +259,8 @@ impl<'a> CatalogWalk<'a> {
             let share = folder.share;
             return self.pending.push_front(Step::Pass { name: None, share });
         };
-        let is_repository = self.every_folder
-            || entries.has_folder("_manifests")
-            || entries.has_folder("_layers");
+        let is_repository =
+            self.every_folder || entries.has_folder("_manifests") || entries.has_folder("_layers");
         // A folder that carries a rest of `after`, even an empty one, is `after` or lies above it.
         let name = (is_repository && folder.after.is_none()).then(|| {
             let name = folder.name.parse::<RepositoryName>();

@@ -35,7 +35,8 @@ pub use self::claim::{Claim, ClaimError, Claimed};
 use self::store::Store;
 use self::writer::WriterSlots;
 use crate::{
-    Driver, Durability, Entry, Error, Listing, Reader, Result, Stat, Steps, StoragePath, WriteMode, Writer,
+    Driver, Durability, Entry, Error, Listing, Reader, Result, Stat, Steps, StoragePath, WriteMode,
+    Writer,
 };
 
 /// How many folders are looked at without a hop: a look at each takes less than one on the way of a

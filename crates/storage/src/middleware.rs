@@ -20,8 +20,8 @@ pub use self::redirect::Redirect;
 pub use self::rewrite::Rewrite;
 pub use self::url::InvalidUrl;
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Listing, Reader, RedirectRequest, Result, Stat,
-    Steps, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Listing, Reader, RedirectRequest,
+    Result, Stat, Steps, StoragePath, WriteMode, Writer,
 };
 
 /// Decides where clients are sent.

@@ -51,8 +51,8 @@ use self::turns::Turns;
 use self::unfinished::Unfinished;
 use self::writer::ObjectWriter;
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Listing, Reader, RedirectRequest, Result,
-    Stat, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Listing, Reader, RedirectRequest,
+    Result, Stat, StoragePath, WriteMode, Writer,
 };
 
 /// How many folders are listed at once.

@@ -7,11 +7,11 @@ mod known;
 use std::fs;
 use std::io;
 
-use rustix::fs::{AtFlags, Dir, DirEntry, FileType, statat};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Stat, stat, statat};
 
 use self::first::First;
-use self::known::Reading;
 pub(super) use self::known::KnownListings;
+use self::known::Reading;
 use super::folder::{Folder, is_temporary_name};
 use super::store::{Store, read_error};
 use super::trash::TRASH;
@@ -28,7 +28,7 @@ pub(super) fn known(store: &Store, path: &StoragePath) -> Option<Listing> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::CACHED;
     let folder = openat2(CWD, store.full(path), flags, Mode::empty(), resolve).ok()?;
-    store.listings.get(&fstat(folder).ok()?)
+    known_if(store, path, fstat(folder))
 }
 
 /// Elsewhere nobody can be asked.
@@ -62,21 +62,55 @@ pub(super) fn list(
 
 /// All entries of each of the folders that are there.
 pub(super) fn list_each(store: &Store, paths: &[StoragePath]) -> Result<Vec<Option<Listing>>> {
-    let listed = paths.iter().map(|path| {
-        if let Some(listing) = look(store, path) {
-            return Ok(Some(listing));
+    let mut listed = Vec::with_capacity(paths.len());
+    // From the folder that they are in, the way to each of them is short.
+    for beside in paths.chunk_by(|a, b| above(a) == above(b)) {
+        let place = match beside {
+            [first, _, ..] => first.parent(),
+            _ => None,
+        };
+        let place = place.and_then(|path| Folder::open(store, &path).ok());
+        for path in beside {
+            let known = match &place {
+                Some(place) => known_if(
+                    store,
+                    path,
+                    statat(&place.handle, path.name(), AtFlags::empty()),
+                ),
+                None => look(store, path),
+            };
+            listed.push(match known {
+                Some(listing) => Some(listing),
+                None => match OpenFolder::open(store, path).and_then(OpenFolder::read) {
+                    Err(error) if error.is_not_found() => None,
+                    listing => Some(listing?),
+                },
+            });
         }
-        match OpenFolder::open(store, path).and_then(OpenFolder::read) {
-            Err(error) if error.is_not_found() => Ok(None),
-            listing => listing.map(Some),
-        }
-    });
-    listed.collect()
+    }
+    Ok(listed)
+}
+
+/// The path without its last part.
+fn above(path: &StoragePath) -> Option<&str> {
+    path.as_str().rsplit_once('/').map(|(above, _)| above)
 }
 
 /// The known listing of a folder, when that is true.
 fn look(store: &Store, path: &StoragePath) -> Option<Listing> {
-    store.listings.get(&rustix::fs::stat(store.full(path)).ok()?)
+    known_if(store, path, stat(store.full(path)))
+}
+
+fn known_if(
+    store: &Store,
+    path: &StoragePath,
+    folder: rustix::io::Result<Stat>,
+) -> Option<Listing> {
+    // The root has something to hide that is shown under another path that leads to it.
+    match path.is_root() {
+        true => None,
+        false => store.listings.get(&folder.ok()?),
+    }
 }
 
 /// A folder whose entries are read.
@@ -97,7 +131,7 @@ impl<'a> OpenFolder<'a> {
                 _ => read_error(path, "list", error),
             }
         })?;
-        // What is hidden in the root would not be under another path that leads to it.
+        // See `known_if`.
         let reading = match path.is_root() {
             true => None,
             false => store.listings.reading(&folder.handle, now),

@@ -131,6 +131,12 @@ impl KnownListings {
         (kept.times == times).then_some(kept.listing)
     }
 
+    /// Takes the turn of reading a large folder, for tests.
+    #[cfg(test)]
+    pub(in super::super) fn take_turn(&self) -> MutexGuard<'_, ()> {
+        self.large.lock().expect("no test panics here")
+    }
+
     /// How to read a folder that was opened after [`now`], when its listing can be kept.
     pub(super) fn reading(&self, folder: &File, now: Time) -> Option<Reading<'_>> {
         let (id, times) = identify(&fstat(folder).ok()?);
@@ -211,4 +217,53 @@ fn is_local(folder: &File) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn is_local(_folder: &File) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_within_the_clocks_precision_are_not_settled() {
+        let changed = |seconds, nanoseconds| Times {
+            modified: (0, 0),
+            changed: (seconds, nanoseconds),
+        };
+        let fine = changed(100, 999_000_000);
+        assert!(!fine.are_settled((100, 999_000_000)), "the same tick");
+        assert!(!fine.are_settled((101, 8_999_999)));
+        assert!(fine.are_settled((101, 9_000_000)));
+        assert!(!fine.are_settled((99, 0)), "the clock was set back");
+        let whole = changed(100, 0);
+        assert!(!whole.are_settled((101, 999_999_999)), "the same second");
+        assert!(whole.are_settled((102, 0)));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let known = KnownListings::default();
+        let keep = |inode, size| {
+            let mut names = crate::listing::Unsorted::default();
+            names.push(&"a".repeat(size), false);
+            let reading = Reading {
+                known: &known,
+                id: FolderId { device: 1, inode },
+                times: Times {
+                    modified: (0, 0),
+                    changed: (0, 0),
+                },
+                turn: None,
+            };
+            reading.keep(&names.sorted());
+        };
+        keep(0, LARGEST);
+        assert_eq!(known.kept.len(), 0, "too large");
+        keep(0, LARGEST - 1);
+        assert_eq!(known.kept.len(), 1, "the largest");
+        for inode in 1..100_000 {
+            keep(inode, 30);
+        }
+        assert!(known.kept.weight() <= CAPACITY);
+        assert!(known.kept.len() > 5_000, "{}", known.kept.len());
+    }
 }
