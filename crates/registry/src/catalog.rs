@@ -30,7 +30,7 @@ impl Registry {
 /// How many folders are listed at once, ahead of the walk: one request to the store then does
 /// for all of them.
 const AHEAD: usize = 64;
-/// The same for a page: but never more than the repositories that are still wanted.
+/// The same for a page, but never more than there are repositories still wanted.
 const AHEAD_FOR_A_PAGE: usize = 256;
 
 /// A walk over the tree of repositories that opens only the folders it must.
@@ -90,7 +90,7 @@ impl Nested {
     fn next(&mut self) -> Option<Step> {
         let from = self.place;
         let is_nested = |entry: &Listed<'_>| entry.is_dir && !entry.name.starts_with('_');
-        let entry = self.entries.from(from).find(is_nested)?;
+        let entry = self.entries.at(from).find(is_nested)?;
         self.place = entry.end;
         let of_all = self.entries.size() - self.start;
         let Ok(path) = self.folder.path.join(entry.name) else {

@@ -79,7 +79,7 @@ fn folders(root: &std::path::Path, below: &str, found: &mut Folders) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 25, ..ProptestConfig::default() })]
 
     #[test]
     fn the_catalog_is_what_is_there(

@@ -29,7 +29,7 @@ pub struct Listed<'a> {
 
 impl Listing {
     /// The entries from a place on: 0, what [`seek`](Self::seek) gives, or [`Listed::end`].
-    pub fn from(&self, place: usize) -> impl Iterator<Item = Listed<'_>> {
+    pub fn at(&self, place: usize) -> impl Iterator<Item = Listed<'_>> {
         let mut end = place;
         let rest = self.0.get(place..).unwrap_or_default();
         rest.split_inclusive([FILE, FOLDER]).map(move |entry| {
@@ -44,14 +44,14 @@ impl Listing {
 
     /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = Listed<'_>> {
-        self.from(0)
+        self.at(0)
     }
 
     /// The entries whose names sort behind `after`.
     pub fn behind(&self, after: Option<&str>) -> impl Iterator<Item = Listed<'_>> {
         let place = after.map_or(0, |after| self.seek(after));
         let wanted = move |entry: &Listed<'_>| after.is_none_or(|after| entry.name > after);
-        self.from(place).filter(wanted)
+        self.at(place).filter(wanted)
     }
 
     /// The place of the first entry whose name is not less than `name`, found in a number of steps
@@ -77,7 +77,7 @@ impl Listing {
 
     /// Whether there is a folder of this name.
     pub fn has_folder(&self, name: &str) -> bool {
-        let first = self.from(self.seek(name)).next();
+        let first = self.at(self.seek(name)).next();
         first.is_some_and(|entry| entry.name == name && entry.is_dir)
     }
 
@@ -170,14 +170,14 @@ mod tests {
             let behind: Vec<Entry> = listing.behind(Some(&name)).map(Entry::from).collect();
             let expected: Vec<_> = sorted.iter().filter(|e| e.name > name).cloned().collect();
             prop_assert_eq!(behind, expected);
-            let from: Vec<Entry> = listing.from(listing.seek(&name)).map(Entry::from).collect();
+            let from: Vec<Entry> = listing.at(listing.seek(&name)).map(Entry::from).collect();
             let expected: Vec<_> = sorted.iter().filter(|e| e.name >= name).cloned().collect();
             prop_assert_eq!(from, expected);
             let is_folder = sorted.iter().any(|e| e.name == name && e.is_dir);
             prop_assert_eq!(listing.has_folder(&name), is_folder);
             let mut place = 0;
             for entry in &sorted {
-                let listed = listing.from(place).next().expect("there are as many");
+                let listed = listing.at(place).next().expect("there are as many");
                 prop_assert_eq!(&Entry::from(listed), entry);
                 place = listed.end;
             }
