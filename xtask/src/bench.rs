@@ -2,29 +2,20 @@
 
 use crate::command::{cargo, run as run_command};
 
-/// Builds for release and measures.
+/// Builds for release and measures, as the arguments say that the bench itself understands.
 ///
 /// # Errors
 /// When the build or a measurement fails.
-pub(crate) fn run(quick: bool, write: bool, only: Option<&str>) -> Result<(), String> {
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let packages = ["-p", "wharfinger", "-p", "wharfinger-bench"];
     run_command(cargo(&["build", "--release"]).args(packages))?;
-    let mut measure = cargo(&[
+    let measure = [
         "run",
         "--quiet",
         "--release",
         "-p",
         "wharfinger-bench",
         "--",
-    ]);
-    if quick {
-        measure.arg("--quick");
-    }
-    if write {
-        measure.arg("--write");
-    }
-    if let Some(only) = only {
-        measure.args(["--only", only]);
-    }
-    run_command(&mut measure)
+    ];
+    run_command(cargo(&measure).args(arguments))
 }
