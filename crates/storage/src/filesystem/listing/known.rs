@@ -2,13 +2,15 @@
 //!
 //! Whoever changes what is in a folder, this process or another, has the kernel set the folder's
 //! times to that moment. So a listing is true as long as the folder is the same and has the times
-//! that it had when it was read. Three things could deceive:
+//! that it had when it was read. Four things could deceive:
 //!
 //! - *A change within the same tick of the clock as the one before.* A listing is kept only when,
 //!   before its folder was opened, the clock by which the kernel stamps was past the folder's times
 //!   by more than they are precise: whatever happens from then on leaves other times.
 //! - *Times that come from another machine's clock, or late,* as network filesystems have them.
 //!   Listings are kept only of folders on filesystems that are known to be local.
+//! - *A clock that is set back*, so that a later change is stamped as the last one was: it would have
+//!   to hit the same nanosecond, or where only seconds are kept, the same second.
 //! - *Links*, which are listed as what they lead to, and that may change elsewhere. A folder with
 //!   one is not kept.
 
