@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::durable::DurableNames;
 use super::folder::{ATTEMPTS, Folder, Temporary};
+use super::listing::KnownListings;
 use super::{FilesystemDriver, trash};
 use crate::{Durability, Error, Result, Stat, StoragePath};
 
@@ -18,9 +19,13 @@ use crate::{Durability, Error, Result, Stat, StoragePath};
 pub(super) struct Store {
     root: PathBuf,
     pub(super) durable: DurableNames,
+    pub(super) listings: KnownListings,
     /// What was synced, in order, for tests that count.
     #[cfg(test)]
     pub(super) synced: std::sync::Mutex<Vec<String>>,
+    /// The folders that were read, in order, for tests that count.
+    #[cfg(test)]
+    pub(super) read: std::sync::Mutex<Vec<String>>,
 }
 
 impl Store {
@@ -42,8 +47,11 @@ impl Store {
         Ok(Self {
             root,
             durable: DurableNames::default(),
+            listings: KnownListings::default(),
             #[cfg(test)]
             synced: Default::default(),
+            #[cfg(test)]
+            read: Default::default(),
         })
     }
 
@@ -169,6 +177,15 @@ impl Store {
 
     #[cfg(not(test))]
     fn note_sync(&self, _what: &str, _path: &StoragePath) {}
+
+    #[cfg(test)]
+    pub(super) fn note_reading(&self, path: &StoragePath) {
+        let mut read = self.read.lock().expect("no test panics here");
+        read.push(path.to_string());
+    }
+
+    #[cfg(not(test))]
+    pub(super) fn note_reading(&self, _path: &StoragePath) {}
 
     pub(super) fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()> {
         let source = fs::metadata(self.full(from));
