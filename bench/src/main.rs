@@ -7,6 +7,7 @@
 mod error;
 mod fixture;
 mod http;
+mod instructions;
 mod limits;
 mod lines;
 mod measure;
@@ -40,7 +41,12 @@ struct Arguments {
 const USAGE: &str = "usage: bench [--quick] [--write] [--only TEXT]... [--folder FOLDER]";
 
 fn main() -> ExitCode {
-    match arguments(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
+    let mut given = std::env::args().skip(1).peekable();
+    let outcome = match given.next_if(|first| first == "instructions") {
+        Some(_) => instructions::run(given),
+        None => arguments(given).and_then(|arguments| run(&arguments)),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
