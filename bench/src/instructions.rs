@@ -12,7 +12,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-
 use crate::error::{Context, Error, Result};
 use crate::http::Client;
 use callgrind::{Cost, Server, is_there};

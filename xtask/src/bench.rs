@@ -54,5 +54,7 @@ pub(crate) fn profile(only: Option<&str>) -> Result<(), String> {
 fn tool() -> Result<Command, String> {
     let packages = ["-p", "wharfinger", "-p", "wharfinger-bench"];
     run_command(cargo(&["build", "--release", "--locked"]).args(packages))?;
-    Ok(Command::new(target_folder().join("release/wharfinger-bench")))
+    Ok(Command::new(
+        target_folder().join("release/wharfinger-bench"),
+    ))
 }
