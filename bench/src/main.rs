@@ -11,6 +11,7 @@ mod instructions;
 mod limits;
 mod lines;
 mod measure;
+mod profile;
 mod pull;
 mod push;
 mod servers;
@@ -42,9 +43,10 @@ const USAGE: &str = "usage: bench [--quick] [--write] [--only TEXT]... [--folder
 
 fn main() -> ExitCode {
     let mut given = std::env::args().skip(1).peekable();
-    let outcome = match given.next_if(|first| first == "instructions") {
-        Some(_) => instructions::run(given),
-        None => arguments(given).and_then(|arguments| run(&arguments)),
+    let outcome = match given.peek().map(String::as_str) {
+        Some("instructions") => instructions::run(given.skip(1)),
+        Some("profile") => profile::run(given.skip(1)),
+        _ => arguments(given).and_then(|arguments| run(&arguments)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
