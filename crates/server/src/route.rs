@@ -189,6 +189,9 @@ mod tests {
             route(&format!("/v2/a/blobs/{digest}")),
             Some(Route::Blob(name("a"), digest))
         );
+        for uploads in ["/v2/a/blobs/uploads/", "/v2/a/blobs/uploads"] {
+            assert_eq!(route(uploads), Some(Route::Uploads(name("a"))));
+        }
         let escaped = digest.to_string().replace(':', "%3A");
         assert_eq!(
             route(&format!("/v2/a/blobs/{escaped}")),
@@ -199,12 +202,18 @@ mod tests {
             "/v2/x",
             "/v2/tags/list",
             "/v2//",
+            "/v2/manifests/x",
+            "/v2/blobs/uploads/x",
+            "/v2/a/blobs/uploads//",
+            "/v2/a/tags/list/",
             "/v3/a/tags/list",
             "v2/",
         ] {
             assert_eq!(route(none), None, "{none}");
         }
         assert!(Route::of("/", "/v2/A/tags/list").is_err());
+        assert!(Route::of("/", "/v2//tags/list").is_err());
+        assert!(Route::of("/", "/v2//manifests/x").is_err());
         assert!(Route::of("/", "/v2/a//b/tags/list").is_err());
         assert!(Route::of("/", "/v2/a/blobs/sha256:0").is_err());
         assert!(Route::of("/", "/v2/a/manifests/.bad").is_err());
