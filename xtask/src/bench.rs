@@ -5,22 +5,12 @@ use std::process::Command;
 
 use crate::command::{cargo, run as run_command, target_folder};
 
-/// Builds for release and measures.
+/// Builds for release and measures, as the arguments say that the bench itself understands.
 ///
 /// # Errors
 /// When the build or a measurement fails.
-pub(crate) fn run(quick: bool, write: bool, only: Option<&str>) -> Result<(), String> {
-    let mut measure = tool()?;
-    if quick {
-        measure.arg("--quick");
-    }
-    if write {
-        measure.arg("--write");
-    }
-    if let Some(only) = only {
-        measure.args(["--only", only]);
-    }
-    run_command(&mut measure)
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    run_command(tool()?.args(arguments))
 }
 
 /// Builds for release and counts what requests cost; fails when some cost more than is kept of
