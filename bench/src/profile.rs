@@ -5,12 +5,9 @@ mod flame;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{Context, Error, Result};
 use crate::fixture::Fixture;
@@ -65,39 +62,38 @@ pub fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     Ok(())
 }
 
+/// Begins to record. perf goes on for as long as the program that it is given: one that says that
+/// it has begun, and ends with its input.
 fn record(server: &Server, recording: &Path) -> Result<Child> {
     let ids: Vec<_> = server.processes().iter().map(u32::to_string).collect();
-    let recorder = Command::new("perf")
+    let mut recorder = Command::new("perf")
         .args(["record", "--quiet", "-F", FREQUENCY, "--call-graph", STACK])
         .arg("-o")
         .arg(recording)
-        .args(["-p", &ids.join(",")])
-        .stdin(Stdio::null())
+        .args(["-p", &ids.join(","), "--"])
+        .args(["sh", "-c", "echo begun; exec cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .context("run perf (the Debian package linux-perf)")?;
-    // It makes the file when it begins.
-    for _ in 0..500 {
-        if recording.exists() {
-            break;
-        }
-        sleep(Duration::from_millis(10));
+    let mut line = String::new();
+    if let Some(output) = recorder.stdout.as_mut() {
+        let read = BufReader::new(output).read_line(&mut line);
+        read.context("wait for perf")?;
     }
-    Ok(recorder)
+    match line.is_empty() {
+        false => Ok(recorder),
+        true => Err(stop(recorder).err().unwrap_or_else(|| perf(String::new()))),
+    }
 }
 
 fn stop(recorder: Child) -> Result<()> {
-    let id = i32::try_from(recorder.id()).ok().and_then(Pid::from_raw);
-    if let Some(id) = id {
-        // It may have ended by itself, and says why.
-        let _ = kill_process(id, Signal::INT);
-    }
+    // This closes its input.
     let output = recorder.wait_with_output().context("wait for perf")?;
-    let report = String::from_utf8_lossy(&output.stderr).into_owned();
-    // Who is interrupted says so by its status.
-    match report.contains("rror") {
-        false => Ok(()),
-        true => Err(perf(report)),
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(perf(String::from_utf8_lossy(&output.stderr).into_owned())),
     }
 }
 
