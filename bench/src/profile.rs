@@ -129,7 +129,10 @@ fn fold(script: &str) -> Stacks {
         } else if line.starts_with(char::is_whitespace)
             && let Some((address, function)) = line.trim().split_once(' ')
         {
-            stack.push(name(address, function));
+            // Where the kernel was entered from user space, perf tells no name.
+            if function != "[unknown]" {
+                stack.push(name(address, function));
+            }
         }
     }
     stacks
@@ -168,6 +171,7 @@ mod tests {
                       \t    55d1 main\n\n\
                       worker \n\
                       \tffffffff81000130 entry\n\
+                      \tffffffffffffffff [unknown]\n\
                       \t    55d1 main\n";
         let stack = |functions: &[&str]| functions.iter().map(ToString::to_string).collect();
         let expected = Stacks::from([
