@@ -8,9 +8,11 @@ mod crowd;
 mod error;
 mod fixture;
 mod http;
+mod instructions;
 mod limits;
 mod lines;
 mod measure;
+mod profile;
 mod pull;
 mod push;
 mod servers;
@@ -45,7 +47,13 @@ const USAGE: &str = "usage: bench [--quick] [--write] [--only TEXT]... [--folder
                      [--distribution3 BINARY]";
 
 fn main() -> ExitCode {
-    match arguments(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
+    let mut given = std::env::args().skip(1).peekable();
+    let outcome = match given.peek().map(String::as_str) {
+        Some("instructions") => instructions::run(given.skip(1)),
+        Some("profile") => profile::run(given.skip(1)),
+        _ => arguments(given).and_then(|arguments| run(&arguments)),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -3,18 +3,19 @@
 use std::time::Instant;
 
 use crate::command::{cargo, run};
-use crate::{fuzz, licences, packages, programs};
+use crate::{bench, fuzz, licences, packages, programs};
 
 /// A step's name, and what it does.
 type Step = (&'static str, fn() -> Result<(), String>);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("packages", packages::install),
     ("formatting", formatting),
     ("lints", lints),
     ("documentation", documentation),
     ("licences", licences::check),
     ("build", build),
+    ("instructions", || bench::instructions(false)),
     ("tests", tests),
     ("real clients", real_clients),
     ("fuzzing", fuzzing),

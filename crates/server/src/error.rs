@@ -8,6 +8,7 @@ use tracing::{error, warn};
 use wharfinger_oci::manifest::ManifestError;
 use wharfinger_registry::Error as RegistryError;
 
+use crate::answer::empty;
 use crate::body::Body;
 use crate::request_body::BodyError;
 
@@ -130,8 +131,8 @@ impl ApiError {
 
     pub(crate) fn into_response(self) -> Response<Body> {
         let body = serde_json::to_vec(&json!({ "errors": self.items })).unwrap_or_default();
-        let mut response = Response::new(Body::full(body));
-        *response.status_mut() = self.status;
+        let mut response = empty(self.status);
+        *response.body_mut() = Body::full(body);
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         for (name, value) in self.headers {

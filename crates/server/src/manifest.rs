@@ -7,7 +7,7 @@ use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
 use wharfinger_oci::{Digest, Reference, RepositoryName, Tag, media_type};
 use wharfinger_registry::{Error as RegistryError, Repository, Served};
 
-use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag};
+use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag, number};
 use crate::body::Body;
 use crate::call::Call;
 use crate::conditional::{not_modified, precondition_failed};
@@ -45,7 +45,7 @@ pub(crate) async fn get(
     if precondition_failed(&call.request.headers, &digest) {
         return Ok(empty(StatusCode::PRECONDITION_FAILED));
     }
-    let mut response = Response::new(Body::Empty);
+    let mut response = empty(StatusCode::OK);
     if not_modified(&call.request.headers, &digest) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
@@ -54,7 +54,7 @@ pub(crate) async fn get(
             Reference::Tag(tag) => Some(tag),
         };
         event::manifest_pulled(call, name, &served, tag);
-        let length = HeaderValue::from(served.bytes.len());
+        let length = number(served.bytes.len() as u64);
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);

@@ -283,6 +283,12 @@ pub trait Driver: Debug + Send + Sync + 'static {
     async fn redirect_url(&self, _request: RedirectRequest<'_>) -> Result<Option<String>> {
         Ok(None)
     }
+
+    /// Whether [`redirect_url`](Driver::redirect_url) may ever give an address. Where it cannot,
+    /// downloads need not ask.
+    fn may_redirect(&self) -> bool {
+        false
+    }
 }
 
 /// A file being written. Dropping it without [`close`](Writer::close),

@@ -311,6 +311,11 @@ impl Driver for MeasuredDriver {
         self.timings.time(Action::RedirectURL, span, call).await
     }
 
+    fn may_redirect(&self) -> bool {
+        // That the driver was asked counts too, as in Distribution.
+        true
+    }
+
     // What follows keeps the house, and is no part of any request.
 
     fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {

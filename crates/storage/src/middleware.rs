@@ -154,6 +154,10 @@ impl Driver for MiddlewareDriver {
     async fn redirect_url(&self, request: RedirectRequest<'_>) -> Result<Option<String>> {
         self.middleware.redirect_url(&*self.driver, request).await
     }
+
+    fn may_redirect(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

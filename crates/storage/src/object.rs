@@ -495,6 +495,10 @@ impl Driver for ObjectDriver {
         let url = self.0.bucket.presigned(method, &key);
         url.await.map_err(failed(request.path, "sign"))
     }
+
+    fn may_redirect(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]
