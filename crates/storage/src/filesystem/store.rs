@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, open};
 use super::durable::DurableNames;
 use super::folder::{ATTEMPTS, Folder, Temporary};
 use super::output::Buffers;
-use super::together::{self, Target};
+use super::together::{Helpers, Target};
 use super::{FilesystemDriver, trash};
 use crate::{Durability, Error, Result, Stat, StoragePath};
 
@@ -22,6 +22,7 @@ pub(super) struct Store {
     root: PathBuf,
     pub(super) durable: DurableNames,
     pub(super) buffers: Buffers,
+    helpers: Helpers,
     /// What was synced, in order, for tests that count.
     #[cfg(test)]
     pub(super) synced: std::sync::Mutex<Vec<String>>,
@@ -47,6 +48,7 @@ impl Store {
             root,
             durable: DurableNames::default(),
             buffers: Buffers::default(),
+            helpers: Helpers::default(),
             #[cfg(test)]
             synced: Default::default(),
         })
@@ -152,7 +154,7 @@ impl Store {
     pub(super) fn sync(&self, targets: Vec<Target>) -> Result<()> {
         #[cfg(test)]
         self.note_synced(&targets);
-        together::sync(targets)
+        self.helpers.sync(targets)
     }
 
     /// What is synced together is one line.

@@ -9,13 +9,27 @@ use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::folder::Folder;
 use crate::{Error, Result, StoragePath};
 
-/// How many threads help the one that asks. It needs none of them: they come from the pool that it
-/// is of itself, where all may be busy.
+/// How many threads help one that asks.
 const HELPERS: usize = 7;
+
+/// How many of them there are: where more ask at once, they serve each other.
+const ALL_HELPERS: usize = 32;
+
+/// Threads that help those who sync. Nobody waits for one to begin: they come from the pool that
+/// those who ask are of themselves, where all may be busy.
+#[derive(Debug)]
+pub(super) struct Helpers(Arc<Semaphore>);
+
+impl Default for Helpers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ALL_HELPERS)))
+    }
+}
 
 /// Something to be synced.
 #[derive(Debug)]
@@ -54,22 +68,30 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Makes all of them survive the machine, in no order.
-pub(super) fn sync(mut targets: Vec<Target>) -> Result<()> {
-    if targets.len() <= 1 {
-        return targets.pop().map_or(Ok(()), |target| target.sync());
-    }
-    let helpers = (targets.len() - 1).min(HELPERS);
-    let round = Arc::new(Round::new(targets));
-    // Without a runtime this thread does all of it.
-    if let Ok(runtime) = Handle::try_current() {
-        for _ in 0..helpers {
-            let round = Arc::clone(&round);
-            runtime.spawn_blocking(move || round.help());
+impl Helpers {
+    /// Makes all of these survive the machine, in no order.
+    pub(super) fn sync(&self, mut targets: Vec<Target>) -> Result<()> {
+        if targets.len() <= 1 {
+            return targets.pop().map_or(Ok(()), |target| target.sync());
         }
+        let wanted = (targets.len() - 1).min(HELPERS);
+        let round = Arc::new(Round::new(targets));
+        // Without a runtime this thread does all of it.
+        if let Ok(runtime) = Handle::try_current() {
+            for _ in 0..wanted {
+                let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+                    break;
+                };
+                let round = Arc::clone(&round);
+                runtime.spawn_blocking(move || {
+                    round.help();
+                    drop(permit);
+                });
+            }
+        }
+        round.help();
+        round.ended()
     }
-    round.help();
-    round.ended()
 }
 
 /// What is synced together.
@@ -165,12 +187,12 @@ mod tests {
                 Target::Folder(_) => panic!("there is none"),
             };
             let files = targets.iter().map(file).collect();
-            sync(targets).unwrap();
+            Helpers::default().sync(targets).unwrap();
             files
         };
         assert!(files().iter().all(|file| file.upgrade().is_none()));
         let path = folder.path().to_owned();
-        let hop = runtime.spawn_blocking(move || sync(targets(&path)));
+        let hop = runtime.spawn_blocking(move || Helpers::default().sync(targets(&path)));
         runtime.block_on(hop).unwrap().unwrap();
     }
 
@@ -179,9 +201,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut all = targets(folder.path());
         all.insert(7, unsyncable());
-        let error = sync(all).unwrap_err();
+        let helpers = Helpers::default();
+        let error = helpers.sync(all).unwrap_err();
         assert!(error.to_string().starts_with("/null: sync: "), "{error}");
-        assert!(sync(vec![unsyncable()]).is_err());
-        sync(Vec::new()).unwrap();
+        assert!(helpers.sync(vec![unsyncable()]).is_err());
+        helpers.sync(Vec::new()).unwrap();
     }
 }
