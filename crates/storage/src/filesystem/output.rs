@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use bytes::{Buf as _, Bytes};
 use rustix::io::{Errno, pwritev};
@@ -24,27 +24,65 @@ const BLOCK: usize = 4096;
 /// The size of a buffer in bytes, which is that of an upload's batch.
 const BUFFER: usize = 1 << 20;
 
-/// How many buffers are kept for the next who needs one.
+/// How many buffers there are at most, which keep any device busy. Who wants another waits.
+const MAX_BUFFERS: usize = 8;
+
+/// How many buffers are kept while nobody uses them.
 const KEPT_BUFFERS: usize = 2;
 
 /// How many slices one system call takes.
 const MAX_SLICES: usize = 1024;
 
-/// Buffers for direct writing that nobody uses at the moment.
+/// The buffers for direct writing.
 #[derive(Debug, Default)]
-pub(super) struct Buffers(Mutex<Vec<Buffer>>);
+pub(super) struct Buffers {
+    state: Mutex<Pool>,
+    given_back: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    free: Vec<Buffer>,
+    lent: usize,
+}
 
 impl Buffers {
-    fn take(&self) -> Buffer {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.unwrap_or_else(|| Buffer(vec![0; BUFFER + BLOCK]))
-    }
-
-    fn give_back(&self, buffer: Buffer) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT_BUFFERS {
-            kept.push(buffer);
+    /// A buffer, when one may be had.
+    fn lend(&self) -> Lent<'_> {
+        let pool = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self
+            .given_back
+            .wait_while(pool, |pool| pool.lent >= MAX_BUFFERS)
+            .unwrap_or_else(PoisonError::into_inner);
+        pool.lent += 1;
+        let free = pool.free.pop();
+        drop(pool);
+        Lent {
+            buffer: free.unwrap_or_else(|| Buffer(vec![0; BUFFER + BLOCK])),
+            buffers: self,
         }
+    }
+}
+
+/// A buffer that is given back.
+#[derive(Debug)]
+struct Lent<'a> {
+    buffer: Buffer,
+    buffers: &'a Buffers,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut pool = self
+            .buffers
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        pool.lent -= 1;
+        if pool.free.len() < KEPT_BUFFERS {
+            pool.free.push(Buffer(std::mem::take(&mut self.buffer.0)));
+        }
+        self.buffers.given_back.notify_one();
     }
 }
 
@@ -146,11 +184,11 @@ impl Output {
         pool: &Buffers,
         bytes: &mut Vec<Bytes>,
     ) -> io::Result<()> {
-        let mut buffer = pool.take();
+        let mut lent = pool.lend();
         let mut bytes = bytes.drain(..);
         let mut next = bytes.next();
         while next.is_some() {
-            let room = buffer.aligned();
+            let room = lent.buffer.aligned();
             let mut filled = self.rest.len();
             room[..filled].copy_from_slice(&self.rest);
             while let Some(piece) = &mut next
@@ -171,7 +209,6 @@ impl Output {
                 self.at += blocks as u64;
             }
         }
-        pool.give_back(buffer);
         Ok(())
     }
 }
@@ -316,7 +353,21 @@ mod tests {
             assert_eq!(file.metadata().unwrap().len(), content.len() as u64);
             assert!(read(&file, content.len()) == content, "{sizes:?}");
         }
-        assert!(pool.0.lock().unwrap().len() <= KEPT_BUFFERS);
+    }
+
+    #[test]
+    fn buffers_are_bounded_and_come_back() {
+        let buffers = Buffers::default();
+        std::thread::scope(|scope| {
+            let lent: Vec<_> = (0..MAX_BUFFERS).map(|_| buffers.lend()).collect();
+            let one_more = scope.spawn(|| drop(buffers.lend()));
+            // It cannot have got one: all are lent.
+            assert_eq!(buffers.state.lock().unwrap().lent, MAX_BUFFERS);
+            drop(lent);
+            one_more.join().unwrap();
+        });
+        let pool = buffers.state.lock().unwrap();
+        assert_eq!((pool.free.len(), pool.lent), (KEPT_BUFFERS, 0));
     }
 
     #[test]
