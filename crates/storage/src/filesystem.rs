@@ -15,8 +15,10 @@ mod claim;
 mod durable;
 mod folder;
 mod listing;
+mod output;
 mod reader;
 mod store;
+mod together;
 mod trash;
 mod writer;
 
