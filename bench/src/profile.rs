@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::fixture::Fixture;
 use crate::lines::{self, Effort, Unit};
-use crate::servers::{Kind, Server};
+use crate::servers::{Fleet, Kind, Server};
 
 /// How often a second each processor is looked at: no multiple of what else happens regularly.
 const FREQUENCY: &str = "997";
@@ -38,16 +38,16 @@ pub fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
         .tempdir()
         .context("make a folder")?;
     let fixture = Fixture::new();
-    let server = Server::start(Kind::Wharfinger, &folder.path().join("server"), &fixture)?;
-    rustix::fs::sync();
+    let mut fleet = Fleet::new(folder.path(), &fixture, None)?;
     let mut upload = fixture.large.clone();
     for mut line in lines::all(&fixture, &mut upload, Effort::QUICK) {
         if line.unit == Unit::Memory || !line.name.contains(&only) {
             continue;
         }
         let recording = folder.path().join("perf.data");
-        let recorder = record(&server, &recording)?;
-        let worked = (line.work)(&server);
+        let server = fleet.server(Kind::Wharfinger, line.place)?;
+        let recorder = record(server, &recording)?;
+        let worked = (line.work)(server);
         stop(recorder)?;
         worked?;
         let stacks = stacks(&recording)?;
