@@ -18,12 +18,14 @@ mod authorization;
 mod blob;
 mod challenge;
 mod credentials;
+mod rest;
 
 use answer::{Asked, body, refused};
 use authorization::{Authorization, host};
 pub use blob::BlobStream;
 use challenge::Challenge;
 pub use credentials::{Credentials, Exec};
+use rest::Rest;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -59,6 +61,7 @@ pub struct Upstream {
     base: Url,
     client: Client,
     authorization: Authorization,
+    rest: Rest,
     metrics: UpstreamMetrics,
 }
 
@@ -113,6 +116,7 @@ impl Upstream {
         Ok(Self {
             metrics: metrics.of(&name),
             authorization: Authorization::new(base.clone(), credentials),
+            rest: Rest::default(),
             name,
             base,
             client,
@@ -122,6 +126,16 @@ impl Upstream {
     /// Its host, and its port where it has an unusual one.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What is counted of it.
+    pub(crate) fn metrics(&self) -> &UpstreamMetrics {
+        &self.metrics
+    }
+
+    /// Whether it was just not to be had, and should not be asked what can wait.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.rest.is_resting()
     }
 
     fn asked(&self) -> Asked<'_> {
@@ -322,8 +336,22 @@ impl Upstream {
         Ok((bytes, next, filtered))
     }
 
-    /// Asks about a repository, with what the upstream wants to be shown.
+    /// Asks about a repository, unless the upstream wants to be left alone.
     async fn ask(
+        &self,
+        name: &RepositoryName,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Response, UpstreamError> {
+        self.rest.may_ask()?;
+        let answer = self.ask_now(name, method, path, headers).await;
+        self.rest.note(&self.name, answer.as_ref().err());
+        answer
+    }
+
+    /// Asks with what the upstream wants to be shown.
+    async fn ask_now(
         &self,
         name: &RepositoryName,
         method: Method,
@@ -347,7 +375,9 @@ impl Upstream {
             let answer = answer.map_err(|error| self.asked().failed(error))?;
             match answer.status() {
                 status if status.is_success() => return Ok(answer),
-                StatusCode::NOT_MODIFIED => return Ok(answer),
+                StatusCode::NOT_MODIFIED if headers.contains_key(header::IF_NONE_MATCH) => {
+                    return Ok(answer);
+                }
                 StatusCode::UNAUTHORIZED if challenges < CHALLENGES => {
                     challenges += 1;
                     let asked_for = Challenge::all(answer.headers());
