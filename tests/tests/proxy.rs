@@ -11,7 +11,7 @@ use wharfinger_e2e::distribution::Distribution;
 use wharfinger_e2e::docker::Docker;
 use wharfinger_e2e::image::small_image;
 use wharfinger_e2e::token::{TokenService, User};
-use wharfinger_e2e::{Config, Http, Wharfinger, digest, eventually, folder, noise, run};
+use wharfinger_e2e::{Config, Wharfinger, digest, eventually, folder, noise, run};
 
 const STALE: Option<&str> = Some("110 - \"Response is Stale\"");
 
@@ -38,11 +38,6 @@ fn metric(server: &Wharfinger, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series));
     let value = line.unwrap_or_else(|| panic!("no {series} in {text}"));
     value.trim().parse().unwrap()
-}
-
-fn is_kept(http: Http, server: &Wharfinger, digest: &str) -> bool {
-    let _ = http;
-    server.blob_file(digest).exists()
 }
 
 #[test]
@@ -77,7 +72,7 @@ fn what_was_pulled_through_outlives_distribution() {
     assert_eq!(unknown.outcome(), (404, "BLOB_UNKNOWN".to_owned()));
     eventually("all blobs are kept", || {
         metric(&server, "registry_proxy_misses_total{type=\"blob\"}") == 4.0
-            && is_kept(http, &server, &large)
+            && server.blob_file(&large).exists()
     });
     let hits = metric(&server, "registry_proxy_hits_total{type=\"blob\"}");
     assert!(hits >= 3.0, "docker has pulled what skopeo had: {hits}");

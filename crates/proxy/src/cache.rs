@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache as Memory;
-use tokio::time::timeout;
 use tracing::{Instrument as _, warn};
 use wharfinger_oci::manifest::ContentDescriptor;
 use wharfinger_oci::{Descriptor, Digest, RepositoryName, Tag, media_type};
@@ -29,6 +28,8 @@ const TAGS: usize = 10_000;
 pub struct CacheOptions {
     /// How long a tag is served without asking whether it still stands for the same.
     pub tag_ttl: Duration,
+    /// How long a client waits to hear whether what is kept of a tag is still right.
+    pub patience: Duration,
     /// How long storing a blob may go on when it has been downloaded.
     pub store_timeout: Duration,
     /// A folder of a filesystem with room for what is on its way.
@@ -76,8 +77,12 @@ struct Shared {
     #[debug(skip)]
     confirmed: Memory<(RepositoryName, Tag), Instant>,
     manifests: Flights<(RepositoryName, String), Result<Served, Failure>>,
-    downloads: Mutex<HashMap<(RepositoryName, Digest), Arc<Download>>>,
+    downloads: Mutex<Downloads>,
 }
+
+/// What is on its way, by what it is about. It is not shared between repositories: the upstream
+/// decides for each of them who may have what.
+type Downloads = HashMap<(RepositoryName, Digest), Arc<Download>>;
 
 impl Cache {
     /// A cache that keeps in `registry` what `upstream` has.
@@ -353,9 +358,7 @@ impl CachedRepository {
 }
 
 impl Shared {
-    fn downloads(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<(RepositoryName, Digest), Arc<Download>>> {
+    fn downloads(&self) -> MutexGuard<'_, Downloads> {
         self.downloads
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

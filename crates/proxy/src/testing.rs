@@ -69,7 +69,8 @@ impl Reply {
         self
     }
 
-    /// Goes on after so many bytes of the body only when `gate` says `true`.
+    /// Goes on after so many bytes of the body only when `gate` says `true`; after none, the whole
+    /// answer waits.
     #[must_use]
     pub fn hold(mut self, after: usize, gate: watch::Receiver<bool>) -> Self {
         self.hold = Some((after, gate));
@@ -188,6 +189,10 @@ impl TestUpstream {
 }
 
 async fn send(connection: &mut TcpStream, request: &Request, reply: Reply) -> std::io::Result<()> {
+    let mut hold = reply.hold;
+    if let Some((0, gate)) = &mut hold {
+        let _ = gate.wait_for(|open| *open).await;
+    }
     let mut head = format!("HTTP/1.1 {} Said\r\nconnection: close\r\n", reply.status);
     let has = |name: &str| reply.headers.iter().any(|(known, _)| known == name);
     if !has("content-length") && !has("transfer-encoding") {
@@ -204,7 +209,7 @@ async fn send(connection: &mut TcpStream, request: &Request, reply: Reply) -> st
     }
     let end = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
     let mut at = 0;
-    if let Some((after, mut gate)) = reply.hold {
+    if let Some((after, mut gate)) = hold {
         at = after.min(end);
         connection.write_all(&reply.body[..at]).await?;
         connection.flush().await?;

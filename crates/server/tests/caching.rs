@@ -10,7 +10,7 @@ use wharfinger_oci::{Digest, media_type};
 use wharfinger_proxy::testing::{Reply, TestUpstream, part};
 use wharfinger_proxy::{Cache, CacheOptions, Credentials, Metrics, Upstream};
 use wharfinger_registry::{Options as RegistryOptions, Registry, Validation};
-use wharfinger_storage::{Driver, MemoryDriver};
+use wharfinger_storage::MemoryDriver;
 
 mod support;
 
@@ -27,8 +27,12 @@ struct Caching {
 
 impl Caching {
     async fn start() -> Self {
+        Self::with(options()).await
+    }
+
+    async fn with(options: CacheOptions) -> Self {
         let upstream = TestUpstream::start().await;
-        let server = cache_of(&upstream, Duration::ZERO, Arc::new(MemoryDriver::new())).await;
+        let server = cache_of(&upstream, options).await;
         Self { upstream, server }
     }
 
@@ -52,14 +56,20 @@ async fn kept(server: &Running, digest: &Digest) -> bool {
     tokio::time::timeout(PATIENCE, looking).await.is_ok()
 }
 
-async fn cache_of(upstream: &TestUpstream, tag_ttl: Duration, driver: Arc<dyn Driver>) -> Running {
+/// Tags are confirmed each time, however long it takes.
+fn options() -> CacheOptions {
+    CacheOptions {
+        tag_ttl: Duration::ZERO,
+        patience: PATIENCE,
+        store_timeout: PATIENCE,
+        spool: std::env::temp_dir(),
+    }
+}
+
+/// A cache in memory.
+async fn cache_of(upstream: &TestUpstream, options: CacheOptions) -> Running {
     let metrics = Metrics::default();
     let asked = Upstream::new(&upstream.url(), Credentials::Anonymous, &metrics).unwrap();
-    let options = CacheOptions {
-        tag_ttl,
-        store_timeout: Duration::from_secs(60),
-        spool: std::env::temp_dir(),
-    };
     let sparse = RegistryOptions {
         validation: Validation {
             sparse: true,
@@ -67,9 +77,12 @@ async fn cache_of(upstream: &TestUpstream, tag_ttl: Duration, driver: Arc<dyn Dr
         },
         ..RegistryOptions::default()
     };
-    Running::caching(driver, sparse, quiet(), |registry: &Registry| {
-        Cache::new(registry.clone(), asked, metrics, options)
-    })
+    Running::caching(
+        Arc::new(MemoryDriver::new()),
+        sparse,
+        quiet(),
+        |registry: &Registry| Cache::new(registry.clone(), asked, metrics, options),
+    )
     .await
 }
 
@@ -138,8 +151,11 @@ async fn a_tag_is_fetched_once_confirmed_each_time_and_moves_when_it_does() {
 #[tokio::test]
 async fn a_tag_that_is_young_enough_is_not_asked_for() {
     let upstream = TestUpstream::start().await;
-    let memory = Arc::new(MemoryDriver::new());
-    let server = cache_of(&upstream, Duration::from_secs(3600), memory).await;
+    let young = CacheOptions {
+        tag_ttl: Duration::from_secs(3600),
+        ..options()
+    };
+    let server = cache_of(&upstream, young).await;
     let image = manifest(1);
     upstream.manifest("t", image.media_type, &image.bytes);
     for _ in 0..3 {
@@ -231,6 +247,40 @@ async fn what_is_kept_is_served_while_the_upstream_is_not_to_be_had() {
         .get(&format!("/v2/a/manifests/{}", image.digest()))
         .await;
     assert_eq!((answer.status, answer.get("warning")), (200, None));
+}
+
+#[tokio::test]
+async fn a_slow_upstream_is_asked_once_and_keeps_nobody_waiting() {
+    let impatient = CacheOptions {
+        patience: Duration::from_millis(50),
+        ..options()
+    };
+    let cache = Caching::with(impatient).await;
+    let (first, second) = (manifest(1), manifest(2));
+    cache.upstream.manifest("t", first.media_type, &first.bytes);
+    let path = "/v2/a/manifests/t";
+    assert_eq!(cache.get(path).await.body, first.bytes);
+    cache.upstream.requests();
+    let digest = cache
+        .upstream
+        .manifest("t", second.media_type, &second.bytes);
+    let (open, gate) = watch::channel(false);
+    cache.upstream.decide(move |request| {
+        (request.method == "HEAD").then(|| {
+            Reply::new(200, "")
+                .header("docker-content-digest", digest)
+                .hold(0, gate.clone())
+        })
+    });
+    for _ in 0..3 {
+        let answer = cache.get(path).await;
+        assert_eq!((answer.status, answer.get("warning")), (200, STALE));
+        assert_eq!(answer.body, first.bytes);
+    }
+    assert_eq!(cache.upstream.asked(), [format!("HEAD {path}")]);
+    open.send(true).unwrap();
+    let renewed = async { while cache.get(path).await.body != second.bytes {} };
+    tokio::time::timeout(PATIENCE, renewed).await.unwrap();
 }
 
 #[tokio::test]
@@ -450,7 +500,7 @@ async fn an_upstream_that_breaks_off_again_and_again_is_given_up() {
 #[tokio::test]
 async fn what_cannot_be_kept_is_served_all_the_same() {
     let upstream = TestUpstream::start().await;
-    let server = cache_of(&upstream, Duration::ZERO, Arc::new(MemoryDriver::new())).await;
+    let server = cache_of(&upstream, options()).await;
     let layer = random(6, 300_000);
     let digest = upstream.blob(&layer);
     let image = manifest(6);

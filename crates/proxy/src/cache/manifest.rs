@@ -1,14 +1,17 @@
 //! Manifests: by digest for ever, by tag as long as it is not too old.
 
-use super::*;
+use std::time::Instant;
 
-use wharfinger_oci::Reference;
+use tokio::time::timeout;
+use tracing::warn;
 use wharfinger_oci::manifest::Manifest;
+use wharfinger_oci::{Descriptor, Digest, Reference, Tag, media_type};
+use wharfinger_registry::{Error as RegistryError, Served};
 
-use crate::{Fetched, UpstreamError};
-
-/// How long a client waits to hear whether what is kept of a tag is still right.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::{Answer, CachedRepository};
+use crate::download::Failure;
+use crate::metrics::Kind;
+use crate::{Fetched, Result, UpstreamError};
 
 impl CachedRepository {
     /// A manifest. What is asked for by its digest needs no upstream once it is kept. Of a tag it
@@ -64,7 +67,7 @@ impl CachedRepository {
             let served = current.await.unwrap_or_else(|| Err(interrupted()))?;
             return Ok(Answer::fresh(self.counted(served, false)));
         };
-        match timeout(PATIENCE, current).await {
+        match timeout(self.shared.options.patience, current).await {
             Ok(Some(Ok(served))) => {
                 let same = served.descriptor.digest == kept.descriptor.digest;
                 Ok(Answer::fresh(self.counted(served, same)))

@@ -12,6 +12,9 @@ use super::{Unusable, unusable};
 /// How long storing may go on unless the configuration says something else, as in Distribution.
 const STORING: Duration = Duration::from_secs(5 * 60);
 
+/// How long a client of a slow upstream waits for more than what is kept.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The cache, where the registry is one of another registry.
 pub(crate) fn cache(config: &Config, registry: &Registry) -> Result<Option<Cache>, Unusable> {
     let proxy = &config.proxy;
@@ -35,6 +38,7 @@ pub(crate) fn cache(config: &Config, registry: &Registry) -> Result<Option<Cache
     let store_timeout = proxy.cachewritetimeout.map(|timeout| timeout.get());
     let options = CacheOptions {
         tag_ttl: proxy.tagttl.get(),
+        patience: PATIENCE,
         store_timeout: store_timeout.filter(|it| !it.is_zero()).unwrap_or(STORING),
         // Where the store is a folder there is room for what will be in it.
         spool: match &config.storage.filesystem {
