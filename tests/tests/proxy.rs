@@ -61,7 +61,7 @@ fn what_was_pulled_through_outlives_distribution() {
     run(docker
         .command()
         .args(["pull", "--quiet", &server.image("team/app:1")]));
-    assert_eq!(http.get(&format!("/v2/team/app/blobs/{large}")).body, layer);
+    assert!(http.get(&format!("/v2/team/app/blobs/{large}")).body == layer);
     let tags = http.get("/v2/team/app/tags/list").json();
     assert_eq!(tags["tags"], json!(["1"]));
     let pushed = http.send("POST", "/v2/team/app/blobs/uploads/", &[], b"");
@@ -86,7 +86,7 @@ fn what_was_pulled_through_outlives_distribution() {
     let answer = http.get("/v2/team/app/manifests/1");
     assert_eq!((answer.status, answer.header("warning")), (200, STALE));
     assert_eq!(answer.header("docker-content-digest"), Some(&*expected));
-    assert_eq!(http.get(&format!("/v2/team/app/blobs/{large}")).body, layer);
+    assert!(http.get(&format!("/v2/team/app/blobs/{large}")).body == layer);
     let unknown = http.get("/v2/team/app/manifests/2");
     assert_eq!(unknown.outcome(), (503, "UNAVAILABLE".to_owned()));
     let port = upstream.addr.to_string();
@@ -181,7 +181,7 @@ fn a_cache_that_is_killed_in_the_middle_keeps_nothing_that_is_wrong() {
     server.signal(Signal::KILL);
     drop(begun);
     server.start_again();
-    assert_eq!(server.http().get(&path).body, layer);
+    assert!(server.http().get(&path).body == layer);
     eventually("it is kept", || server.blob_file(&digest).exists());
     server.stop();
 }

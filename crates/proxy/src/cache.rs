@@ -223,7 +223,10 @@ impl CachedRepository {
     fn download(&self, digest: &Digest) -> Arc<Download> {
         let key = (self.name.clone(), *digest);
         let mut downloads = self.shared.downloads();
-        if let Some(download) = downloads.get(&key) {
+        // One that failed may still be cleaned up after.
+        if let Some(download) = downloads.get(&key)
+            && !download.has_failed()
+        {
             return Arc::clone(download);
         }
         let download = Arc::new(Download::new(*digest));
@@ -231,6 +234,7 @@ impl CachedRepository {
         let under_way = UnderWay {
             shared: Arc::clone(&self.shared),
             key,
+            download: Arc::clone(&download),
         };
         let (repository, coming) = (self.clone(), Arc::clone(&download));
         let work = async move {
@@ -375,11 +379,16 @@ impl Shared {
 struct UnderWay {
     shared: Arc<Shared>,
     key: (RepositoryName, Digest),
+    download: Arc<Download>,
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.shared.downloads().remove(&self.key);
+        let mut downloads = self.shared.downloads();
+        let listed = downloads.get(&self.key);
+        if listed.is_some_and(|listed| Arc::ptr_eq(listed, &self.download)) {
+            downloads.remove(&self.key);
+        }
     }
 }
 

@@ -95,6 +95,10 @@ impl Download {
         &self.digest
     }
 
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.state.borrow().ended, Some(Err(_)))
+    }
+
     /// Ready when it has ended.
     pub(crate) async fn ended(&self) {
         let mut state = self.state.subscribe();

@@ -40,20 +40,26 @@ impl Caching {
         self.server.get(path).await
     }
 
+    /// Waits until no upload has left anything.
+    async fn left_nothing(&self) -> bool {
+        let looking = async {
+            while self.server.uploads_left("a").await > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.is_ok()
+    }
+
     /// Waits until a blob is kept.
     async fn kept(&self, digest: &Digest) -> bool {
-        kept(&self.server, digest).await
+        let repository = self.server.registry.repository(&"a".parse().unwrap());
+        let looking = async {
+            while repository.blobs().stat(digest).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.is_ok()
     }
-}
-
-async fn kept(server: &Running, digest: &Digest) -> bool {
-    let blobs = server.registry.repository(&"a".parse().unwrap()).blobs();
-    let looking = async {
-        while blobs.stat(digest).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, looking).await.is_ok()
 }
 
 /// Tags are confirmed each time, however long it takes.
@@ -150,21 +156,20 @@ async fn a_tag_is_fetched_once_confirmed_each_time_and_moves_when_it_does() {
 
 #[tokio::test]
 async fn a_tag_that_is_young_enough_is_not_asked_for() {
-    let upstream = TestUpstream::start().await;
     let young = CacheOptions {
         tag_ttl: Duration::from_secs(3600),
         ..options()
     };
-    let server = cache_of(&upstream, young).await;
+    let cache = Caching::with(young).await;
     let image = manifest(1);
-    upstream.manifest("t", image.media_type, &image.bytes);
+    cache.upstream.manifest("t", image.media_type, &image.bytes);
     for _ in 0..3 {
-        assert_eq!(server.get("/v2/a/manifests/t").await.status, 200);
+        assert_eq!(cache.get("/v2/a/manifests/t").await.status, 200);
     }
-    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(cache.upstream.asked().len(), 1);
     // Of another repository nothing is known by that.
-    assert_eq!(server.get("/v2/b/manifests/t").await.status, 200);
-    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(cache.get("/v2/b/manifests/t").await.status, 200);
+    assert_eq!(cache.upstream.asked().len(), 1);
 }
 
 #[tokio::test]
@@ -199,10 +204,7 @@ async fn what_is_kept_is_served_while_the_upstream_is_not_to_be_had() {
     let digest = cache.upstream.blob(&layer);
     let path = "/v2/a/manifests/t";
     assert_eq!(cache.get(path).await.status, 200);
-    assert_eq!(
-        cache.get(&format!("/v2/a/blobs/{digest}")).await.body,
-        layer
-    );
+    assert!(cache.get(&format!("/v2/a/blobs/{digest}")).await.body == layer);
     assert!(cache.kept(&digest).await);
     cache.upstream.requests();
 
@@ -239,10 +241,7 @@ async fn what_is_kept_is_served_while_the_upstream_is_not_to_be_had() {
         assert!((290..=300).contains(&after), "{after}");
     }
     assert_eq!(cache.upstream.asked().len(), 1);
-    assert_eq!(
-        cache.get(&format!("/v2/a/blobs/{digest}")).await.body,
-        layer
-    );
+    assert!(cache.get(&format!("/v2/a/blobs/{digest}")).await.body == layer);
     let answer = cache
         .get(&format!("/v2/a/manifests/{}", image.digest()))
         .await;
@@ -392,9 +391,9 @@ async fn the_first_client_gets_bytes_as_they_come_and_all_share_one_download() {
     assert!(answer.starts_with(b"HTTP/1.1 206") && answer.ends_with(&layer[10..20]));
     assert_eq!(cache.upstream.asked(), [format!("GET {path}")]);
     assert!(cache.kept(&digest).await);
-    assert_eq!(cache.get(&path).await.body, layer);
+    assert!(cache.get(&path).await.body == layer);
     assert_eq!(cache.upstream.asked(), [""; 0]);
-    assert_eq!(cache.server.uploads_left("a").await, 0);
+    assert!(cache.left_nothing().await);
 }
 
 #[tokio::test]
@@ -477,10 +476,11 @@ async fn wrong_bytes_are_never_a_whole_answer_and_never_kept() {
         .repository(&"a".parse().unwrap())
         .blobs();
     assert!(blobs.stat(&digest).await.is_err());
+    // Who comes next begins anew.
     cache.upstream.behave();
-    assert_eq!(cache.get(&path).await.body, right);
+    assert!(cache.get(&path).await.body == right);
     assert!(cache.kept(&digest).await);
-    assert_eq!(cache.server.uploads_left("a").await, 0);
+    assert!(cache.left_nothing().await);
 }
 
 #[tokio::test]
@@ -499,8 +499,7 @@ async fn an_upstream_that_breaks_off_again_and_again_is_given_up() {
 
 #[tokio::test]
 async fn what_cannot_be_kept_is_served_all_the_same() {
-    let upstream = TestUpstream::start().await;
-    let server = cache_of(&upstream, options()).await;
+    let Caching { upstream, server } = Caching::start().await;
     let layer = random(6, 300_000);
     let digest = upstream.blob(&layer);
     let image = manifest(6);
@@ -508,7 +507,7 @@ async fn what_cannot_be_kept_is_served_all_the_same() {
     server.registry.make_read_only().await;
     for _ in 0..2 {
         let answer = server.get(&format!("/v2/a/blobs/{digest}")).await;
-        assert_eq!((answer.status, answer.body), (200, layer.clone()));
+        assert!(answer.status == 200 && answer.body == layer);
         let answer = server.get("/v2/a/manifests/t").await;
         assert_eq!((answer.status, &answer.body[..]), (200, &image.bytes[..]));
         assert_eq!(answer.get("content-type"), Some(image.media_type));
