@@ -40,6 +40,12 @@ pub enum Error {
     /// A server did not start.
     #[error("{0} did not start")]
     Start(&'static str),
+    /// Requests cost more than is kept of them.
+    #[error(
+        "requests cost more than before:\n{0}\n\
+         Make them cheaper, or accept it: `cargo xtask instructions --write` counts again"
+    )]
+    Dearer(String),
     /// The command line.
     #[error("{0}")]
     Usage(String),

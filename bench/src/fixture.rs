@@ -17,6 +17,19 @@ pub const LARGE: usize = 256 << 20;
 pub const REPOSITORIES: usize = 1020;
 /// How many tags one of them has.
 pub const TAGS: usize = 5000;
+/// How many repositories are few: together with the one that is pulled from.
+pub const FEW: usize = 10;
+/// How many repositories are many, and how many tags one of them then has.
+pub const VAST: usize = 100_000;
+
+/// Where a registry's tree begins below its root folder.
+const ROOT: &str = "docker/registry/v2";
+
+/// Where a registry keeps a blob, below its root folder.
+pub fn blob_path(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("{ROOT}/blobs/sha256/{}/{hex}/data", &hex[..2])
+}
 
 /// The bytes.
 pub struct Fixture {
@@ -26,6 +39,8 @@ pub struct Fixture {
     pub large: Vec<u8>,
     config: Vec<u8>,
     manifest: Vec<u8>,
+    /// The digests of what the manifest names.
+    links: [Digest; 3],
 }
 
 impl Fixture {
@@ -34,7 +49,9 @@ impl Fixture {
         let (small, large) = (noise(1, 1024), noise(2, LARGE));
         let config = br#"{"architecture":"amd64","os":"linux"}"#.to_vec();
         let manifest = manifest(&config, &[&small, &large]);
+        let links = [&small, &large, &config].map(|blob| Digest::canonical(blob));
         Self {
+            links,
             small,
             large,
             config,
@@ -52,35 +69,59 @@ impl Fixture {
     /// # Errors
     /// When the disk fails.
     pub fn write_registry(&self, root: &Path) -> Result<()> {
-        let root = root.join("docker/registry/v2");
-        for blob in [&self.small, &self.large, &self.config, &self.manifest] {
-            let hex = Digest::canonical(blob).hex();
-            write(
-                &root.join(format!("blobs/sha256/{}/{hex}/data", &hex[..2])),
-                blob,
-            )?;
-        }
-        let manifest = self.manifest_digest();
-        let blobs = [&self.small, &self.large, &self.config].map(|blob| Digest::canonical(blob));
-        let repository = |name: &str, tags: &[String]| {
-            let repository = root.join("repositories").join(name);
-            for blob in &blobs {
-                link(&repository.join("_layers"), blob)?;
-            }
-            link(&repository.join("_manifests/revisions"), &manifest)?;
-            for tag in tags {
-                let tag = repository.join("_manifests/tags").join(tag);
-                write(&tag.join("current/link"), manifest.to_string().as_bytes())?;
-                link(&tag.join("index"), &manifest)?;
-            }
-            Ok(())
-        };
+        let root = root.join(ROOT);
+        self.write_blobs(&root, &[&self.small, &self.large])?;
         let tags: Vec<_> = (0..TAGS).map(|n| format!("v1.{n:04}")).collect();
-        repository("bench/tags", &tags)?;
-        repository("bench/pull", &["latest".to_owned()])?;
+        self.write_repository(&root, "bench/tags", &tags)?;
+        self.write_repository(&root, "bench/pull", &["latest".to_owned()])?;
         for n in 0..REPOSITORIES - 2 {
             let name = format!("team-{:02}/app-{:03}", n % 20, n / 20);
-            repository(&name, &["latest".to_owned()])?;
+            self.write_repository(&root, &name, &["latest".to_owned()])?;
+        }
+        Ok(())
+    }
+
+    /// Writes a registry's tree of `repositories`, most of them empty, without the large blob. Where
+    /// they are many, one of them has as many tags.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn write_many(&self, root: &Path, repositories: usize) -> Result<()> {
+        let root = root.join(ROOT);
+        self.write_blobs(&root, &[&self.small])?;
+        self.write_repository(&root, "bench/pull", &["latest".to_owned()])?;
+        let tags = if repositories == VAST { VAST } else { 1 };
+        let tags: Vec<_> = (0..tags).map(|n| format!("v1.{n:06}")).collect();
+        self.write_repository(&root, "bench/tags", &tags)?;
+        for n in 0..repositories - 2 {
+            let repository = format!("repositories/team-{:03}/app-{:04}", n % 100, n / 100);
+            for folder in ["_layers", "_manifests/tags"] {
+                let folder = root.join(&repository).join(folder);
+                fs::create_dir_all(&folder).context(format!("make {}", folder.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_blobs(&self, root: &Path, layers: &[&Vec<u8>]) -> Result<()> {
+        for blob in layers.iter().copied().chain([&self.config, &self.manifest]) {
+            let path = root.join(&blob_path(&Digest::canonical(blob))[ROOT.len() + 1..]);
+            write(&path, blob)?;
+        }
+        Ok(())
+    }
+
+    fn write_repository(&self, root: &Path, name: &str, tags: &[String]) -> Result<()> {
+        let manifest = self.manifest_digest();
+        let repository = root.join("repositories").join(name);
+        for blob in &self.links {
+            link(&repository.join("_layers"), blob)?;
+        }
+        link(&repository.join("_manifests/revisions"), &manifest)?;
+        for tag in tags {
+            let tag = repository.join("_manifests/tags").join(tag);
+            write(&tag.join("current/link"), manifest.to_string().as_bytes())?;
+            link(&tag.join("index"), &manifest)?;
         }
         Ok(())
     }

@@ -89,6 +89,15 @@ impl Client {
         })
     }
 
+    /// Sends a request as it stands, and reads the answer.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the answer has no length.
+    pub fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
+        self.stream.get_mut().write_all(request).context("send")?;
+        self.answer(request.starts_with(b"HEAD "))
+    }
+
     fn answer(&mut self, bodiless: bool) -> Result<Answer> {
         let line = self.line()?;
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());

@@ -4,15 +4,19 @@
 //! so that what changes in the machine's mood meets them alike. Figures of different runs are not
 //! to be compared, ratios are. Nothing is asserted.
 
+mod crowd;
 mod error;
 mod fixture;
 mod http;
+mod instructions;
 mod limits;
 mod lines;
 mod measure;
+mod profile;
 mod pull;
 mod push;
 mod servers;
+mod settings;
 mod table;
 
 use std::collections::BTreeMap;
@@ -23,7 +27,7 @@ use std::time::Instant;
 use crate::error::{Context, Error, Result};
 use crate::fixture::Fixture;
 use crate::lines::Effort;
-use crate::servers::{Kind, Server};
+use crate::servers::Fleet;
 use crate::table::Row;
 
 /// What the command line says.
@@ -33,14 +37,23 @@ struct Arguments {
     only: Vec<String>,
     /// The folder in which the servers' folders are made.
     folder: PathBuf,
-    /// Whether the table goes into the documentation.
+    /// Whether the tables go into the documentation.
     write: bool,
+    /// A binary of Distribution 3, which Debian does not package.
+    distribution3: Option<PathBuf>,
 }
 
-const USAGE: &str = "usage: bench [--quick] [--write] [--only TEXT]... [--folder FOLDER]";
+const USAGE: &str = "usage: bench [--quick] [--write] [--only TEXT]... [--folder FOLDER] \
+                     [--distribution3 BINARY]";
 
 fn main() -> ExitCode {
-    match arguments(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
+    let mut given = std::env::args().skip(1).peekable();
+    let outcome = match given.peek().map(String::as_str) {
+        Some("instructions") => instructions::run(given.skip(1)),
+        Some("profile") => profile::run(given.skip(1)),
+        _ => arguments(given).and_then(|arguments| run(&arguments)),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -55,6 +68,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
         only: Vec::new(),
         folder: std::env::temp_dir(),
         write: false,
+        distribution3: None,
     };
     let usage = || Error::Usage(USAGE.to_owned());
     while let Some(argument) = given.next() {
@@ -63,6 +77,10 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
             "--write" => arguments.write = true,
             "--only" => arguments.only.push(given.next().ok_or_else(usage)?),
             "--folder" => arguments.folder = given.next().ok_or_else(usage)?.into(),
+            "--distribution3" => {
+                let binary: PathBuf = given.next().ok_or_else(usage)?.into();
+                arguments.distribution3 = Some(binary.canonicalize().context("find it")?);
+            }
             _ => return Err(usage()),
         }
     }
@@ -81,47 +99,46 @@ fn run(arguments: &Arguments) -> Result<()> {
         .context("make a folder")?;
     let limits = limits::report(folder.path())?;
     eprintln!("{limits}");
-    let begun = Instant::now();
     let fixture = Fixture::new();
-    let mut servers = Vec::new();
-    for (n, kind) in Kind::ALL.into_iter().enumerate() {
-        let own = folder.path().join(n.to_string());
-        servers.push(Server::start(kind, &own, &fixture)?);
-    }
-    // What was just written must not weigh on what is measured.
-    rustix::fs::sync();
-    eprintln!("set up in {:.0?}", begun.elapsed());
+    let mut fleet = Fleet::new(folder.path(), &fixture, arguments.distribution3.as_deref())?;
+    let kinds = fleet.kinds();
     let mut upload = fixture.large.clone();
-    let mut table = table::head();
-    println!("{table}");
+    println!("{}", table::head(&kinds));
+    let mut rows = Vec::new();
     for mut line in lines::all(&fixture, &mut upload, arguments.effort) {
         let wanted = |text: &String| line.name.contains(text.as_str());
         if !arguments.only.is_empty() && !arguments.only.iter().any(wanted) {
             continue;
         }
-        let mut samples = BTreeMap::new();
+        let measured: Vec<_> = kinds.iter().filter(|k| line.kinds.contains(k)).collect();
+        // All run before the first has its turn.
         let begun = Instant::now();
+        for kind in &measured {
+            fleet.server(**kind, line.place)?;
+        }
+        let started = begun.elapsed();
+        let mut samples = BTreeMap::new();
         for _ in 0..arguments.effort.rounds {
-            for server in &servers {
-                if line.servers.contains(&server.kind) {
-                    let of_server: &mut Vec<_> = samples.entry(server.kind).or_default();
-                    of_server.push((line.work)(server)?);
-                }
+            for kind in &measured {
+                let of_server: &mut Vec<_> = samples.entry(**kind).or_default();
+                of_server.push((line.work)(fleet.server(**kind, line.place)?)?);
             }
         }
         let row = Row {
             name: line.name,
             unit: line.unit,
             samples,
-        }
-        .markdown();
-        println!("{row}");
-        eprintln!("took {:.0?}", begun.elapsed());
-        table = format!("{table}\n{row}");
+        };
+        println!("{}", row.figures(&kinds));
+        eprintln!("set up in {started:.0?}, took {:.0?}", begun.elapsed());
+        rows.push(row);
     }
     if arguments.write {
-        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance.md");
-        table::write(&document, &format!("{table}\n\n{limits}"))?;
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let figures = table::figures(&rows, &kinds);
+        let document = project.join("docs/performance.md");
+        table::write(&document, &format!("{figures}\n\n{limits}"))?;
+        table::write(&project.join("README.md"), &table::ratios(&rows, &kinds))?;
     }
     Ok(())
 }

@@ -14,7 +14,8 @@ const TICKS: f64 = 100.0;
 pub struct Sample {
     /// In the line's unit.
     pub value: f64,
-    /// The server's processor seconds per GB (10^9 bytes) moved, where bytes are what counts.
+    /// What it cost the server's processors: seconds per GB (10^9 bytes) moved, or microseconds per
+    /// request, where either is counted.
     pub cpu: Option<f64>,
     /// The server's peak resident memory while it worked, in MB (10^6 bytes).
     pub peak: f64,
@@ -38,6 +39,20 @@ pub fn throughput(
         value: gigabytes * 1000.0 / took.as_secs_f64(),
         cpu: Some(cpu / gigabytes),
         peak: memory(server, "VmHWM"),
+    })
+}
+
+/// Does `work`, which gives its requests per second.
+///
+/// # Errors
+/// Those of `work`.
+pub fn requests(server: &Server, work: impl FnOnce() -> Result<f64>) -> Result<Sample> {
+    let (cpu, begun) = (cpu_seconds(server), Instant::now());
+    let sample = figure(server, work)?;
+    let (took, cpu) = (begun.elapsed(), cpu_seconds(server) - cpu);
+    Ok(Sample {
+        cpu: Some(cpu / (sample.value * took.as_secs_f64()) * 1e6),
+        ..sample
     })
 }
 

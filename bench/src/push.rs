@@ -48,6 +48,40 @@ pub fn large(server: &Server, bytes: &mut [u8], way: Way) -> Result<Sample> {
     })
 }
 
+/// Pushes `count` layers at once, each on a connection of its own: `bytes` in equal parts.
+///
+/// # Errors
+/// When the server refuses.
+pub fn layers(server: &Server, bytes: &mut [u8], count: usize) -> Result<Sample> {
+    let length = bytes.len() / count;
+    let layers: Vec<(&[u8], Digest)> = bytes
+        .chunks_exact_mut(length)
+        .map(|layer| {
+            layer[..8].copy_from_slice(&unique().to_le_bytes());
+            (&*layer, Digest::canonical(layer))
+        })
+        .collect();
+    rustix::fs::sync();
+    throughput(server, (length * count) as u64, || {
+        at_once(layers.iter().map(|(layer, digest)| {
+            move || {
+                let mut client = Client::connect(server.addr)?;
+                blob(&mut client, "bench/layers", layer, digest, Way::Put)
+            }
+        }))
+    })
+}
+
+/// Does all of these at once, each on a thread of its own.
+fn at_once<W: FnOnce() -> Result<()> + Send>(works: impl Iterator<Item = W>) -> Result<()> {
+    thread::scope(|scope| {
+        let working: Vec<_> = works.map(|work| scope.spawn(work)).collect();
+        working
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or(Err(Error::Answer("a panic"))))
+    })
+}
+
 /// Small images pushed per second by `clients` at once, each to a repository of its own.
 ///
 /// # Errors
@@ -59,24 +93,15 @@ pub fn images(server: &Server, clients: usize, each: usize, way: Way) -> Result<
     rustix::fs::sync();
     figure(server, || {
         let begun = Instant::now();
-        thread::scope(|scope| {
-            let pushing: Vec<_> = work
-                .iter()
-                .enumerate()
-                .map(|(n, images)| {
-                    scope.spawn(move || {
-                        let mut client = Client::connect(server.addr)?;
-                        let repository = format!("bench/images-{n}");
-                        images
-                            .iter()
-                            .try_for_each(|image| image.push(&mut client, &repository, way))
-                    })
-                })
-                .collect();
-            pushing
-                .into_iter()
-                .try_for_each(|thread| thread.join().unwrap_or(Err(Error::Answer("a panic"))))
-        })?;
+        at_once(work.iter().enumerate().map(|(n, images)| {
+            move || {
+                let mut client = Client::connect(server.addr)?;
+                let repository = format!("bench/images-{n}");
+                images
+                    .iter()
+                    .try_for_each(|image| image.push(&mut client, &repository, way))
+            }
+        }))?;
         Ok((clients * each) as f64 / begun.elapsed().as_secs_f64())
     })
 }

@@ -1,6 +1,8 @@
-//! Starting Wharfinger and its peers, each on a free loopback port and a fresh folder.
+//! Starting Wharfinger and its peers, each on a free loopback port.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,18 +12,21 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{Context, Error, Result};
-use crate::fixture::Fixture;
+use crate::fixture::{self, Fixture};
+use crate::settings::{self, Certificate};
 
 /// How long a server may take to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// This project's release build.
     Wharfinger,
+    /// CNCF Distribution 3, where somebody has built one.
+    Distribution3,
     /// CNCF Distribution as Debian packages it.
-    Distribution,
+    Distribution2,
     /// nginx with static files and sendfile.
     Nginx,
     /// The same without sendfile.
@@ -29,19 +34,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, in the order of the table's columns.
-    pub const ALL: [Kind; 4] = [
-        Kind::Wharfinger,
-        Kind::Distribution,
-        Kind::Nginx,
-        Kind::NginxCopying,
-    ];
-
     /// The column's title.
     pub fn title(self) -> &'static str {
         match self {
             Kind::Wharfinger => "Wharfinger",
-            Kind::Distribution => "Distribution 2.8.2",
+            Kind::Distribution3 => "Distribution 3",
+            Kind::Distribution2 => "Distribution 2.8.2",
             Kind::Nginx => "nginx, sendfile",
             Kind::NginxCopying => "nginx, no sendfile",
         }
@@ -49,8 +47,123 @@ impl Kind {
 
     /// Whether it is a registry; the others serve files.
     pub fn is_registry(self) -> bool {
-        matches!(self, Kind::Wharfinger | Kind::Distribution)
+        !matches!(self, Kind::Nginx | Kind::NginxCopying)
     }
+}
+
+/// Which of a kind's servers: what is in its folder, and how it is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The fixture, over plain HTTP.
+    Main,
+    /// The same folder over TLS, with HTTP/2.
+    Tls,
+    /// [`fixture::FEW`] repositories, to be read only.
+    Few,
+    /// [`fixture::VAST`] repositories and as many tags in one, to be read only.
+    Vast,
+}
+
+/// All servers of a run; each is started when it is first asked for.
+pub struct Fleet<'a> {
+    folder: &'a Path,
+    fixture: &'a Fixture,
+    certificate: Certificate,
+    distribution3: Option<&'a Path>,
+    servers: BTreeMap<(Kind, Place), Server>,
+}
+
+impl<'a> Fleet<'a> {
+    /// None yet, to be started below `folder`; `distribution3` is a binary of that version.
+    ///
+    /// # Errors
+    /// When no certificate can be made.
+    pub fn new(
+        folder: &'a Path,
+        fixture: &'a Fixture,
+        distribution3: Option<&'a Path>,
+    ) -> Result<Self> {
+        let certificate = Certificate::new(folder)?;
+        let servers = BTreeMap::new();
+        Ok(Self {
+            folder,
+            fixture,
+            certificate,
+            distribution3,
+            servers,
+        })
+    }
+
+    /// The kinds that can be measured, in the order of the table's columns.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = vec![Kind::Wharfinger];
+        kinds.extend(self.distribution3.map(|_| Kind::Distribution3));
+        kinds.extend([Kind::Distribution2, Kind::Nginx, Kind::NginxCopying]);
+        kinds
+    }
+
+    /// The server, which runs from now on.
+    ///
+    /// # Errors
+    /// When its folder cannot be filled, or it does not start.
+    pub fn server(&mut self, kind: Kind, place: Place) -> Result<&Server> {
+        if !self.servers.contains_key(&(kind, place)) {
+            let plan = self.plan(kind, place)?;
+            self.servers.insert((kind, place), Server::start(plan)?);
+        }
+        Ok(&self.servers[&(kind, place)])
+    }
+
+    /// Fills the folder where it is not there yet, and says how the server is started.
+    fn plan(&self, kind: Kind, place: Place) -> Result<Plan> {
+        let own = self.folder.join(format!("{kind:?}"));
+        let data = match place {
+            Place::Main | Place::Tls => own.join("data"),
+            Place::Few => self.folder.join("few"),
+            Place::Vast => self.folder.join("vast"),
+        };
+        if !data.exists() {
+            match (place, kind.is_registry()) {
+                (Place::Few, _) => self.fixture.write_many(&data, fixture::FEW)?,
+                (Place::Vast, _) => self.fixture.write_many(&data, fixture::VAST)?,
+                (_, true) => self.fixture.write_registry(&data)?,
+                (_, false) => self.fixture.write_files(&data)?,
+            }
+            // What was just written must not weigh on what is measured.
+            rustix::fs::sync();
+        }
+        let program = match kind {
+            // The release build beside this program.
+            Kind::Wharfinger => std::env::current_exe()
+                .context("find this program")?
+                .with_file_name("wharfinger"),
+            Kind::Distribution3 => self
+                .distribution3
+                .ok_or(Error::Start(kind.title()))?
+                .to_owned(),
+            Kind::Distribution2 => "docker-registry".into(),
+            Kind::Nginx | Kind::NginxCopying => "nginx".into(),
+        };
+        Ok(Plan {
+            kind,
+            program,
+            data,
+            folder: own.join(format!("{place:?}")),
+            tls: (place == Place::Tls).then(|| self.certificate.clone()),
+        })
+    }
+}
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    kind: Kind,
+    program: PathBuf,
+    /// What it serves.
+    data: PathBuf,
+    /// Where its configuration and log go.
+    folder: PathBuf,
+    tls: Option<Certificate>,
 }
 
 /// A server that runs until this is dropped.
@@ -59,52 +172,80 @@ pub struct Server {
     pub kind: Kind,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// The folder that it serves.
+    pub data: PathBuf,
+    plan: Plan,
     child: Child,
 }
 
 impl Server {
-    /// Starts one on a folder that has `fixture` in it, and waits until it can be reached.
+    /// Starts one, and waits until it answers.
     ///
     /// # Errors
-    /// [`Error::Start`] when it cannot be reached in time.
-    pub fn start(kind: Kind, folder: &Path, fixture: &Fixture) -> Result<Self> {
+    /// [`Error::Start`] when it does not answer in time.
+    fn start(plan: Plan) -> Result<Self> {
+        let folder = &plan.folder;
         fs::create_dir_all(folder).context("make a server's folder")?;
         let addr = free_address()?;
-        let mut command = match kind {
-            Kind::Wharfinger => {
-                fixture.write_registry(&folder.join("data"))?;
-                wharfinger(folder, addr)?
-            }
-            Kind::Distribution => {
-                fixture.write_registry(&folder.join("data"))?;
-                let mut command = Command::new("docker-registry");
-                command.arg("serve").arg(registry_config(folder, addr)?);
-                command
-            }
-            Kind::Nginx | Kind::NginxCopying => {
-                fixture.write_files(&folder.join("data"))?;
-                let config = nginx_config(folder, addr, kind == Kind::Nginx)?;
-                let mut command = Command::new("nginx");
-                command.arg("-p").arg(folder).arg("-c").arg(config);
-                command
-            }
-        };
+        let tls = plan.tls.as_ref();
+        let mut command = Command::new(&plan.program);
+        if plan.kind.is_registry() {
+            let config = settings::registry(folder, &plan.data, addr, tls)?;
+            command.arg("serve").arg(config);
+        } else {
+            let sendfile = plan.kind == Kind::Nginx;
+            let config = settings::nginx(folder, &plan.data, addr, sendfile, tls)?;
+            command.arg("-p").arg(folder).arg("-c").arg(config);
+        }
         let log = fs::File::create(folder.join("log")).context("make a log file")?;
         command
             .env("OTEL_TRACES_EXPORTER", "none")
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("make a log file")?)
             .stderr(log);
-        let child = command.spawn().context(format!("start {}", kind.title()))?;
-        let server = Self { kind, addr, child };
+        let child = command
+            .spawn()
+            .context(format!("start {}", plan.program.display()))?;
+        let server = Self {
+            kind: plan.kind,
+            addr,
+            data: plan.data.clone(),
+            plan,
+            child,
+        };
         let begun = Instant::now();
-        while TcpStream::connect(addr).is_err() {
+        while !server.answers() {
             if begun.elapsed() > PATIENCE {
-                return Err(Error::Start(kind.title()));
+                return Err(Error::Start(server.kind.title()));
             }
-            sleep(Duration::from_millis(20));
+            sleep(Duration::from_millis(1));
         }
         Ok(server)
+    }
+
+    /// Starts another one on the same folder; gives the milliseconds until it has answered.
+    ///
+    /// # Errors
+    /// As for the first.
+    pub fn start_another(&self) -> Result<f64> {
+        let mut plan = self.plan.clone();
+        plan.folder = plan.folder.join("another");
+        let begun = Instant::now();
+        let _another = Self::start(plan)?;
+        Ok(begun.elapsed().as_secs_f64() * 1e3)
+    }
+
+    /// Whether it answers a request; over TLS, whether it can be reached.
+    fn answers(&self) -> bool {
+        let asked = || {
+            let mut stream = TcpStream::connect(self.addr)?;
+            if self.plan.tls.is_none() {
+                stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+                stream.read_exact(&mut [0])?;
+            }
+            std::io::Result::Ok(())
+        };
+        asked().is_ok()
     }
 
     /// The ids of the server's processes.
@@ -123,7 +264,12 @@ impl Server {
 
     /// The address of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addr)
+        let scheme = if self.plan.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}{path}", self.addr)
     }
 }
 
@@ -147,55 +293,10 @@ impl Drop for Server {
 }
 
 /// A port that is free now.
-fn free_address() -> Result<SocketAddr> {
+///
+/// # Errors
+/// When there is none.
+pub fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     listener.local_addr().context("find a free port")
-}
-
-/// The release build beside this program.
-fn wharfinger(folder: &Path, addr: SocketAddr) -> Result<Command> {
-    let this = std::env::current_exe().context("find this program")?;
-    let mut command = Command::new(this.with_file_name("wharfinger"));
-    command.arg("serve").arg(registry_config(folder, addr)?);
-    Ok(command)
-}
-
-/// The configuration that both registries are given.
-fn registry_config(folder: &Path, addr: SocketAddr) -> Result<PathBuf> {
-    let config = folder.join("config.yml");
-    let root = folder.join("data");
-    let text = format!(
-        "version: 0.1\n\
-         log:\n  level: error\n  accesslog:\n    disabled: true\n\
-         storage:\n  filesystem:\n    rootdirectory: {}\n  cache:\n    blobdescriptor: inmemory\n\
-         http:\n  addr: {addr}\n",
-        root.display()
-    );
-    fs::write(&config, text).context("write a configuration")?;
-    Ok(config)
-}
-
-fn nginx_config(folder: &Path, addr: SocketAddr, sendfile: bool) -> Result<PathBuf> {
-    let config = folder.join("nginx.conf");
-    let sendfile = if sendfile { "on" } else { "off" };
-    let mut temporary = String::new();
-    for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
-        temporary += &format!("  {kind}_temp_path {}/{kind};\n", folder.display());
-    }
-    // As root its workers must be root too, to reach the folder.
-    let user = if rustix::process::geteuid().is_root() {
-        "user root;\n"
-    } else {
-        ""
-    };
-    let text = format!(
-        "{user}daemon off;\nworker_processes auto;\npid {0}/pid;\nerror_log stderr crit;\n\
-         events {{ worker_connections 1024; }}\n\
-         http {{\n{temporary}  access_log off;\n  sendfile {sendfile};\n  \
-         keepalive_requests 1000000000;\n  default_type application/octet-stream;\n  \
-         server {{ listen {addr}; root {0}/data; }}\n}}\n",
-        folder.display()
-    );
-    fs::write(&config, text).context("write a configuration")?;
-    Ok(config)
 }

@@ -46,39 +46,75 @@ impl Row {
             return "–".to_owned();
         };
         let mut cell = format!("{} ±{:.0} %", rounded(value), spread * 100.0);
-        if self.unit == Unit::Throughput {
-            let cpu = self.middle(kind, |s| s.cpu).map_or(0.0, |(cpu, _)| cpu);
-            let peak = self.middle(kind, |s| Some(s.peak)).map_or(0.0, |(p, _)| p);
-            let _ = write!(cell, ", {cpu:.2} s/GB, {peak:.0} MB");
-        }
+        let cpu = self.middle(kind, |s| s.cpu).map_or(0.0, |(cpu, _)| cpu);
+        let peak = self.middle(kind, |s| Some(s.peak)).map_or(0.0, |(p, _)| p);
+        let _ = match self.unit {
+            Unit::Throughput => write!(cell, ", {cpu:.2} s/GB, {peak:.0} MB"),
+            Unit::Requests if cpu > 0.0 => write!(cell, ", {cpu:.0} µs"),
+            _ => Ok(()),
+        };
         cell
     }
 
-    /// The row as Markdown.
-    pub fn markdown(&self) -> String {
-        let mut row = format!("| {} ({}) |", self.name, self.unit.title());
-        for kind in Kind::ALL {
-            let _ = write!(row, " {} |", self.cell(kind));
-        }
-        for peer in &Kind::ALL[1..] {
-            let ratio = self.ratio(*peer);
-            let _ = match ratio {
-                Some(ratio) => write!(row, " {ratio:.2} |"),
-                None => write!(row, " – |"),
-            };
-        }
-        row
+    /// The row with everybody's figures as Markdown.
+    pub fn figures(&self, kinds: &[Kind]) -> String {
+        let cells: Vec<_> = kinds.iter().map(|kind| self.cell(*kind)).collect();
+        format!(
+            "| {} ({}) | {} | {} |",
+            self.name,
+            self.unit.title(),
+            cells.join(" | "),
+            self.ratios(&kinds[1..]).join(" | ")
+        )
+    }
+
+    /// How many times as good Wharfinger is as each of these.
+    fn ratios(&self, peers: &[Kind]) -> Vec<String> {
+        let written = |ratio: f64| match ratio {
+            ratio if ratio >= 10.0 => format!("{ratio:.0}"),
+            ratio => format!("{ratio:.2}"),
+        };
+        let ratio = |peer: &Kind| self.ratio(*peer).map_or("–".to_owned(), written);
+        peers.iter().map(ratio).collect()
     }
 }
 
-/// The table's head as Markdown.
-pub fn head() -> String {
-    let mut head = "| work |".to_owned();
-    for kind in Kind::ALL {
-        let _ = write!(head, " {} |", kind.title());
-    }
-    head += " × 2.8.2 | × nginx, sendfile | × nginx, no sendfile |\n";
-    head + "|---|---|---|---|---|---|---|---|"
+/// The head of the table of figures as Markdown.
+pub fn head(kinds: &[Kind]) -> String {
+    let titles: Vec<_> = kinds.iter().map(|kind| kind.title()).collect();
+    format!(
+        "| work | {} |{}",
+        titles.join(" | "),
+        ratio_titles(&kinds[1..])
+    ) + "\n|---|"
+        + &"---|".repeat(2 * kinds.len() - 1)
+}
+
+fn ratio_titles(peers: &[Kind]) -> String {
+    peers
+        .iter()
+        .map(|peer| format!(" × {} |", peer.title()))
+        .collect()
+}
+
+/// The whole table of figures as Markdown.
+pub fn figures(rows: &[Row], kinds: &[Kind]) -> String {
+    let rows = rows.iter().map(|row| row.figures(kinds));
+    joined(head(kinds), rows)
+}
+
+/// A table of ratios alone, of what everybody does, as Markdown.
+pub fn ratios(rows: &[Row], kinds: &[Kind]) -> String {
+    let peers = &kinds[1..kinds.len() - 1];
+    let head = format!("| work |{}\n|---|", ratio_titles(peers)) + &"---|".repeat(peers.len());
+    let rows = rows
+        .iter()
+        .map(|row| format!("| {} | {} |", row.name, row.ratios(peers).join(" | ")));
+    joined(head, rows)
+}
+
+fn joined(head: String, rows: impl Iterator<Item = String>) -> String {
+    rows.fold(head, |table, row| table + "\n" + &row)
 }
 
 /// Three digits that count.
@@ -129,24 +165,31 @@ mod tests {
             unit,
             samples: BTreeMap::from([
                 (Kind::Wharfinger, samples(&[20.0, 10.0, 30.0])),
-                (Kind::Distribution, samples(&[10.0])),
+                (Kind::Distribution2, samples(&[10.0])),
             ]),
         }
     }
 
     #[test]
     fn a_ratio_above_one_is_better_in_every_unit() {
-        assert_eq!(row(Unit::Requests).ratio(Kind::Distribution), Some(2.0));
-        assert_eq!(row(Unit::Memory).ratio(Kind::Distribution), Some(0.5));
+        assert_eq!(row(Unit::Requests).ratio(Kind::Distribution2), Some(2.0));
+        assert_eq!(row(Unit::Memory).ratio(Kind::Distribution2), Some(0.5));
         assert_eq!(row(Unit::Memory).ratio(Kind::Nginx), None);
     }
 
     #[test]
     fn a_row_tells_the_median_and_the_spread() {
-        let row = row(Unit::Requests).markdown();
+        let kinds = [Kind::Wharfinger, Kind::Distribution2, Kind::Nginx];
         assert_eq!(
-            row,
-            "| work (requests/s) | 20.0 ±50 % | 10.0 ±0 % | – | – | 2.00 | – | – |"
+            figures(&[row(Unit::Images)], &kinds),
+            "| work | Wharfinger | Distribution 2.8.2 | nginx, sendfile \
+             | × Distribution 2.8.2 | × nginx, sendfile |\n\
+             |---|---|---|---|---|---|\n\
+             | work (images/s) | 20.0 ±50 % | 10.0 ±0 % | – | 2.00 | – |"
+        );
+        assert_eq!(
+            ratios(&[row(Unit::Images)], &kinds),
+            "| work | × Distribution 2.8.2 |\n|---|---|\n| work | 2.00 |"
         );
     }
 

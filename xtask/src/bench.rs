@@ -1,30 +1,50 @@
-//! `cargo xtask bench`: the measurements beside the peers, on a release build.
+//! `cargo xtask bench`, `instructions` and `profile`: what the release build takes, in time and
+//! beside the peers, in instructions, and where.
 
-use crate::command::{cargo, run as run_command};
+use std::process::Command;
 
-/// Builds for release and measures.
+use crate::command::{cargo, run as run_command, target_folder};
+
+/// Builds for release and measures, as the arguments say that the bench itself understands.
 ///
 /// # Errors
 /// When the build or a measurement fails.
-pub(crate) fn run(quick: bool, write: bool, only: Option<&str>) -> Result<(), String> {
-    let packages = ["-p", "wharfinger", "-p", "wharfinger-bench"];
-    run_command(cargo(&["build", "--release"]).args(packages))?;
-    let mut measure = cargo(&[
-        "run",
-        "--quiet",
-        "--release",
-        "-p",
-        "wharfinger-bench",
-        "--",
-    ]);
-    if quick {
-        measure.arg("--quick");
-    }
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    run_command(tool()?.args(arguments))
+}
+
+/// Builds for release and counts what requests cost; fails when some cost more than is kept of
+/// them, or, to `write`, keeps the new counts.
+///
+/// # Errors
+/// When the build fails, or requests cost more.
+pub(crate) fn instructions(write: bool) -> Result<(), String> {
+    let mut count = tool()?;
+    count.arg("instructions");
     if write {
-        measure.arg("--write");
+        count.arg("--write");
     }
+    run_command(&mut count)
+}
+
+/// Builds for release and draws flame graphs of the lines whose names contain `only`.
+///
+/// # Errors
+/// When the build fails, or perf does.
+pub(crate) fn profile(only: Option<&str>) -> Result<(), String> {
+    let mut profile = tool()?;
+    profile.arg("profile").arg(target_folder().join("profiles"));
     if let Some(only) = only {
-        measure.args(["--only", only]);
+        profile.arg(only);
     }
-    run_command(&mut measure)
+    run_command(&mut profile)
+}
+
+/// The tool that measures, built together with what it measures.
+fn tool() -> Result<Command, String> {
+    let packages = ["-p", "wharfinger", "-p", "wharfinger-bench"];
+    run_command(cargo(&["build", "--release", "--locked"]).args(packages))?;
+    Ok(Command::new(
+        target_folder().join("release/wharfinger-bench"),
+    ))
 }

@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask test`, `bench`, `fuzz` and `package`.
+//! The project's own commands: `cargo xtask test`, `bench`, `instructions`, `profile`,
+//! `fuzz` and `package`.
 
 mod bench;
 mod command;
@@ -6,6 +7,7 @@ mod fuzz;
 mod licences;
 mod package;
 mod packages;
+mod programs;
 #[cfg(test)]
 mod promises;
 mod test;
@@ -33,13 +35,21 @@ enum Command {
     },
     /// Measure the release build beside docker-registry and nginx, and print the table.
     Bench {
-        /// Take less time, under five minutes, and less care.
-        #[arg(long)]
-        quick: bool,
-        /// Put the table into docs/performance.md.
+        /// What docs/performance.md names: `--quick`, `--only TEXT`, `--write` and others.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Count instructions, allocations and system calls of requests under callgrind, and fail when
+    /// some cost over 15 % more than is kept of them in bench/instructions.toml.
+    Instructions {
+        /// Keep the new counts.
         #[arg(long)]
         write: bool,
-        /// Measure the lines whose names contain this only.
+    },
+    /// Record with perf what the release build does while the lines of the table are measured, and
+    /// draw a flame graph of each in the target folder, below profiles.
+    Profile {
+        /// The lines whose names contain this only.
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
@@ -75,7 +85,9 @@ enum Form {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test { only } => test::run_steps(only.as_deref()),
-        Command::Bench { quick, write, only } => bench::run(quick, write, only.as_deref()),
+        Command::Bench { arguments } => bench::run(&arguments),
+        Command::Instructions { write } => bench::instructions(write),
+        Command::Profile { only } => bench::profile(only.as_deref()),
         Command::Package { form: Form::Deb } => package::deb(),
         Command::Package {
             form: Form::Image {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::command::{output, run, target_folder};
 
-const PACKAGES: [&str; 24] = [
+const PACKAGES: [&str; 25] = [
     "apache2-utils", // htpasswd
     "buildah",
     "ca-certificates",
@@ -29,6 +29,7 @@ const PACKAGES: [&str; 24] = [
     "systemd",           // for its systemd-socket-activate alone
     "systemd-container", // machines that boot
     "util-linux",
+    "valgrind", // counts instructions
 ];
 
 /// The server of S3's protocol that the tests of the object store driver ask, and that answers

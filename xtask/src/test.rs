@@ -3,18 +3,19 @@
 use std::time::Instant;
 
 use crate::command::{cargo, run};
-use crate::{fuzz, licences, packages};
+use crate::{bench, fuzz, licences, packages, programs};
 
 /// A step's name, and what it does.
 type Step = (&'static str, fn() -> Result<(), String>);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("packages", packages::install),
     ("formatting", formatting),
     ("lints", lints),
     ("documentation", documentation),
     ("licences", licences::check),
     ("build", build),
+    ("instructions", || bench::instructions(false)),
     ("tests", tests),
     ("real clients", real_clients),
     ("fuzzing", fuzzing),
@@ -69,20 +70,13 @@ fn build() -> Result<(), String> {
 }
 
 fn tests() -> Result<(), String> {
-    run(&mut cargo(&[
-        "test",
-        "--workspace",
-        "--locked",
-        "--no-fail-fast",
-        "--exclude",
-        "wharfinger-e2e",
-    ]))
+    programs::test(&["--workspace", "--exclude", "wharfinger-e2e"], None)?;
+    run(&mut cargo(&["test", "--workspace", "--locked", "--doc"]))
 }
 
 fn real_clients() -> Result<(), String> {
-    let mut tests = cargo(&["test", "--locked", "--no-fail-fast", "-p", "wharfinger-e2e"]);
-    // They mostly wait for others: one more at once than there are processors, on two of them.
-    run(tests.env("RUST_TEST_THREADS", "3"))
+    // They mostly wait for others.
+    programs::test(&["-p", "wharfinger-e2e"], Some(2))
 }
 
 fn fuzzing() -> Result<(), String> {

@@ -158,10 +158,26 @@ impl Digest {
     /// Appends the hash as lower-case hex.
     pub fn push_hex(&self, out: &mut String) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        for byte in self.raw() {
-            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        let mut hex = [0; 2 * 64];
+        let raw = self.raw();
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(raw) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
         }
+        // All of it at once: a text that grows by characters looks each time whether it has room.
+        out.push_str(std::str::from_utf8(&hex[..2 * raw.len()]).unwrap_or_default());
+    }
+
+    /// Appends the digest as text.
+    pub fn push_text(&self, out: &mut String) {
+        out.push_str(self.algorithm.as_str());
+        out.push(':');
+        self.push_hex(out);
+    }
+
+    /// The length of the digest's text in bytes.
+    pub fn text_len(&self) -> usize {
+        self.algorithm.as_str().len() + 1 + 2 * self.algorithm.len()
     }
 }
 
@@ -194,10 +210,8 @@ impl Ord for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(7 + 128);
-        text.push_str(self.algorithm.as_str());
-        text.push(':');
-        self.push_hex(&mut text);
+        let mut text = String::with_capacity(self.text_len());
+        self.push_text(&mut text);
         f.write_str(&text)
     }
 }

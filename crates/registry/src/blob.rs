@@ -188,6 +188,9 @@ impl Blobs {
         let shared = &self.links.shared;
         let mut reliance = Reliance::begin(shared).await?;
         let blob = self.blob(digest).await?;
+        if !reliance.is_run_on() {
+            return Ok(descriptor(digest, blob.size));
+        }
         let item = Item::Blob(blob.canonical);
         if reliance.is_lost(&item) {
             return Err(Error::BlobUnknown(*digest));
@@ -255,7 +258,8 @@ impl Blobs {
         method: &str,
         client: Option<IpAddr>,
     ) -> Result<Option<String>> {
-        if !self.links.shared.options.load().redirect {
+        let shared = &self.links.shared;
+        if !shared.driver.may_redirect() || !shared.options.load().redirect {
             return Ok(None);
         }
         let blob = self.opened(descriptor).await?;
@@ -267,7 +271,7 @@ impl Blobs {
             content_type,
             client,
         };
-        Ok(self.links.shared.driver.redirect_url(request).await?)
+        Ok(shared.driver.redirect_url(request).await?)
     }
 
     /// Stores a small blob whole and links it.

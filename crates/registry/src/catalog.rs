@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use wharfinger_oci::RepositoryName;
-use wharfinger_storage::{Entry, StoragePath};
+use wharfinger_storage::{Listed, Listing, StoragePath};
 
 use crate::{Error, Page, Registry, Result, layout};
 
@@ -14,7 +14,7 @@ impl Registry {
     /// # Errors
     /// When the store fails.
     pub async fn catalog(&self, after: Option<&str>, limit: usize) -> Result<Page<RepositoryName>> {
-        let mut walk = CatalogWalk::new(self, after);
+        let mut walk = CatalogWalk::page(self, after, limit.saturating_add(1));
         let mut items = Vec::new();
         while items.len() < limit {
             match walk.next().await? {
@@ -30,13 +30,16 @@ impl Registry {
 /// How many folders are listed at once, ahead of the walk: one request to the store then does
 /// for all of them.
 const AHEAD: usize = 64;
+/// The same for a page, but never more than there are repositories still wanted.
+const AHEAD_FOR_A_PAGE: usize = 256;
 
 /// A walk over the tree of repositories that opens only the folders it must.
 pub(crate) struct CatalogWalk<'a> {
     registry: &'a Registry,
-    /// Folders to open, the next one first, each with the name it stands for and where in it to
-    /// go on.
-    pending: VecDeque<Folder>,
+    /// What is ahead of the walk, in its order.
+    pending: VecDeque<Step>,
+    /// How many repositories are still wanted, where that is known.
+    wanted: Option<usize>,
     /// Whether folders count that nothing was ever completely pushed to.
     every_folder: bool,
     /// Whether a folder that cannot be a repository ends the walk instead of being passed over.
@@ -47,35 +50,109 @@ pub(crate) struct CatalogWalk<'a> {
     behind: f64,
 }
 
+enum Step {
+    /// Opens a folder that has not been listed yet.
+    Open(Folder),
+    /// Goes on with what is nested in a folder.
+    Nested(Nested),
+    /// Passes a folder that was listed, and gives the repository that it is, if it is one.
+    Pass {
+        name: Option<RepositoryName>,
+        share: f64,
+    },
+    /// Meets what cannot be a repository.
+    Meet(Error),
+}
+
 struct Folder {
     path: StoragePath,
     /// The repository's name, empty for the root.
     name: String,
-    /// What is in it, once it was listed; `None` inside when it was not there.
-    entries: Option<Option<Vec<Entry>>>,
     /// What of `after` lies below this folder: names up to it are not wanted any more.
     after: Option<String>,
     /// The part of the tree that it and all below it are.
     share: f64,
 }
 
+/// The folders in a folder that are still to be opened.
+struct Nested {
+    folder: Folder,
+    entries: Listing,
+    /// The place in `entries` of the next one.
+    place: usize,
+    /// Where they began.
+    start: usize,
+}
+
+impl Nested {
+    /// What there is to do about the next folder. Nothing is done for those behind it: there may
+    /// be very many.
+    fn next(&mut self) -> Option<Step> {
+        let from = self.place;
+        let is_nested = |entry: &Listed<'_>| entry.is_dir && !entry.name.starts_with('_');
+        let entry = self.entries.at(from).find(is_nested)?;
+        self.place = entry.end;
+        let of_all = self.entries.size() - self.start;
+        let Ok(path) = self.folder.path.join(entry.name) else {
+            return Some(Step::Meet(no_repository(&self.folder.path, entry.name)));
+        };
+        // Up to `after` itself nothing is wanted, but what is nested in it is.
+        let after = self.folder.after.as_deref().map(split_first);
+        let after = after.filter(|(first, _)| entry.name == *first);
+        Some(Step::Open(Folder {
+            path,
+            name: match &*self.folder.name {
+                "" => entry.name.to_owned(),
+                parent => format!("{parent}/{}", entry.name),
+            },
+            after: after.map(|(_, rest)| rest.to_owned()),
+            share: self.folder.share * (entry.end - from) as f64 / of_all as f64,
+        }))
+    }
+}
+
+/// The first part of a name, and what is nested in it, which may be empty.
+fn split_first(name: &str) -> (&str, &str) {
+    name.split_once('/').unwrap_or((name, ""))
+}
+
+fn no_repository(path: &StoragePath, name: &str) -> Error {
+    Error::Damaged {
+        path: path.clone(),
+        reason: format!("{name:?} is not the name of a repository"),
+    }
+}
+
 impl<'a> CatalogWalk<'a> {
-    pub(crate) fn new(registry: &'a Registry, after: Option<&str>) -> Self {
+    fn new(registry: &'a Registry, after: Option<&str>) -> Self {
         let root = Folder {
             path: layout::repositories(),
             name: String::new(),
-            entries: None,
             after: after.filter(|after| !after.is_empty()).map(str::to_owned),
             share: 1.0,
         };
         Self {
             registry,
-            pending: VecDeque::from([root]),
+            pending: VecDeque::from([Step::Open(root)]),
+            wanted: None,
             every_folder: false,
             complete: false,
             passed_over: Vec::new(),
             behind: 0.0,
         }
+    }
+
+    /// A walk from behind `after` on that is likely to end after `wanted` repositories.
+    fn page(registry: &'a Registry, after: Option<&str>, wanted: usize) -> Self {
+        Self {
+            wanted: Some(wanted),
+            ..Self::new(registry, after)
+        }
+    }
+
+    /// A walk that gives every repository.
+    pub(crate) fn all(registry: &'a Registry) -> Self {
+        Self::new(registry, None)
     }
 
     /// The folders that could not be repositories, each as a complete walk would end with it.
@@ -87,7 +164,7 @@ impl<'a> CatalogWalk<'a> {
     pub(crate) fn every_folder(registry: &'a Registry) -> Self {
         Self {
             every_folder: true,
-            ..Self::new(registry, None)
+            ..Self::all(registry)
         }
     }
 
@@ -95,7 +172,7 @@ impl<'a> CatalogWalk<'a> {
     pub(crate) fn complete(registry: &'a Registry) -> Self {
         Self {
             complete: true,
-            ..Self::new(registry, None)
+            ..Self::all(registry)
         }
     }
 
@@ -105,17 +182,24 @@ impl<'a> CatalogWalk<'a> {
     /// When the store fails; [`Error::Damaged`] for a folder that a complete walk cannot tell the
     /// repository of.
     pub(crate) async fn next(&mut self) -> Result<Option<RepositoryName>> {
-        while let Some(folder) = self.pending.front() {
-            if folder.entries.is_none() {
-                self.list_ahead().await?;
-            }
-            if let Some(folder) = self.pending.pop_front()
-                && let Some(name) = self.open(folder)?
-            {
-                return Ok(Some(name));
+        loop {
+            match self.pending.pop_front() {
+                None => return Ok(None),
+                Some(Step::Pass { name, share }) => {
+                    self.behind += share;
+                    if name.is_some() {
+                        self.wanted = self.wanted.map(|wanted| wanted.saturating_sub(1));
+                        return Ok(name);
+                    }
+                }
+                Some(Step::Meet(error)) if self.complete => return Err(error),
+                Some(Step::Meet(error)) => self.passed_over.push(error),
+                Some(step @ (Step::Open(_) | Step::Nested(_))) => {
+                    self.pending.push_front(step);
+                    self.look_ahead().await?;
+                }
             }
         }
-        Ok(None)
     }
 
     /// About how much of the tree the walk has seen, from 0 to 1.
@@ -123,91 +207,90 @@ impl<'a> CatalogWalk<'a> {
         self.behind
     }
 
-    /// Lists the next folder, and of those behind it some that have not been listed yet.
-    async fn list_ahead(&mut self) -> Result<()> {
-        let unlisted = |folder: &&mut Folder| folder.entries.is_none();
-        let folders = self.pending.iter_mut().filter(unlisted).take(AHEAD);
-        let folders: Vec<_> = folders.collect();
-        let paths: Vec<_> = folders.iter().map(|folder| folder.path.clone()).collect();
-        let listed = self.registry.shared.driver.list_each(&paths).await?;
-        for (folder, entries) in folders.into_iter().zip(listed) {
-            folder.entries = Some(entries);
-        }
-        Ok(())
-    }
-
-    /// Opens a folder: queues those in it, and gives its name when it is a repository.
-    fn open(&mut self, folder: Folder) -> Result<Option<RepositoryName>> {
-        let Some(entries) = folder.entries.flatten() else {
-            self.behind += folder.share;
-            return Ok(None);
+    /// Lists the next folders, as many at once as may be needed.
+    async fn look_ahead(&mut self) -> Result<()> {
+        let most = match self.wanted {
+            None => AHEAD,
+            Some(wanted) => wanted.clamp(1, AHEAD_FOR_A_PAGE),
         };
-        let (first, rest) = match &folder.after {
-            Some(after) => match after.split_once('/') {
-                Some((first, rest)) => (Some(first), Some(rest)),
-                None => (Some(after.as_str()), None),
-            },
-            None => (None, None),
-        };
-        let is_repository = self.every_folder
-            || entries
-                .iter()
-                .any(|e| e.is_dir && matches!(&*e.name, "_manifests" | "_layers"));
-        let mut nested = Vec::new();
-        for entry in entries {
-            if !entry.is_dir || entry.name.starts_with('_') {
-                continue;
+        let mut seen = Vec::new();
+        let mut paths = Vec::new();
+        let mut repositories = 0;
+        while paths.len() + repositories < most
+            && let Some(step) = self.pending.pop_front()
+        {
+            match step {
+                Step::Nested(mut nested) => match nested.next() {
+                    None => {}
+                    Some(next) => {
+                        self.pending.push_front(Step::Nested(nested));
+                        self.pending.push_front(next);
+                    }
+                },
+                step => {
+                    match &step {
+                        Step::Open(folder) => paths.push(folder.path.clone()),
+                        Step::Pass { name: Some(_), .. } => repositories += 1,
+                        _ => {}
+                    }
+                    seen.push(step);
+                }
             }
-            let after = match first {
-                Some(first) if *entry.name < *first => continue,
-                // Up to `after` itself nothing is wanted, but what is nested in it is.
-                Some(first) if entry.name == first => Some(rest.unwrap_or_default().to_owned()),
-                _ => None,
-            };
-            let Ok(path) = folder.path.join(&entry.name) else {
-                self.pass_over(&folder.path, &entry.name)?;
-                continue;
-            };
-            let name = match &*folder.name {
-                "" => entry.name,
-                parent => format!("{parent}/{}", entry.name),
-            };
-            nested.push(Folder {
-                path,
-                name,
-                entries: None,
-                after,
-                share: 0.0,
-            });
         }
-        let share = folder.share / (nested.len() + 1) as f64;
-        self.behind += share;
-        for nested in &mut nested {
-            nested.share = share;
+        let mut listed = match paths.is_empty() {
+            true => Vec::new(),
+            false => self.registry.shared.driver.list_each(&paths).await?,
+        };
+        for step in seen.into_iter().rev() {
+            match step {
+                Step::Open(folder) => {
+                    let entries = listed.pop().flatten();
+                    self.open(folder, entries);
+                }
+                step => self.pending.push_front(step),
+            }
         }
-        for folder in nested.into_iter().rev() {
-            self.pending.push_front(folder);
-        }
-        // A folder that carries a rest of `after`, even an empty one, is `after` or lies above it.
-        if !is_repository || folder.after.is_some() {
-            return Ok(None);
-        }
-        let name = folder.name.parse();
-        if name.is_err() {
-            self.pass_over(&folder.path, &folder.name)?;
-        }
-        Ok(name.ok())
+        Ok(())
     }
 
-    fn pass_over(&mut self, path: &StoragePath, name: &str) -> Result<()> {
-        let error = Error::Damaged {
-            path: path.clone(),
-            reason: format!("{name:?} is not the name of a repository"),
+    /// Puts in front what there is to do about a folder that was listed.
+    fn open(&mut self, folder: Folder, entries: Option<Listing>) {
+        let Some(entries) = entries else {
+            let share = folder.share;
+            return self.pending.push_front(Step::Pass { name: None, share });
         };
-        if self.complete {
-            return Err(error);
+        let is_repository =
+            self.every_folder || entries.has_folder("_manifests") || entries.has_folder("_layers");
+        // A folder that carries a rest of `after`, even an empty one, is `after` or lies above it.
+        let name = (is_repository && folder.after.is_none()).then(|| {
+            let name = folder.name.parse::<RepositoryName>();
+            name.map_err(|_| no_repository(&folder.path, &folder.name))
+        });
+        let start = match &folder.after {
+            Some(after) => entries.seek(split_first(after).0),
+            None => 0,
+        };
+        let mut nested = Nested {
+            folder,
+            entries,
+            place: start,
+            start,
+        };
+        let share = match nested.next() {
+            None => nested.folder.share,
+            Some(first) => {
+                self.pending.push_front(Step::Nested(nested));
+                self.pending.push_front(first);
+                0.0
+            }
+        };
+        let (name, error) = match name.transpose() {
+            Ok(name) => (name, None),
+            Err(error) => (None, Some(error)),
+        };
+        self.pending.push_front(Step::Pass { name, share });
+        if let Some(error) = error {
+            self.pending.push_front(Step::Meet(error));
         }
-        self.passed_over.push(error);
-        Ok(())
     }
 }

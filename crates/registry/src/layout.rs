@@ -36,22 +36,28 @@ pub fn blobs() -> StoragePath {
 
 /// The bytes of a blob.
 pub fn blob_data(digest: &Digest) -> StoragePath {
-    let hex = digest.hex();
-    path(format!(
-        "{BLOBS}/{}/{}/{hex}/data",
-        digest.algorithm(),
-        &hex[..2]
-    ))
+    blob_path(digest, "/data")
 }
 
 /// The folder of a blob.
 pub fn blob(digest: &Digest) -> StoragePath {
+    blob_path(digest, "")
+}
+
+/// What every download asks for: so it is put together without a formatter.
+fn blob_path(digest: &Digest, file: &str) -> StoragePath {
     let hex = digest.hex();
-    path(format!(
-        "{BLOBS}/{}/{}/{hex}",
-        digest.algorithm(),
-        &hex[..2]
-    ))
+    let parts = [
+        BLOBS,
+        "/",
+        digest.algorithm().as_str(),
+        "/",
+        &hex[..2],
+        "/",
+        &hex,
+        file,
+    ];
+    path(parts.concat())
 }
 
 /// The folder of all blobs of one algorithm, in which they lie by the first two digits of their

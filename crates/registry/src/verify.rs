@@ -142,7 +142,7 @@ impl Registry {
             },
         };
         verification.look_at_damaged(&mut position).await?;
-        let mut walk = CatalogWalk::new(self, None);
+        let mut walk = CatalogWalk::all(self);
         while let Some(name) = walk.next().await? {
             told(VerifyStep::Repository(&name, walk.behind()));
             verification.repository(&name, &mut told).await?;

@@ -308,7 +308,7 @@ impl Case {
 }
 
 #[tokio::test]
-async fn every_damage_try_on_and_nothing_else_is_touched() {
+async fn every_damage_is_found_and_mended_and_nothing_else_is_touched() {
     use Damage::{BadSignature, BrokenLink, DamagedBlob, DanglingLink, MissingLink};
     let store = Store::new().await;
     let Store {

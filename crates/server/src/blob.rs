@@ -3,7 +3,7 @@
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use wharfinger_oci::{Digest, RepositoryName};
 
-use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag};
+use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag, number};
 use crate::body::Body;
 use crate::call::Call;
 use crate::conditional::{not_modified, precondition_failed, range_applies};
@@ -36,7 +36,7 @@ pub(crate) async fn get(
         return Ok(empty(StatusCode::PRECONDITION_FAILED));
     }
     let size = descriptor.size;
-    let mut response = Response::new(Body::Empty);
+    let mut response = empty(StatusCode::OK);
     if not_modified(&call.request.headers, digest) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
@@ -65,7 +65,7 @@ pub(crate) async fn get(
                 return Err(ApiError::new(Code::RANGE_INVALID).header(header::CONTENT_RANGE, told));
             }
         };
-        let length = HeaderValue::from(part.end - part.start);
+        let length = number(part.end - part.start);
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);

@@ -131,7 +131,11 @@ async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> 
     let known = route.as_ref().ok().and_then(Option::as_ref);
     let proxies = &options.trusted_proxies;
     let asker = proxies.client(client.peer, &request.headers);
-    let span = log_span(&request, &id, asker, known);
+    let asker_name = match asker == client.peer {
+        true => client.name,
+        false => asker.to_string().into(),
+    };
+    let span = log_span(&request, &id, &asker_name, known);
     let call = Call {
         app: Arc::clone(app),
         options,
@@ -160,7 +164,7 @@ async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> 
 
 /// What all lines in the log about a request say of it, under the names that CNCF Distribution's
 /// have.
-fn log_span(request: &Parts, id: &HeaderValue, client: Peer, route: Option<&Route>) -> Span {
+fn log_span(request: &Parts, id: &HeaderValue, client: &str, route: Option<&Route>) -> Span {
     let text = |name| {
         request
             .headers
@@ -174,7 +178,7 @@ fn log_span(request: &Parts, id: &HeaderValue, client: Peer, route: Option<&Rout
         http.request.method = request.method.as_str(),
         http.request.host = request.uri.host().or_else(|| text(header::HOST)),
         http.request.uri = &*asked_for(&request.uri),
-        http.request.remoteaddr = %client,
+        http.request.remoteaddr = client,
         http.request.useragent = text(header::USER_AGENT),
         auth.user.name = field::Empty,
         vars.name = route.and_then(Route::repository).map(|name| name.as_str()),

@@ -9,6 +9,7 @@ use wharfinger_oci::manifest::ManifestError;
 use wharfinger_proxy::{Error as ProxyError, Refusal, UpstreamError};
 use wharfinger_registry::Error as RegistryError;
 
+use crate::answer::empty;
 use crate::body::Body;
 use crate::request_body::BodyError;
 
@@ -136,8 +137,8 @@ impl ApiError {
 
     pub(crate) fn into_response(self) -> Response<Body> {
         let body = serde_json::to_vec(&json!({ "errors": self.items })).unwrap_or_default();
-        let mut response = Response::new(Body::full(body));
-        *response.status_mut() = self.status;
+        let mut response = empty(self.status);
+        *response.body_mut() = Body::full(body);
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         for (name, value) in self.headers {

@@ -1,6 +1,7 @@
 //! From a request to its answer: the route, the method, the handler, and what every answer has.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -120,7 +121,10 @@ async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response
             .await
             .unwrap_or_else(|error| Err(Box::new(error)))
     } else {
-        guarded(call, route, body, turn).await
+        // It is guarded where it stands: as it is large, moving it would take longer than many an
+        // answer.
+        let answering = pin!(dispatch(call, route, body, turn));
+        AssertUnwindSafe(answering).catch_unwind().await
     };
     let outcome = outcome.unwrap_or_else(|_panic| {
         error!("a handler panicked");
@@ -139,8 +143,8 @@ fn guarded(
     AssertUnwindSafe(dispatch(call, route, body, turn)).catch_unwind()
 }
 
-/// Handlers that write are boxed, or every request would be moved about in as much memory as they
-/// need.
+/// Handlers that write or list are boxed, or every request would be moved about in as much memory
+/// as they need.
 async fn dispatch(
     call: Call,
     route: Route,
@@ -151,10 +155,10 @@ async fn dispatch(
     match (&route, call.request.method.as_str()) {
         (Route::Root, "GET" | "HEAD") => Ok(empty(StatusCode::OK)),
         (Route::Base, "GET" | "HEAD") => Ok(base::get()),
-        (Route::Catalog, "GET" | "HEAD") => catalog::list(call).await,
-        (Route::Tags(name), "GET" | "HEAD") => tag::list(call, name).await,
+        (Route::Catalog, "GET" | "HEAD") => Box::pin(catalog::list(call)).await,
+        (Route::Tags(name), "GET" | "HEAD") => Box::pin(tag::list(call, name)).await,
         (Route::Referrers(name, digest), "GET" | "HEAD") => {
-            referrer::list(call, name, digest).await
+            Box::pin(referrer::list(call, name, digest)).await
         }
         (Route::Blob(name, digest), "GET" | "HEAD") => blob::get(call, name, digest).await,
         (Route::Blob(name, digest), "DELETE") => Box::pin(blob::delete(call, name, digest)).await,

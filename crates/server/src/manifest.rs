@@ -8,7 +8,7 @@ use wharfinger_oci::{Digest, Reference, RepositoryName, Tag, media_type};
 use wharfinger_proxy::Answer;
 use wharfinger_registry::{Error as RegistryError, Served};
 
-use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag, mark_stale};
+use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag, mark_stale, number};
 use crate::body::Body;
 use crate::call::Call;
 use crate::conditional::{not_modified, precondition_failed};
@@ -35,7 +35,7 @@ pub(crate) async fn get(
     if precondition_failed(&call.request.headers, &digest) {
         return Ok(empty(StatusCode::PRECONDITION_FAILED));
     }
-    let mut response = Response::new(Body::Empty);
+    let mut response = empty(StatusCode::OK);
     if not_modified(&call.request.headers, &digest) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
@@ -44,7 +44,7 @@ pub(crate) async fn get(
             Reference::Tag(tag) => Some(tag),
         };
         event::manifest_pulled(call, name, &served, tag);
-        let length = HeaderValue::from(served.bytes.len());
+        let length = number(served.bytes.len() as u64);
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);

@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use rustix::param::page_size;
+
+/// Mappings begin at multiples of this, in bytes: no architecture has larger pages.
+const LARGEST_PAGE: u64 = 64 * 1024;
 
 /// A part of a file that is mapped.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl Mappings {
     /// # Errors
     /// What the operating system says; the file must be read otherwise then.
     pub(crate) fn map(&self, file: &Arc<File>, part: Range<u64>) -> io::Result<Bytes> {
-        let start = part.start - part.start % page_size() as u64;
+        let start = part.start - part.start % LARGEST_PAGE;
         let length = usize::try_from(part.end - start).map_err(io::Error::other)?;
         let mapping = Arc::new(Mapping::new(Arc::clone(file), start, length)?);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +108,7 @@ impl Mappings {
         known.push(Arc::downgrade(&mapping));
         drop(known);
         let mut bytes = Bytes::from_owner(Owner(mapping));
-        // Less than a page.
+        // Less than the largest page.
         Ok(bytes.split_off((part.start - start) as usize))
     }
 

@@ -41,7 +41,10 @@ impl Route {
     /// # Errors
     /// When the path has the form of the API's, but a part of it is not valid.
     pub(crate) fn of(prefix: &str, path: &str) -> Result<Option<Self>> {
-        let path: Cow<'_, str> = percent_decode_str(path).decode_utf8_lossy();
+        let path: Cow<'_, str> = match path.contains('%') {
+            true => percent_decode_str(path).decode_utf8_lossy(),
+            false => path.into(),
+        };
         let Some(path) = path.strip_prefix(prefix) else {
             return Ok(None);
         };
@@ -54,37 +57,40 @@ impl Route {
                 None => return Ok(None),
             },
         };
+        Self::in_repository(rest)
+    }
+
+    /// Reads what stands behind `v2/`, if it is about a repository.
+    fn in_repository(path: &str) -> Result<Option<Self>> {
         // Names nest, so the API's own words are looked for from the end.
-        let parts: Vec<&str> = rest.split('/').collect();
-        let route = match parts[..] {
-            [ref name @ .., "tags", "list"] if !name.is_empty() => Self::Tags(repository(name)?),
-            [ref name @ .., "blobs", "uploads", ""] | [ref name @ .., "blobs", "uploads"]
-                if !name.is_empty() =>
-            {
-                Self::Uploads(repository(name)?)
-            }
-            [ref name @ .., "blobs", "uploads", id] if !name.is_empty() => {
-                let name = repository(name)?;
-                Self::Upload(name, id.parse().map_err(ApiError::from)?)
-            }
-            [ref name @ .., "blobs", digest] if !name.is_empty() => {
-                Self::Blob(repository(name)?, parse_digest(digest)?)
-            }
-            [ref name @ .., "referrers", digest] if !name.is_empty() => {
-                Self::Referrers(repository(name)?, parse_digest(digest)?)
-            }
-            [ref name @ .., "manifests", reference] if !name.is_empty() => {
-                let name = repository(name)?;
-                let reference = reference.parse().map_err(|error| {
-                    let code = match error {
-                        wharfinger_oci::ReferenceError::Digest(_) => Code::DIGEST_INVALID,
-                        wharfinger_oci::ReferenceError::Tag(_) => Code::TAG_INVALID,
-                    };
-                    ApiError::with(code, error.to_string())
-                })?;
-                Self::Manifest(name, reference)
-            }
-            _ => return Ok(None),
+        if let Some(name) = path.strip_suffix("/tags/list") {
+            return Ok(Some(Self::Tags(repository(name)?)));
+        }
+        let uploads = path.strip_suffix('/').unwrap_or(path);
+        if let Some(name) = uploads.strip_suffix("/blobs/uploads") {
+            return Ok(Some(Self::Uploads(repository(name)?)));
+        }
+        let Some((before, last)) = path.rsplit_once('/') else {
+            return Ok(None);
+        };
+        let route = if let Some(name) = before.strip_suffix("/blobs/uploads") {
+            Self::Upload(repository(name)?, last.parse().map_err(ApiError::from)?)
+        } else if let Some(name) = before.strip_suffix("/blobs") {
+            Self::Blob(repository(name)?, parse_digest(last)?)
+        } else if let Some(name) = before.strip_suffix("/referrers") {
+            Self::Referrers(repository(name)?, parse_digest(last)?)
+        } else if let Some(name) = before.strip_suffix("/manifests") {
+            let name = repository(name)?;
+            let reference = last.parse().map_err(|error| {
+                let code = match error {
+                    wharfinger_oci::ReferenceError::Digest(_) => Code::DIGEST_INVALID,
+                    wharfinger_oci::ReferenceError::Tag(_) => Code::TAG_INVALID,
+                };
+                ApiError::with(code, error.to_string())
+            })?;
+            Self::Manifest(name, reference)
+        } else {
+            return Ok(None);
         };
         Ok(Some(route))
     }
@@ -143,8 +149,7 @@ impl Route {
     }
 }
 
-fn repository(parts: &[&str]) -> Result<RepositoryName> {
-    let name = parts.join("/");
+fn repository(name: &str) -> Result<RepositoryName> {
     name.parse().map_err(|error: wharfinger_oci::NameError| {
         ApiError::with(Code::NAME_INVALID, error.to_string())
     })
@@ -184,6 +189,9 @@ mod tests {
             route(&format!("/v2/a/blobs/{digest}")),
             Some(Route::Blob(name("a"), digest))
         );
+        for uploads in ["/v2/a/blobs/uploads/", "/v2/a/blobs/uploads"] {
+            assert_eq!(route(uploads), Some(Route::Uploads(name("a"))));
+        }
         let escaped = digest.to_string().replace(':', "%3A");
         assert_eq!(
             route(&format!("/v2/a/blobs/{escaped}")),
@@ -194,12 +202,18 @@ mod tests {
             "/v2/x",
             "/v2/tags/list",
             "/v2//",
+            "/v2/manifests/x",
+            "/v2/blobs/uploads/x",
+            "/v2/a/blobs/uploads//",
+            "/v2/a/tags/list/",
             "/v3/a/tags/list",
             "v2/",
         ] {
             assert_eq!(route(none), None, "{none}");
         }
         assert!(Route::of("/", "/v2/A/tags/list").is_err());
+        assert!(Route::of("/", "/v2//tags/list").is_err());
+        assert!(Route::of("/", "/v2//manifests/x").is_err());
         assert!(Route::of("/", "/v2/a//b/tags/list").is_err());
         assert!(Route::of("/", "/v2/a/blobs/sha256:0").is_err());
         assert!(Route::of("/", "/v2/a/manifests/.bad").is_err());

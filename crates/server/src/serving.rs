@@ -64,6 +64,8 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) peer: Peer,
+    /// The peer as text: every request is logged with it.
+    pub(crate) name: Arc<str>,
     /// Whether nobody can listen in: TLS is spoken.
     pub(crate) secure: bool,
     /// By what files are sent without being read, where that is possible.
@@ -255,6 +257,7 @@ impl<S: Service> Connection<S> {
         };
         let client = Client {
             peer: self.peer,
+            name: self.peer.to_string().into(),
             secure,
             files: files.clone(),
         };

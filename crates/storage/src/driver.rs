@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::{Claim, ClaimError, Claimed, Error, Result, StoragePath};
+use crate::{Claim, ClaimError, Claimed, Error, Listing, Result, StoragePath};
 
 /// A file's content from some offset on, in pieces of bounded size.
 pub type Reader = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -194,12 +194,12 @@ pub trait Driver: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `WrongKind` for a file.
-    async fn list_each(&self, paths: &[StoragePath]) -> Result<Vec<Option<Vec<Entry>>>> {
+    async fn list_each(&self, paths: &[StoragePath]) -> Result<Vec<Option<Listing>>> {
         let mut listed = Vec::with_capacity(paths.len());
         for path in paths {
             listed.push(match self.list(path, None, None).await {
                 Err(error) if error.is_not_found() => None,
-                entries => Some(entries?),
+                entries => Some(entries?.into_iter().collect()),
             });
         }
         Ok(listed)
@@ -282,6 +282,12 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// Any that signing meets.
     async fn redirect_url(&self, _request: RedirectRequest<'_>) -> Result<Option<String>> {
         Ok(None)
+    }
+
+    /// Whether [`redirect_url`](Driver::redirect_url) may ever give an address. Where it cannot,
+    /// downloads need not ask.
+    fn may_redirect(&self) -> bool {
+        false
     }
 }
 

@@ -57,6 +57,7 @@
 mod driver;
 mod error;
 mod filesystem;
+mod listing;
 mod measured;
 mod memory;
 mod middleware;
@@ -71,6 +72,7 @@ pub use driver::{
 };
 pub use error::{Error, Result};
 pub use filesystem::{Claim, ClaimError, Claimed, FilesystemDriver, FilesystemOptions};
+pub use listing::{Listed, Listing};
 pub use measured::MeasuredDriver;
 pub use memory::MemoryDriver;
 pub use middleware::{

@@ -14,8 +14,8 @@ use prometheus_client::registry::Registry;
 use tracing::{Instrument as _, Span};
 
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Reader, RedirectRequest, Result, Stat,
-    Steps, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Listing, Reader, RedirectRequest,
+    Result, Stat, Steps, StoragePath, WriteMode, Writer,
 };
 
 /// The upper ends of the histogram's buckets, in seconds: CNCF Distribution's, and smaller ones
@@ -269,7 +269,7 @@ impl Driver for MeasuredDriver {
         self.timings.time(Action::List, span, call).await
     }
 
-    async fn list_each(&self, paths: &[StoragePath]) -> Result<Vec<Option<Vec<Entry>>>> {
+    async fn list_each(&self, paths: &[StoragePath]) -> Result<Vec<Option<Listing>>> {
         let path = paths.first().map_or("", StoragePath::as_str);
         let span = span!(List, self.name(), path, folders = paths.len());
         let call = self.driver.list_each(paths);
@@ -309,6 +309,11 @@ impl Driver for MeasuredDriver {
         let span = span!(RedirectURL, self.name(), request.path);
         let call = self.driver.redirect_url(request);
         self.timings.time(Action::RedirectURL, span, call).await
+    }
+
+    fn may_redirect(&self) -> bool {
+        // That the driver was asked counts too, as in Distribution.
+        true
     }
 
     // What follows keeps the house, and is no part of any request.

@@ -20,8 +20,8 @@ pub use self::redirect::Redirect;
 pub use self::rewrite::Rewrite;
 pub use self::url::InvalidUrl;
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Reader, RedirectRequest, Result, Stat,
-    Steps, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Listing, Reader, RedirectRequest,
+    Result, Stat, Steps, StoragePath, WriteMode, Writer,
 };
 
 /// Decides where clients are sent.
@@ -111,7 +111,7 @@ impl Driver for MiddlewareDriver {
         self.driver.list(path, after, limit).await
     }
 
-    async fn list_each(&self, paths: &[StoragePath]) -> Result<Vec<Option<Vec<Entry>>>> {
+    async fn list_each(&self, paths: &[StoragePath]) -> Result<Vec<Option<Listing>>> {
         self.driver.list_each(paths).await
     }
 
@@ -153,6 +153,10 @@ impl Driver for MiddlewareDriver {
 
     async fn redirect_url(&self, request: RedirectRequest<'_>) -> Result<Option<String>> {
         self.middleware.redirect_url(&*self.driver, request).await
+    }
+
+    fn may_redirect(&self) -> bool {
+        true
     }
 }
 

@@ -51,8 +51,8 @@ use self::turns::Turns;
 use self::unfinished::Unfinished;
 use self::writer::ObjectWriter;
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Reader, RedirectRequest, Result,
-    Stat, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Listing, Reader, RedirectRequest,
+    Result, Stat, StoragePath, WriteMode, Writer,
 };
 
 /// How many folders are listed at once.
@@ -414,11 +414,11 @@ impl Driver for ObjectDriver {
         }
     }
 
-    async fn list_each(&self, paths: &[StoragePath]) -> Result<Vec<Option<Vec<Entry>>>> {
+    async fn list_each(&self, paths: &[StoragePath]) -> Result<Vec<Option<Listing>>> {
         let lists = paths.iter().map(|path| async move {
             match self.list(path, None, None).await {
                 Err(error) if error.is_not_found() => Ok(None),
-                entries => entries.map(Some),
+                entries => Ok(Some(entries?.into_iter().collect())),
             }
         });
         let lists: Vec<_> = lists.collect();
@@ -494,6 +494,10 @@ impl Driver for ObjectDriver {
         let key = self.key(request.path)?;
         let url = self.0.bucket.presigned(method, &key);
         url.await.map_err(failed(request.path, "sign"))
+    }
+
+    fn may_redirect(&self) -> bool {
+        true
     }
 }
 

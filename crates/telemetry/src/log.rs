@@ -164,7 +164,9 @@ impl Visit for SpanFields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write(field.name(), format_args!("{value}"));
+        let start = self.texts.len();
+        self.texts.push_str(value);
+        self.set(field.name(), SpanField::Text(start..self.texts.len()));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {

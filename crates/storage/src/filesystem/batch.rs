@@ -1,17 +1,19 @@
 //! Writing several small files with as few syncs as their order allows.
 //!
-//! A journal's commit takes along all that was written before it, so what counts is how often
-//! something must wait for one. The contents may be durable at any time before the names: all of
-//! them are synced first, under temporary names. Then each step gives its files their names and
-//! syncs each folder once.
+//! What counts is how often something must wait for the device. The contents, and the folders that
+//! were made for them, may be durable at any time before the names: all of them are synced first,
+//! together, the contents under temporary names. Then each step gives its files their names and
+//! syncs its folders, together again.
 
 use std::collections::HashSet;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use rustix::fs::{Advice, fadvise};
 
 use super::folder::{Folder, Temporary};
 use super::store::Store;
+use super::together::Target;
 use crate::driver::Steps;
 use crate::{Durability, Error, Result, StoragePath};
 
@@ -31,7 +33,7 @@ fn at_once(store: &Store, steps: &Steps) -> Result<bool> {
     let mut folders = Vec::new();
     for (path, _) in steps.iter().flatten() {
         let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
-        folders.push(Folder::open_or_make(store, &parent)?);
+        folders.push(Arc::new(Folder::open_or_make(store, &parent)?));
     }
     let files = || steps.iter().flatten().map(|(path, _)| path);
     let failed = |path: &StoragePath, error: io::Error| match error.kind() {
@@ -46,11 +48,12 @@ fn at_once(store: &Store, steps: &Steps) -> Result<bool> {
             Err(error) => return failed(path, error),
         }
     }
-    for (temporary, path) in temporaries.iter().zip(files()) {
-        if let Err(error) = store.sync_content(path, &temporary.file) {
-            return failed(path, error);
-        }
-    }
+    let contents = temporaries.iter().zip(files());
+    let contents = contents.map(|(temporary, path)| temporary.content(path));
+    store.sync_with_ways(
+        contents.collect(),
+        store.ways_up(folders.iter().map(|folder| &**folder))?,
+    )?;
 
     let mut temporaries = temporaries.into_iter();
     let mut left = folders.as_slice();
@@ -62,21 +65,17 @@ fn at_once(store: &Store, steps: &Steps) -> Result<bool> {
         }
         let (folders, rest) = left.split_at(step.len());
         left = rest;
-        let mut synced = HashSet::new();
-        for folder in folders {
-            if synced.insert(folder.path.clone()) {
-                store.sync_folder(folder)?;
-            }
-        }
-        store.settle_each(folders, synced)?;
+        let mut seen = HashSet::new();
+        let folders = folders.iter().filter(|folder| seen.insert(&folder.path));
+        store.sync(folders.cloned().map(Target::Folder).collect())?;
     }
     Ok(true)
 }
 
 /// A file under a temporary name, on its way to the disk.
 fn written<'a>(folder: &'a Folder, content: &[u8]) -> io::Result<Temporary<'a>> {
-    let mut temporary = Temporary::create(folder)?;
-    temporary.file.write_all(content)?;
+    let temporary = Temporary::create(folder)?;
+    (&*temporary.file).write_all(content)?;
     // Not needed any more, says this, and Linux then begins to write the content at once. So it
     // has its place on the disk when the first of the syncs commits the journal, and the other
     // syncs find their work done. Only a hint: without it they do it themselves.

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, mkdir, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::durable::NameId;
 use super::store::Store;
+use super::together::Target;
 use crate::{Error, Result, StoragePath};
 
 /// As Distribution makes them; the process's umask takes away from it.
@@ -121,20 +123,25 @@ fn make(store: &Store, path: &StoragePath) -> io::Result<()> {
 pub(super) struct Temporary<'a> {
     folder: &'a Folder,
     name: String,
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     in_place: bool,
 }
 
 impl<'a> Temporary<'a> {
     pub(super) fn create(folder: &'a Folder) -> io::Result<Self> {
         let name = temporary_name();
-        let file = folder.create(&name)?;
+        let file = Arc::new(folder.create(&name)?);
         Ok(Self {
             folder,
             name,
             file,
             in_place: false,
         })
+    }
+
+    /// Its content, to be synced as that of the file it becomes.
+    pub(super) fn content(&self, path: &StoragePath) -> Target {
+        Target::Content(path.clone(), Arc::clone(&self.file))
     }
 
     /// Gives the file its name, replacing one that has it.
@@ -157,36 +164,36 @@ impl Drop for Temporary<'_> {
     }
 }
 
+/// What has to be synced for folders to survive the machine, besides their own entries.
+#[derive(Debug, Default)]
+pub(super) struct WaysUp {
+    pub(super) targets: Vec<Target>,
+    /// The names that are durable when all targets are synced.
+    settled: Vec<NameId>,
+}
+
 impl Store {
-    /// Makes the folder's own name, and the names of all above it, survive the machine. Costs
-    /// nothing when they are known to.
-    pub(super) fn settle(&self, folder: &Folder) -> Result<()> {
-        self.settle_each(std::slice::from_ref(folder), HashSet::new())
-    }
-
-    /// The same for several folders, whose ways up are mostly the same. Those in `synced` were
-    /// synced after the last of all these was made.
-    pub(super) fn settle_each(
+    /// The folders above these, as far as they are not known to survive the machine. Each of them
+    /// was made before: to sync it now makes the name in it survive.
+    pub(super) fn ways_up<'a>(
         &self,
-        folders: &[Folder],
-        mut synced: HashSet<StoragePath>,
-    ) -> Result<()> {
-        let mut settled = Vec::new();
+        folders: impl IntoIterator<Item = &'a Folder>,
+    ) -> Result<WaysUp> {
+        let mut ways = WaysUp::default();
+        let mut seen = HashSet::new();
         for folder in folders {
-            settled.extend(self.settle_one(folder, &mut synced)?);
+            self.add_way_up(folder, &mut ways, &mut seen)?;
         }
-        // Only now: a folder is durable when all above it are.
-        settled.into_iter().for_each(|id| self.durable.insert(id));
-        Ok(())
+        Ok(ways)
     }
 
-    /// Syncs what is above the folder, and gives what is durable then.
-    fn settle_one(
+    fn add_way_up(
         &self,
         folder: &Folder,
-        synced: &mut HashSet<StoragePath>,
-    ) -> Result<Vec<NameId>> {
-        let mut settled = Vec::new();
+        ways: &mut WaysUp,
+        seen: &mut HashSet<StoragePath>,
+    ) -> Result<()> {
+        let (mut targets, mut settled) = (Vec::new(), Vec::new());
         let mut path = folder.path.clone();
         let mut id = self.durable.id(&path, &folder.handle);
         while let Some(above) = path.parent() {
@@ -194,18 +201,32 @@ impl Store {
                 break;
             }
             let above = match Folder::open(self, &above) {
-                Ok(above) => above,
+                Ok(above) => Arc::new(above),
                 // Taken away meanwhile: there is no name left that could be lost.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(Error::io(&above, "open", error)),
             };
-            if synced.insert(above.path.clone()) {
-                self.sync_folder(&above)?;
+            if !seen.contains(&above.path) {
+                targets.push(Target::Folder(Arc::clone(&above)));
             }
             settled.extend(id);
             id = self.durable.id(&above.path, &above.handle);
-            path = above.path;
+            path = above.path.clone();
         }
-        Ok(settled)
+        seen.extend(targets.iter().map(|target| target.path().clone()));
+        ways.targets.extend(targets);
+        ways.settled.extend(settled);
+        Ok(())
+    }
+
+    /// Syncs the ways up together with `more`.
+    pub(super) fn sync_with_ways(&self, mut more: Vec<Target>, ways: WaysUp) -> Result<()> {
+        more.extend(ways.targets);
+        self.sync(more)?;
+        // Only now: a folder is durable when all above it are.
+        ways.settled
+            .into_iter()
+            .for_each(|id| self.durable.insert(id));
+        Ok(())
     }
 }

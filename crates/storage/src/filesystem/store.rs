@@ -4,12 +4,16 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags, open};
 
 use super::durable::DurableNames;
 use super::folder::{ATTEMPTS, Folder, Temporary};
+use super::listing::KnownListings;
+use super::output::Buffers;
+use super::together::{Helpers, Target};
 use super::{FilesystemDriver, trash};
 use crate::{Durability, Error, Result, Stat, StoragePath};
 
@@ -18,9 +22,15 @@ use crate::{Durability, Error, Result, Stat, StoragePath};
 pub(super) struct Store {
     root: PathBuf,
     pub(super) durable: DurableNames,
+    pub(super) listings: KnownListings,
+    pub(super) buffers: Buffers,
+    helpers: Helpers,
     /// What was synced, in order, for tests that count.
     #[cfg(test)]
     pub(super) synced: std::sync::Mutex<Vec<String>>,
+    /// The folders that were read, in order, for tests that count.
+    #[cfg(test)]
+    pub(super) read: std::sync::Mutex<Vec<String>>,
 }
 
 impl Store {
@@ -42,8 +52,13 @@ impl Store {
         Ok(Self {
             root,
             durable: DurableNames::default(),
+            listings: KnownListings::default(),
+            buffers: Buffers::default(),
+            helpers: Helpers::default(),
             #[cfg(test)]
             synced: Default::default(),
+            #[cfg(test)]
+            read: Default::default(),
         })
     }
 
@@ -64,7 +79,7 @@ impl Store {
     pub(super) fn check(&self) -> Result<()> {
         let write = || {
             let folder = Folder::open(self, &StoragePath::root())?;
-            Temporary::create(&folder)?.file.write_all(b"wharfinger")
+            (&*Temporary::create(&folder)?.file).write_all(b"wharfinger")
         };
         write().map_err(|source| Error::Root {
             root: self.root.clone(),
@@ -109,9 +124,8 @@ impl Store {
         })
     }
 
-    /// The order of the syncs is the fewest that a journal needs: the folders are made before the
-    /// file is synced, so that one commit takes both, and the rename with all entries above it
-    /// makes the second. The syncs of the folders above then find nothing left to write.
+    /// Waits for the device twice: for the content together with the folders that were made for
+    /// it, and for the name.
     pub(super) fn put(
         &self,
         path: &StoragePath,
@@ -120,55 +134,59 @@ impl Store {
     ) -> Result<()> {
         let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
         self.retry(path, "write", || {
-            let folder = Folder::open_or_make(self, &parent)?;
+            let folder = Arc::new(Folder::open_or_make(self, &parent)?);
             let write = || {
-                let mut temporary = Temporary::create(&folder)?;
-                temporary.file.write_all(content)?;
-                if durability == Durability::Machine {
-                    self.sync_content(path, &temporary.file)?;
-                }
-                temporary.put_in_place(path.name())
+                let temporary = Temporary::create(&folder)?;
+                (&*temporary.file).write_all(content)?;
+                Ok(temporary)
             };
-            if let Err(error) = write() {
+            let temporary: Temporary<'_> = match write() {
+                Ok(temporary) => temporary,
+                Err(error) => return Ok(Err(error)),
+            };
+            if durability == Durability::Machine {
+                let content = vec![temporary.content(path)];
+                self.sync_with_ways(content, self.ways_up([&*folder])?)?;
+            }
+            if let Err(error) = temporary.put_in_place(path.name()) {
                 return Ok(Err(error));
             }
             if durability == Durability::Machine {
-                self.sync_entry(&folder)?;
+                self.sync(vec![Target::Folder(folder)])?;
             }
             Ok(Ok(()))
         })
     }
 
-    /// Makes a file's content survive the machine. Its times may be lost, which nobody needs.
-    pub(super) fn sync_content(&self, path: &StoragePath, file: &File) -> io::Result<()> {
-        self.note_sync("content", path);
-        file.sync_data()
+    /// Makes all of these survive the machine, in no order.
+    pub(super) fn sync(&self, targets: Vec<Target>) -> Result<()> {
+        #[cfg(test)]
+        self.note_synced(&targets);
+        self.helpers.sync(targets)
     }
 
-    /// Makes a change of the folder's entries survive the machine, where the folder does.
-    pub(super) fn sync_folder(&self, folder: &Folder) -> Result<()> {
-        self.note_sync("folder", &folder.path);
-        folder
-            .sync()
-            .map_err(|error| Error::io(&folder.path, "sync", error))
+    /// What is synced together is one line.
+    #[cfg(test)]
+    fn note_synced(&self, targets: &[Target]) {
+        let targets: Vec<_> = targets.iter().map(Target::to_string).collect();
+        let mut synced = self.synced.lock().expect("no test panics here");
+        synced.push(targets.join(", "));
     }
 
-    /// Makes a change of the folder's entries survive the machine.
-    pub(super) fn sync_entry(&self, folder: &Folder) -> Result<()> {
-        self.sync_folder(folder)?;
-        self.settle(folder)
+    /// Makes a change of the folder's entries, and the folder, survive the machine.
+    pub(super) fn sync_entry(&self, folder: Folder) -> Result<()> {
+        let ways = self.ways_up([&folder])?;
+        self.sync_with_ways(vec![Target::Folder(Arc::new(folder))], ways)
     }
 
     #[cfg(test)]
-    fn note_sync(&self, what: &str, path: &StoragePath) {
-        self.synced
-            .lock()
-            .expect("no test panics here")
-            .push(format!("{what} {path}"));
+    pub(super) fn note_reading(&self, path: &StoragePath) {
+        let mut read = self.read.lock().expect("no test panics here");
+        read.push(path.to_string());
     }
 
     #[cfg(not(test))]
-    fn note_sync(&self, _what: &str, _path: &StoragePath) {}
+    pub(super) fn note_reading(&self, _path: &StoragePath) {}
 
     pub(super) fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()> {
         let source = fs::metadata(self.full(from));
@@ -198,9 +216,9 @@ impl Store {
                 Err(error) => return Ok(Err(error)),
             };
             // The new name first: a crash between the two must not leave the file without a name.
-            self.sync_entry(&to_folder)?;
+            self.sync_entry(to_folder)?;
             if from_parent != to_parent {
-                self.sync_folder(&from_folder)?;
+                self.sync(vec![Target::Folder(Arc::new(from_folder))])?;
             }
             Ok(Ok(()))
         })
@@ -219,13 +237,13 @@ impl Store {
             .map_err(|error| read_error(path, "stat", error))?
             .is_dir();
         if is_dir {
-            return trash::remove_folder(self, &folder, path, durability);
+            return trash::remove_folder(self, folder, path, durability);
         }
         folder
             .unlink(path.name())
             .map_err(|error| read_error(path, "remove", error))?;
         match durability {
-            Durability::Machine => self.sync_folder(&folder),
+            Durability::Machine => self.sync(vec![Target::Folder(Arc::new(folder))]),
             Durability::Process => Ok(()),
         }
     }

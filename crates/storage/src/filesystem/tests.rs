@@ -1,3 +1,4 @@
+mod listings;
 mod model;
 mod syncs;
 

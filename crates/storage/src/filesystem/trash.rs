@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::folder::{ATTEMPTS, Folder, is_temporary_name, temporary_name};
 use super::store::{Store, read_error};
+use super::together::Target;
 use crate::{Durability, Error, Result, StoragePath};
 
 /// The folder in the root where folders go to be taken apart. It lies in the root because
@@ -18,14 +19,14 @@ pub(super) const TRASH: &str = ".wharfinger-trash";
 /// Removes a folder: at once from its place, so that nobody sees a part of it, and then for good.
 pub(super) fn remove_folder(
     store: &Store,
-    parent: &Folder,
+    parent: Folder,
     path: &StoragePath,
     durability: Durability,
 ) -> Result<()> {
     let trash = store.root().join(TRASH);
-    let gone = move_to_trash(store, parent, path, &trash)?;
+    let gone = move_to_trash(store, &parent, path, &trash)?;
     if durability == Durability::Machine {
-        store.sync_folder(parent)?;
+        store.sync(vec![Target::Folder(Arc::new(parent))])?;
     }
     remove_all(&gone).map_err(|error| Error::io(path, "remove", error))?;
     // Stays where another removal is at work.

@@ -2,25 +2,22 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags, open as open_path};
-use rustix::io::{Errno, pwritev};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
 
 use super::folder::{ATTEMPTS, Folder, temporary_name};
+use super::output::Output;
 use super::store::{Store, read_error, same_file};
+use super::together::Target;
 use super::{FilesystemDriver, joined, run};
 use crate::{Error, Result, StoragePath, WriteMode, Writer};
-
-/// How many buffers one system call takes.
-const MAX_SLICES: usize = 1024;
 
 /// A path's turn: who holds the lock may touch the file, and the number says which writer is the
 /// latest. A hop that outlives its request holds the lock until it is through, so the next
@@ -69,9 +66,9 @@ pub(super) struct FilesystemWriter {
     place: Place,
     slot: Slot,
     turn: u64,
+    /// `None` when an operation took it along and did not bring it back.
+    output: Option<Output>,
     size: u64,
-    /// An operation failed or was abandoned: how much of it is in the file is not known.
-    broken: bool,
     ended: bool,
 }
 
@@ -103,8 +100,8 @@ pub(super) async fn open(
         place,
         slot,
         turn,
+        output: Some(Output::new(size)),
         size,
-        broken: false,
         ended: false,
     })
 }
@@ -163,7 +160,7 @@ impl FilesystemWriter {
     /// Runs `work` when it is the path's turn and this is still its latest writer.
     async fn hop<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Store, &File) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Store, &Arc<File>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let guard: OwnedMutexGuard<u64> = Arc::clone(&self.slot).lock_owned().await;
         if *guard != self.turn {
@@ -179,35 +176,49 @@ impl FilesystemWriter {
         joined(&self.path, hop.await)
     }
 
+    /// After an operation that failed or was abandoned, how much of it is in the file is not known.
+    fn take_output(&mut self) -> Result<Output> {
+        let output = self.output.take();
+        output.ok_or_else(|| Error::broken_writer(&self.path))
+    }
+
     /// What was written survives the machine under the file's name.
     async fn finish(mut self: Box<Self>) -> Result<()> {
-        if self.broken {
-            return Err(Error::broken_writer(&self.path));
-        }
+        let mut output = self.take_output()?;
         let (path, place) = (self.path.clone(), self.place.clone());
-        let work = move |store: &Store, file: &File| finish(store, &path, file, &place);
+        let work = move |store: &Store, file: &Arc<File>| {
+            let flushed = output.flush(file);
+            flushed.map_err(|error| store.write_error(&path, "write", error))?;
+            finish(store, &path, file, &place)
+        };
         let result = self.hop(work).await;
         self.ended = result.is_ok();
         result
     }
 }
 
-fn finish(store: &Store, path: &StoragePath, file: &File, place: &Place) -> Result<()> {
-    store
-        .sync_content(path, file)
-        .map_err(|error| Error::io(path, "sync", error))?;
+fn finish(store: &Store, path: &StoragePath, file: &Arc<File>, place: &Place) -> Result<()> {
+    let content = Target::Content(path.clone(), Arc::clone(file));
     let id = store.durable.id(path, file);
     if matches!(place, Place::There) && id.is_some_and(|id| store.durable.contains(id)) {
-        return Ok(());
+        return store.sync(vec![content]);
     }
     let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
     let folder = Folder::open(store, &parent).map_err(|e| read_error(path, "open", e))?;
-    if let Place::Beside(name) = place {
-        folder
-            .rename(name, &folder, path.name())
-            .map_err(|error| store.write_error(path, "rename", error))?;
+    let ways = store.ways_up([&folder])?;
+    match place {
+        // It has its name already: neither waits for the other.
+        Place::There => {
+            store.sync_with_ways(vec![content, Target::Folder(Arc::new(folder))], ways)?;
+        }
+        Place::Beside(name) => {
+            store.sync_with_ways(vec![content], ways)?;
+            folder
+                .rename(name, &folder, path.name())
+                .map_err(|error| store.write_error(path, "rename", error))?;
+            store.sync(vec![Target::Folder(Arc::new(folder))])?;
+        }
     }
-    store.sync_entry(&folder)?;
     if let Some(id) = id {
         store.durable.insert(id);
     }
@@ -229,45 +240,21 @@ fn give_up(store: &Store, path: &StoragePath, file: &File, place: &Place) -> io:
     }
 }
 
-/// Writes all buffers at the offset.
-fn write_all(file: impl AsFd, buffers: &[Bytes], mut offset: u64) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = buffers
-        .iter()
-        .filter(|b| !b.is_empty())
-        .map(|b| IoSlice::new(b))
-        .collect();
-    let mut slices = slices.as_mut_slice();
-    while !slices.is_empty() {
-        match pwritev(&file, &slices[..slices.len().min(MAX_SLICES)], offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                offset += written as u64;
-                IoSlice::advance_slices(&mut slices, written);
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
 #[async_trait]
 impl Writer for FilesystemWriter {
     async fn write(&mut self, buffers: Vec<Bytes>) -> Result<()> {
-        // Set until the end is seen: the future may be dropped while a part is written.
-        if std::mem::replace(&mut self.broken, true) {
-            return Err(Error::broken_writer(&self.path));
-        }
-        let length: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
-        if length > 0 {
-            let (path, offset) = (self.path.clone(), self.size);
-            self.hop(move |_, file| {
-                write_all(file, &buffers, offset).map_err(|e| Error::io(&path, "write", e))
+        // Away until the end is seen: the future may be dropped while a part is written.
+        let mut output = self.take_output()?;
+        let path = self.path.clone();
+        let output = self
+            .hop(move |store, file| {
+                let written = output.write(file, &store.buffers, buffers);
+                written.map_err(|error| Error::io(&path, "write", error))?;
+                Ok(output)
             })
             .await?;
-        }
-        self.size += length;
-        self.broken = false;
+        self.size = output.size();
+        self.output = Some(output);
         Ok(())
     }
 
@@ -285,7 +272,7 @@ impl Writer for FilesystemWriter {
 
     async fn cancel(mut self: Box<Self>) -> Result<()> {
         let (path, place) = (self.path.clone(), self.place.clone());
-        let work = move |store: &Store, file: &File| {
+        let work = move |store: &Store, file: &Arc<File>| {
             give_up(store, &path, file, &place).map_err(|error| Error::io(&path, "remove", error))
         };
         let result = self.hop(work).await;

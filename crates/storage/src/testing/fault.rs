@@ -474,6 +474,10 @@ impl Driver for FaultDriver {
         )
         .await
     }
+
+    fn may_redirect(&self) -> bool {
+        self.inner.may_redirect()
+    }
 }
 
 #[derive(Debug)]

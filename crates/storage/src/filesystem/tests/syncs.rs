@@ -9,7 +9,7 @@ async fn put_durable(driver: &FilesystemDriver, file: &str) {
         .unwrap();
 }
 
-/// What was synced since this was last asked.
+/// What was synced since this was last asked; what was synced together is one line.
 fn synced(driver: &FilesystemDriver) -> Vec<String> {
     std::mem::take(&mut *driver.store.synced.lock().unwrap())
 }
@@ -21,14 +21,14 @@ fn a_put_syncs_its_content_its_folder_and_what_is_not_known_above() {
         put_durable(&driver, "/a/b/file").await;
         assert_eq!(
             synced(&driver),
-            ["content /a/b/file", "folder /a/b", "folder /a", "folder /"]
+            ["content /a/b/file, folder /a, folder /", "folder /a/b"]
         );
         put_durable(&driver, "/a/b/file").await;
         assert_eq!(synced(&driver), ["content /a/b/file", "folder /a/b"]);
         put_durable(&driver, "/a/c/file").await;
         assert_eq!(
             synced(&driver),
-            ["content /a/c/file", "folder /a/c", "folder /a"]
+            ["content /a/c/file, folder /a", "folder /a/c"]
         );
         put_durable(&driver, "/file").await;
         assert_eq!(synced(&driver), ["content /file", "folder /"]);
@@ -38,7 +38,7 @@ fn a_put_syncs_its_content_its_folder_and_what_is_not_known_above() {
         put_durable(&next, "/a/b/file").await;
         assert_eq!(
             synced(&next),
-            ["content /a/b/file", "folder /a/b", "folder /a", "folder /"]
+            ["content /a/b/file, folder /a, folder /", "folder /a/b"]
         );
     });
 }
@@ -52,7 +52,7 @@ fn what_only_the_process_is_promised_is_not_synced_and_not_taken_for_synced() {
         put_durable(&driver, "/a/b/two").await;
         assert_eq!(
             synced(&driver),
-            ["content /a/b/two", "folder /a/b", "folder /a", "folder /"]
+            ["content /a/b/two, folder /a, folder /", "folder /a/b"]
         );
     });
 }
@@ -69,7 +69,7 @@ fn a_folder_made_again_is_synced_again() {
         put_durable(&driver, "/a/b/file").await;
         assert_eq!(
             synced(&driver),
-            ["content /a/b/file", "folder /a/b", "folder /a", "folder /"]
+            ["content /a/b/file, folder /a, folder /", "folder /a/b"]
         );
     });
 }
@@ -83,10 +83,7 @@ fn a_writer_syncs_the_name_once() {
         writer.write(vec!["one".into()]).await.unwrap();
         assert_eq!(synced(&driver), [""; 0]);
         writer.close().await.unwrap();
-        assert_eq!(
-            synced(&driver),
-            ["content /up/data", "folder /up", "folder /"]
-        );
+        assert_eq!(synced(&driver), ["content /up/data, folder /up, folder /"]);
         let mode = WriteMode::Append { at: 3 };
         driver
             .writer(&file, mode)
@@ -105,10 +102,7 @@ fn a_writer_syncs_the_name_once() {
             .close()
             .await
             .unwrap();
-        assert_eq!(
-            synced(&next),
-            ["content /up/data", "folder /up", "folder /"]
-        );
+        assert_eq!(synced(&next), ["content /up/data, folder /up, folder /"]);
 
         // A file that takes another's place brings its own name.
         driver
@@ -132,7 +126,7 @@ fn a_rename_syncs_the_new_name_before_the_old_one() {
             .rename(&path("/up/data"), &path("/blobs/x/data"))
             .await
             .unwrap();
-        let all = ["folder /blobs/x", "folder /blobs", "folder /", "folder /up"];
+        let all = ["folder /blobs/x, folder /blobs, folder /", "folder /up"];
         assert_eq!(synced(&driver), all);
         driver
             .rename(&path("/blobs/x/data"), &path("/blobs/x/other"))
@@ -164,22 +158,20 @@ fn files_put_together_sync_their_contents_first_and_each_folder_once_a_step() {
         assert_eq!(
             synced(&driver),
             [
-                "content /blobs/1/data",
-                "content /links/1/link",
-                "content /links/2/link",
+                "content /blobs/1/data, content /links/1/link, content /links/2/link, \
+                 folder /blobs, folder /, folder /links",
                 "folder /blobs/1",
-                "folder /blobs",
-                "folder /",
-                "folder /links/1",
-                "folder /links/2",
-                "folder /links",
-                "folder /",
+                "folder /links/1, folder /links/2",
             ]
         );
         driver.put_all(steps).await.unwrap();
         assert_eq!(
-            synced(&driver)[3..],
-            ["folder /blobs/1", "folder /links/1", "folder /links/2"]
+            synced(&driver),
+            [
+                "content /blobs/1/data, content /links/1/link, content /links/2/link",
+                "folder /blobs/1",
+                "folder /links/1, folder /links/2",
+            ]
         );
     });
 }

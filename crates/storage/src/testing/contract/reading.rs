@@ -152,6 +152,7 @@ pub async fn redirects_are_urls(place: Place) {
                 url.starts_with("http://") || url.starts_with("https://"),
                 "{url}"
             );
+            assert!(place.driver.may_redirect(), "who gives one says so");
         }
     }
     place.remove().await;

@@ -349,7 +349,9 @@ pub async fn list_several(place: Place) {
     let paths = ["a", "nothing", "b"].map(|below| place.path(below));
     let listed = place.driver.list_each(&paths).await.unwrap();
     for (path, listed) in paths.iter().zip(listed) {
-        assert_eq!(place.driver.list(path, None, None).await.ok(), listed);
+        let alone = place.driver.list(path, None, None).await.ok();
+        let listed = listed.map(|listing| listing.iter().map(Entry::from).collect());
+        assert_eq!(alone, listed);
     }
     let file = place.path("a/1");
     if place.driver.has_only_objects() {
