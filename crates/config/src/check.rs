@@ -7,12 +7,12 @@ mod debug;
 mod gcs;
 mod health;
 mod http;
-mod later;
 mod limits;
 mod log;
 mod manifests;
 mod middleware;
 mod notifications;
+mod proxy;
 mod redis;
 mod s3;
 mod storage;
@@ -76,7 +76,7 @@ pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -
     checker.health(config);
     checker.notifications(config);
     checker.middleware(config);
-    checker.later(config);
+    checker.proxy(config);
     checker.problems
 }
 
@@ -148,11 +148,6 @@ impl Checker<'_> {
             let key = format!("{key}.{name}");
             self.header(&key, name, values.iter().map(|value| value.expose()));
         }
-    }
-
-    fn not_built(&mut self, key: &str, what: &str) {
-        let message = format!("{what} not built yet; without this key the registry starts");
-        self.wrong(key, message);
     }
 }
 

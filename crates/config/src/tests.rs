@@ -407,7 +407,7 @@ fn what_watches_the_registry_is_looked_at() {
 #[test]
 fn what_is_not_built_is_refused() {
     let sections = [
-        ("proxy: {remoteurl: 'https://x'}", "proxy.remoteurl"),
+        ("proxy: {remoteurl: 'https://x', ttl: 168h}", "proxy.ttl"),
         ("reporting: {bugsnag: {apikey: x}}", "reporting.bugsnag"),
     ];
     for (section, key) in sections {
@@ -649,9 +649,56 @@ fn the_documentation_shows_the_defaults_and_names_every_key_that_works() {
     }
     assert!(keys.len() > 60, "{keys:?}");
     for key in keys.keys() {
-        let elsewhere = ["auth", "proxy"];
-        let other = elsewhere.iter().any(|above| key.starts_with(above));
+        let other = key.starts_with("auth");
         assert!(other || page.contains(&format!("`{key}`")), "{key}");
+    }
+}
+
+#[test]
+fn an_upstream_that_cannot_be_is_named_without_its_secrets() {
+    let url = "remoteurl: 'https://r.example.org/x'";
+    let good = good(
+        &format!("{LEAST}proxy: {{{url}, ttl: 0, tagttl: 5m}}\n"),
+        &[],
+    );
+    assert!(good.proxy.is_used());
+    let cases = [
+        (
+            "remoteurl: r.example.org",
+            "proxy.remoteurl: this is no URL like",
+        ),
+        (
+            "remoteurl: 'https://u:s-e-cret@h'",
+            "proxy.remoteurl: a user and a password belong to",
+        ),
+        (
+            "remoteurl: 'https://h/?s-e-cret'",
+            "proxy.remoteurl: nothing may follow the path",
+        ),
+        (
+            &format!("{url}, username: u"),
+            "proxy.username: proxy.username and proxy.password go",
+        ),
+        (
+            &format!("{url}, password: s-e-cret"),
+            "proxy.username: proxy.username and",
+        ),
+        (
+            &format!("{url}, exec: {{}}"),
+            "proxy.exec.command: it is missing",
+        ),
+    ];
+    for (section, said) in cases {
+        let found = wrong(&format!("{LEAST}proxy: {{{section}}}\n"), &[]);
+        assert!(found.contains(said), "{found}");
+        assert!(!found.contains("s-e-cret"), "{found}");
+    }
+    for section in [
+        "username: u".to_owned(),
+        format!("{url}, exec: {{command: c}}, username: u"),
+    ] {
+        let loaded = read(&format!("{LEAST}proxy: {{{section}}}\n"), &[]).unwrap();
+        assert_eq!((loaded.warnings.len(), loaded.problems.len()), (1, 0));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What answers are made of.
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use wharfinger_oci::Digest;
 
@@ -39,6 +39,15 @@ pub(crate) fn etag(digest: &Digest) -> HeaderValue {
 /// A number, such as a length, as a header's value.
 pub(crate) fn number(number: u64) -> HeaderValue {
     HeaderValue::try_from(number.to_string()).expect("digits are plain text")
+}
+
+/// Says so where an answer is what was kept of another registry, which does not tell whether it is
+/// still right (`Warning`, RFC 7234, section 5.5.1).
+pub(crate) fn mark_stale(headers: &mut HeaderMap, stale: bool) {
+    if stale {
+        let warning = HeaderValue::from_static("110 - \"Response is Stale\"");
+        headers.insert(header::WARNING, warning);
+    }
 }
 
 /// An answer of JSON.

@@ -2,6 +2,7 @@
 
 use arc_swap::ArcSwap;
 use wharfinger_health::Health;
+use wharfinger_proxy::Cache;
 use wharfinger_registry::Registry;
 
 use crate::Options;
@@ -12,6 +13,8 @@ use crate::upload_state::Secret;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) registry: Registry,
+    /// Where the registry is a cache of another one.
+    pub(crate) cache: Option<Cache>,
     /// What an operator decides, which may change while the server runs.
     pub(crate) options: ArcSwap<Options>,
     pub(crate) secret: Secret,

@@ -19,22 +19,17 @@ pub(crate) async fn get(
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Response<Body>> {
-    let blobs = call.repository(name).blobs();
-    let descriptor = match call.request.method {
-        Method::HEAD => blobs.promise(digest).await?,
-        _ => blobs.stat(digest).await?,
-    };
-    if let Some(url) = blobs
-        .redirect(&descriptor, call.request.method.as_str(), call.client.ip())
-        .await?
-    {
+    let method = &call.request.method;
+    let blob = call.source(name).blob(digest, method).await?;
+    let descriptor = blob.descriptor();
+    if let Some(url) = blob.redirect(method, call.client.ip()).await? {
         let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
         let url = HeaderValue::from_str(&url).map_err(|_| ApiError::new(Code::UNKNOWN))?;
         response.headers_mut().insert(header::LOCATION, url);
         response
             .headers_mut()
             .insert(DOCKER_CONTENT_DIGEST, digest_value(digest));
-        event::blob_pulled(call, name, &descriptor);
+        event::blob_pulled(call, name, descriptor);
         return Ok(response);
     }
     if precondition_failed(&call.request.headers, digest) {
@@ -75,7 +70,7 @@ pub(crate) async fn get(
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length);
         if call.request.method == Method::GET {
-            let content = blobs.open(&descriptor, part).await?;
+            let content = blob.open(part).await?;
             *response.body_mut() = Body::content(content, call.files.as_ref());
         }
         let content_type = HeaderValue::from_static("application/octet-stream");
@@ -83,7 +78,7 @@ pub(crate) async fn get(
             .headers_mut()
             .insert(header::CONTENT_TYPE, content_type);
     }
-    event::blob_pulled(call, name, &descriptor);
+    event::blob_pulled(call, name, descriptor);
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);

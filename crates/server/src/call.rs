@@ -15,6 +15,7 @@ use crate::location::Locations;
 use crate::mapping::Mappings;
 use crate::peer::Peer;
 use crate::query::Query;
+use crate::source::Source;
 
 /// A request, and what is known about it besides what it says.
 #[derive(Debug)]
@@ -45,6 +46,14 @@ impl Call {
 
     pub(crate) fn repository(&self, name: &RepositoryName) -> Repository {
         self.app.registry.repository(name)
+    }
+
+    /// Where the content of a repository comes from.
+    pub(crate) fn source(&self, name: &RepositoryName) -> Source {
+        match &self.app.cache {
+            None => Source::Own(self.repository(name)),
+            Some(cache) => Source::Cached(cache.repository(name)),
+        }
     }
 
     pub(crate) fn query(&self) -> Query<'_> {

@@ -12,6 +12,7 @@ use tracing::{Span, error_span, field};
 use uuid::Uuid;
 use wharfinger_auth::Grant;
 use wharfinger_health::Health;
+use wharfinger_proxy::Cache;
 use wharfinger_registry::Registry;
 
 use crate::Options;
@@ -39,6 +40,15 @@ pub struct Server {
 impl Server {
     /// A server for `registry`.
     pub fn new(registry: Registry, options: Options) -> Self {
+        Self::of(registry, None, options)
+    }
+
+    /// A server for `registry`, which has what is pulled through `cache`, and takes nothing else.
+    pub fn caching(registry: Registry, cache: Cache, options: Options) -> Self {
+        Self::of(registry, Some(cache), options)
+    }
+
+    fn of(registry: Registry, cache: Option<Cache>, options: Options) -> Self {
         let secret = match &options.secret {
             Some(secret) => Secret::new(secret),
             None => Secret::generate(),
@@ -46,6 +56,7 @@ impl Server {
         Self {
             app: Arc::new(App {
                 registry,
+                cache,
                 options: ArcSwap::from_pointee(options),
                 secret,
                 health: Health::default(),

@@ -4,13 +4,17 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 use wharfinger_oci::manifest::ManifestError;
+use wharfinger_proxy::{Error as ProxyError, Refusal, UpstreamError};
 use wharfinger_registry::Error as RegistryError;
 
 use crate::answer::empty;
 use crate::body::Body;
 use crate::request_body::BodyError;
+
+/// What a client is told of another registry that is not to be had.
+const UPSTREAM_FAILS: &str = "the registry that this is a cache of cannot be asked now";
 
 /// A code and the status it goes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub(crate) struct Code {
 macro_rules! codes {
     ($($name:ident $status:ident $message:literal)*) => {
         impl Code {
+            const ALL: &[Self] = &[$(Self::$name),*];
+
             $(pub(crate) const $name: Self = Self {
                 name: stringify!($name),
                 status: StatusCode::$status,
@@ -139,6 +145,54 @@ impl ApiError {
             response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+impl From<ProxyError> for ApiError {
+    fn from(error: ProxyError) -> Self {
+        match error {
+            ProxyError::Registry(error) => error.into(),
+            ProxyError::Upstream(UpstreamError::Refused { upstream, refusal }) => {
+                info!(upstream, %refusal, "another registry refuses a request");
+                refused(&refusal)
+            }
+            // What these say is for the operator: names of hosts are no client's business.
+            ProxyError::Upstream(error) => {
+                warn!(%error, "a request for another registry failed");
+                Self::says(Code::UNAVAILABLE, UPSTREAM_FAILS)
+            }
+            error @ ProxyError::Spool(_) => {
+                error!(%error, "a request failed");
+                Self::new(Code::UNKNOWN)
+            }
+        }
+    }
+}
+
+/// What an upstream's refusal becomes: its status and its code, as in Distribution, in our words.
+/// What is no fault of the request is a failure of the upstream.
+fn refused(refusal: &Refusal) -> ApiError {
+    let error = if refusal.status.is_client_error() {
+        let told = refusal.code.as_deref();
+        let known = Code::ALL.iter().find(|code| told == Some(code.name));
+        let code = known.copied().unwrap_or(match refusal.status {
+            StatusCode::UNAUTHORIZED => Code::UNAUTHORIZED,
+            StatusCode::FORBIDDEN => Code::DENIED,
+            StatusCode::NOT_FOUND => Code::NAME_UNKNOWN,
+            StatusCode::TOO_MANY_REQUESTS => Code::TOOMANYREQUESTS,
+            _ => Code::UNKNOWN,
+        });
+        let message = "the registry that this is a cache of refuses the request";
+        ApiError::says(code, message).status(refusal.status)
+    } else {
+        ApiError::says(Code::UNAVAILABLE, UPSTREAM_FAILS)
+    };
+    match refusal.retry_after {
+        None => error,
+        Some(length) => {
+            let seconds = length.as_secs().max(1);
+            error.header(header::RETRY_AFTER, HeaderValue::from(seconds))
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::exchange::Exchange;
 use crate::limits::Turn;
 use crate::request_body::RequestBody;
 use crate::route::Route;
+use crate::source::Source;
 use crate::{access, base, blob, catalog, manifest, probes, referrer, tag, upload};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -96,17 +97,23 @@ async fn admit(
 }
 
 async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response<Body>> {
+    let writes = !matches!(
+        call.request.method,
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
+    let source = route.repository().map(|name| call.source(name));
+    let is_cached = matches!(source, Some(Source::Cached(_)));
+    let methods_left = route.methods_left(is_cached || call.registry().is_read_only());
+    if writes && is_cached {
+        let message = "this registry is a cache of another one, which alone can be written to";
+        return Err(ApiError::says(Code::UNSUPPORTED, message).or_allow(methods_left));
+    }
     let turn = match &route {
         Route::Uploads(_) | Route::Upload(..) if !body.is_empty() => {
             call.app.limiter.upload(&call).await?
         }
         _ => None,
     };
-    let writes = !matches!(
-        call.request.method,
-        Method::GET | Method::HEAD | Method::OPTIONS
-    );
-    let methods_left = route.methods_left(call.registry().is_read_only());
     // What writes goes on to its end when the client leaves in the middle: a commit past its point
     // of no return must not be cut off, and what was received must be kept.
     let outcome = if writes {

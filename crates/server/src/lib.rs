@@ -39,6 +39,7 @@ mod request_body;
 mod route;
 mod sending;
 mod serving;
+mod source;
 mod tag;
 mod tls;
 mod trace;

@@ -5,14 +5,16 @@ use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use wharfinger_oci::manifest::{MAX_SIZE, Manifest};
 use wharfinger_oci::{Digest, Reference, RepositoryName, Tag, media_type};
-use wharfinger_registry::{Error as RegistryError, Repository, Served};
+use wharfinger_proxy::Answer;
+use wharfinger_registry::{Error as RegistryError, Served};
 
-use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag, number};
+use crate::answer::{DOCKER_CONTENT_DIGEST, digest_value, empty, etag, mark_stale, number};
 use crate::body::Body;
 use crate::call::Call;
 use crate::conditional::{not_modified, precondition_failed};
 use crate::error::{ApiError, Code, Result};
 use crate::request_body::RequestBody;
+use crate::source::Source;
 use crate::{event, policy};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -23,23 +25,11 @@ pub(crate) async fn get(
     name: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response<Body>> {
-    let repository = call.repository(name);
-    let digest = match reference {
-        Reference::Digest(digest) => *digest,
-        Reference::Tag(tag) => repository.tags().get(tag).await?,
-    };
-    let manifests = repository.manifests();
-    if let (&Method::HEAD, Reference::Digest(digest)) = (&call.request.method, reference) {
-        manifests.promise(digest).await?;
-    }
-    let served = manifests.get(&digest).await.map_err(|error| match error {
-        // What was asked for is the tag; the digest behind it says nothing to the client.
-        RegistryError::ManifestUnknown(_) => RegistryError::ManifestUnknown(reference.to_string()),
-        error => error,
-    })?;
+    let source = call.source(name);
+    let Answer { content, stale } = source.manifest(reference, &call.request.method).await?;
     let served = match reference {
-        Reference::Tag(_) => for_old_client(&repository, &call.request.headers, served).await?,
-        Reference::Digest(_) => served,
+        Reference::Tag(_) => for_old_client(&source, &call.request.headers, content).await?,
+        Reference::Digest(_) => content,
     };
     let digest = served.descriptor.digest;
     if precondition_failed(&call.request.headers, &digest) {
@@ -67,20 +57,16 @@ pub(crate) async fn get(
             .headers_mut()
             .insert(header::CONTENT_TYPE, media_type);
     }
-    response.headers_mut().insert(header::ETAG, etag(&digest));
-    response
-        .headers_mut()
-        .insert(DOCKER_CONTENT_DIGEST, digest_value(&digest));
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, etag(&digest));
+    headers.insert(DOCKER_CONTENT_DIGEST, digest_value(&digest));
+    mark_stale(headers, stale);
     Ok(response)
 }
 
 /// What a tag stands for to a client that says which manifests it takes, and takes no lists: of a
 /// list, the manifest for `linux/amd64`, as Distribution serves it. Everybody else gets the list.
-async fn for_old_client(
-    repository: &Repository,
-    headers: &HeaderMap,
-    served: Served,
-) -> Result<Served> {
+async fn for_old_client(source: &Source, headers: &HeaderMap, served: Served) -> Result<Served> {
     const LISTS: [&str; 2] = [
         media_type::DOCKER_MANIFEST_LIST,
         media_type::OCI_IMAGE_INDEX,
@@ -115,7 +101,10 @@ async fn for_old_client(
             (reference.platform == Some(("linux", "amd64"))).then_some(reference.digest)
         });
     match amd64 {
-        Some(digest) => Ok(repository.manifests().get(&digest).await?),
+        Some(digest) => {
+            let digest = Reference::Digest(digest);
+            Ok(source.manifest(&digest, &Method::GET).await?.content)
+        }
         None => Ok(served),
     }
 }

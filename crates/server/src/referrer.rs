@@ -5,8 +5,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 use wharfinger_oci::manifest::MAX_SIZE;
 use wharfinger_oci::{Digest, RepositoryName, media_type};
+use wharfinger_proxy::Answer;
 
-use crate::answer::json_response;
+use crate::answer::{json_response, mark_stale};
 use crate::body::Body;
 use crate::call::Call;
 use crate::error::Result;
@@ -20,8 +21,12 @@ pub(crate) async fn list(
 ) -> Result<Response<Body>> {
     let query = call.query();
     let artifact_type = query.get("artifactType");
-    let referrers = call.repository(name).referrers();
-    let mut found = referrers.list(subject, artifact_type.as_deref()).await?;
+    let source = call.source(name);
+    let listed = source.referrers(subject, artifact_type.as_deref());
+    let Answer {
+        content: mut found,
+        stale,
+    } = listed.await?;
     if let Some(last) = query
         .get("last")
         .and_then(|last| last.parse::<Digest>().ok())
@@ -63,5 +68,6 @@ pub(crate) async fn list(
             headers.insert(header::LINK, link);
         }
     }
+    mark_stale(headers, stale);
     Ok(response)
 }

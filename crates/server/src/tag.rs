@@ -3,8 +3,9 @@
 use http::{Response, header};
 use serde::Serialize;
 use wharfinger_oci::RepositoryName;
+use wharfinger_proxy::Answer;
 
-use crate::answer::json_response;
+use crate::answer::{json_response, mark_stale};
 use crate::body::Body;
 use crate::call::Call;
 use crate::error::Result;
@@ -20,11 +21,12 @@ struct Tags<'a> {
 pub(crate) async fn list(call: &Call, name: &RepositoryName) -> Result<Response<Body>> {
     let asked = Asked::read(call)?;
     let limit = asked.n.map(|n| n.min(call.options.tags_max));
-    let page = call
-        .repository(name)
-        .tags()
-        .list(asked.last.as_deref(), limit)
-        .await?;
+    let source = call.source(name);
+    let listed = source.tags(asked.last.as_deref(), limit);
+    let Answer {
+        content: page,
+        stale,
+    } = listed.await?;
     let tags: Vec<&str> = page.items.iter().map(wharfinger_oci::Tag::as_str).collect();
     let mut response = json_response(&Tags {
         name: name.as_str(),
@@ -35,5 +37,6 @@ pub(crate) async fn list(call: &Call, name: &RepositoryName) -> Result<Response<
             .headers_mut()
             .insert(header::LINK, next_link(call, limit, last));
     }
+    mark_stale(response.headers_mut(), stale);
     Ok(response)
 }

@@ -112,6 +112,15 @@ fn tls_stays(started: &Config, fresh: &Config) -> bool {
     started.is_secure() && fresh.is_secure() && from_authority(started) == from_authority(fresh)
 }
 
+/// A configuration for a registry that stays what it was started as: a cache, which checks less of
+/// what it stores, or none.
+fn with_its_upstream(started: &Config, fresh: &Config) -> Config {
+    Config {
+        proxy: started.proxy.clone(),
+        ..fresh.clone()
+    }
+}
+
 fn part_of(key: &str) -> Option<Part> {
     let (_, part) = TAKEN_ON.iter().find(|(above, _)| {
         key.strip_prefix(above)
@@ -177,7 +186,7 @@ impl Reader {
 
     fn parts(&self, config: &Config) -> Result<Parts, Unusable> {
         Ok(Parts {
-            registry: wiring::registry_options(config)?,
+            registry: wiring::registry_options(&with_its_upstream(&self.started, config))?,
             server: wiring::server_options(config)?,
             checks: wiring::health_checks(config, &self.registry, self.store)?,
             tls: match &self.tls {
@@ -197,6 +206,17 @@ mod tests {
     fn config(text: &str) -> Config {
         let text = format!("version: 0.1\nstorage: {{inmemory: }}\n{text}");
         wharfinger_config::parse("x", &text, []).unwrap().config
+    }
+
+    #[test]
+    fn pushes_are_checked_no_less_before_the_restart_that_makes_it_a_cache() {
+        let (plain, cache) = (config(""), config("proxy: {remoteurl: 'http://r'}\n"));
+        let sparse = |started: &Config, fresh: &Config| {
+            let options = wiring::registry_options(&with_its_upstream(started, fresh));
+            options.unwrap().validation.sparse
+        };
+        assert!(!sparse(&plain, &cache));
+        assert!(sparse(&cache, &plain));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded};
 use wharfinger_health::Check;
 use wharfinger_notify::Notifier;
+use wharfinger_proxy::Cache;
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry, ScrubSchedule};
 use wharfinger_server::{Address, Collector, DebugServer, Listener, Options, Server, Tls};
@@ -39,6 +40,7 @@ pub(crate) struct Running {
     tls: Option<Tls>,
     measured: Measured,
     shared_cache: Option<SharedCache>,
+    cache: Option<Cache>,
     server: Server,
     /// Whether an operator holds it read-only by a signal.
     held_read_only: bool,
@@ -116,7 +118,11 @@ impl Running {
             continue_trace: telemetry.continue_trace(),
             ..server_options
         };
-        let server = Server::new(registry.clone(), server_options);
+        let cache = wiring::cache(config, &registry)?;
+        let server = match &cache {
+            None => Server::new(registry.clone(), server_options),
+            Some(cache) => Server::caching(registry.clone(), cache.clone(), server_options),
+        };
         if let Some(tls) = &tls {
             tokio::spawn(tls.clone().maintain());
         }
@@ -135,6 +141,7 @@ impl Running {
             tls,
             measured,
             shared_cache,
+            cache,
             server,
             held_read_only: false,
             read_only: wanted,
@@ -155,6 +162,11 @@ impl Running {
     /// Where it keeps everything, for people.
     pub(crate) fn place(&self) -> String {
         self.store.place()
+    }
+
+    /// What it is a cache of, for people.
+    pub(crate) fn upstream(&self) -> &str {
+        self.cache.as_ref().map_or("", Cache::upstream)
     }
 
     /// What answers its requests.
@@ -195,6 +207,7 @@ impl Running {
                 &self.registry,
                 self.shared_cache.as_ref(),
                 &self.notifier,
+                self.cache.as_ref(),
                 &self.config,
             ),
             collector: Some(Collector {

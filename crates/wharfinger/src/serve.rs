@@ -155,7 +155,12 @@ async fn serve(
         // It answers until the process ends, so that the end can be watched.
         tokio::spawn(debug.serve(listener));
     }
-    if config.http.secret.is_empty() {
+    if config.proxy.is_used() {
+        info!(
+            upstream = running.upstream(),
+            "this registry is a cache of another one"
+        );
+    } else if config.http.secret.is_empty() {
         info!(
             "http.secret is not set: one was made up, so uploads under way cannot go on after a \
              restart or on another node"
@@ -240,6 +245,11 @@ async fn end_at_once(mut signals: Signals) {
 /// Tells the person at the terminal where things are and what to try.
 fn announce(config: &Config, address: &Address, place: &str) {
     let http = &config.http;
+    let action = if config.proxy.is_used() {
+        "pull"
+    } else {
+        "push"
+    };
     let scheme = if http.is_secure() { "https" } else { "http" };
     let prefix = http.prefix.trim_start_matches('/');
     let (url, attempt) = match address {
@@ -254,7 +264,7 @@ fn announce(config: &Config, address: &Address, place: &str) {
             };
             (
                 format!("{scheme}://{local}"),
-                format!("docker push {host}/{prefix}hello:latest"),
+                format!("docker {action} {host}/{prefix}hello:latest"),
             )
         }
         Address::Unix(path) => {

@@ -19,8 +19,17 @@ pub struct Proxy {
     pub exec: Option<Exec>,
     /// How long content is kept; 0 is for ever.
     pub ttl: Option<GoDuration>,
-    /// How long writing to the cache may take.
+    /// How long storing a blob may go on when it has been downloaded.
     pub cachewritetimeout: Option<GoDuration>,
+    /// How long a tag is served without asking what it stands for; ours.
+    pub tagttl: GoDuration,
+}
+
+impl Proxy {
+    /// Whether the registry is a cache of another one.
+    pub fn is_used(&self) -> bool {
+        !self.remoteurl.is_empty()
+    }
 }
 
 /// `proxy.exec`.

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wharfinger_oci::{Algorithm, Digest, media_type};
+use wharfinger_proxy::Cache;
 use wharfinger_registry::{Options as RegistryOptions, Registry, layout};
 pub use wharfinger_server::Options;
 use wharfinger_server::{Listener, Server};
@@ -86,11 +87,27 @@ impl Running {
         options: Options,
     ) -> Self {
         let registry = Registry::new(Arc::clone(&driver), registry).unwrap();
+        Self::of(driver, registry.clone(), Server::new(registry, options)).await
+    }
+
+    /// A server that is a cache.
+    pub async fn caching(
+        driver: Arc<dyn Driver>,
+        registry: RegistryOptions,
+        options: Options,
+        cache: impl FnOnce(&Registry) -> Cache,
+    ) -> Self {
+        let registry = Registry::new(Arc::clone(&driver), registry).unwrap();
+        let cache = cache(&registry);
+        let server = Server::caching(registry.clone(), cache, options);
+        Self::of(driver, registry, server).await
+    }
+
+    async fn of(driver: Arc<dyn Driver>, registry: Registry, server: Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let listener = Listener::try_from(listener).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = Server::new(registry.clone(), options);
         let serving = tokio::spawn(server.clone().serve(listener, async {
             let _ = stopped.await;
         }));

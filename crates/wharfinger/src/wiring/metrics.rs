@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry as Metrics;
 use wharfinger_config::Config;
 use wharfinger_notify::Notifier;
+use wharfinger_proxy::Cache;
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::Registry;
 use wharfinger_storage::{Driver, MeasuredDriver};
@@ -54,6 +55,7 @@ impl Measured {
         registry: &Registry,
         shared_cache: Option<&SharedCache>,
         notifier: &Notifier,
+        cache: Option<&Cache>,
         config: &Config,
     ) -> Option<(String, Metrics)> {
         let mut metrics = self.metrics.take()?;
@@ -63,6 +65,9 @@ impl Measured {
             shared.register(ours);
         }
         notifier.metrics().register(ours);
+        if let Some(cache) = cache {
+            cache.metrics().register(ours);
+        }
         if let Some(driver) = &self.driver {
             driver.register(ours);
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use regex::RegexSet;
-use wharfinger_config::{Config, GarbageCollection, Platforms, Validation};
+use wharfinger_config::{Config, GarbageCollection, Platforms};
 use wharfinger_registry::{CollectOptions, IndexPlatforms, UrlRules};
 
 use super::{Unusable, count, unusable};
@@ -34,7 +34,7 @@ pub(crate) fn registry_options(config: &Config) -> Result<wharfinger_registry::O
         schema1_key: Some(&schema1.signingkeyfile)
             .filter(|file| !file.is_empty())
             .map(PathBuf::from),
-        validation: validation(&config.validation)?,
+        validation: validation(config)?,
         ..wharfinger_registry::Options::default()
     })
 }
@@ -49,9 +49,11 @@ pub(crate) fn collect_options(collection: &GarbageCollection) -> CollectOptions 
     }
 }
 
-fn validation(validation: &Validation) -> Result<wharfinger_registry::Validation, Unusable> {
+fn validation(config: &Config) -> Result<wharfinger_registry::Validation, Unusable> {
+    let validation = &config.validation;
     let rules = &validation.manifests;
-    let sparse = rules.sparse;
+    // A cache has a manifest before it has what that refers to.
+    let sparse = rules.sparse || config.proxy.is_used();
     if validation.disabled {
         return Ok(wharfinger_registry::Validation {
             sparse,

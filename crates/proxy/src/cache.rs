@@ -1,0 +1,401 @@
+//! The pull-through cache: an upstream's repositories, kept in the registry as they are pulled.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache as Memory;
+use tracing::{Instrument as _, warn};
+use wharfinger_oci::manifest::ContentDescriptor;
+use wharfinger_oci::{Descriptor, Digest, RepositoryName, Tag, media_type};
+use wharfinger_registry::{Content, Error as RegistryError, Page, Registry, Repository, Served};
+
+use crate::download::{Download, Failure};
+use crate::flights::Flights;
+use crate::metrics::{Kind, Metrics};
+use crate::{Result, Upstream};
+
+mod manifest;
+
+/// Of how many tags it is remembered when they were confirmed.
+const TAGS: usize = 10_000;
+
+/// How a cache behaves.
+#[derive(Clone, Debug)]
+pub struct CacheOptions {
+    /// How long a tag is served without asking whether it still stands for the same.
+    pub tag_ttl: Duration,
+    /// How long a client waits to hear whether what is kept of a tag is still right.
+    pub patience: Duration,
+    /// How long storing a blob may go on when it has been downloaded.
+    pub store_timeout: Duration,
+    /// A folder of a filesystem with room for what is on its way.
+    pub spool: PathBuf,
+}
+
+/// What is served, and whether it could not be confirmed that the upstream still has it so.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// The content.
+    pub content: T,
+    /// Whether it is served because the upstream does not tell.
+    pub stale: bool,
+}
+
+impl<T> Answer<T> {
+    /// What is as it should be.
+    pub fn fresh(content: T) -> Self {
+        Self {
+            content,
+            stale: false,
+        }
+    }
+
+    fn stale(content: T) -> Self {
+        Self {
+            content,
+            stale: true,
+        }
+    }
+}
+
+/// A cache of one upstream. Clones are cheap and share everything.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    shared: Arc<Shared>,
+}
+
+#[derive(derive_more::Debug)]
+struct Shared {
+    registry: Registry,
+    upstream: Upstream,
+    metrics: Metrics,
+    options: CacheOptions,
+    #[debug(skip)]
+    confirmed: Memory<(RepositoryName, Tag), Instant>,
+    manifests: Flights<(RepositoryName, String), Result<Served, Failure>>,
+    downloads: Mutex<Downloads>,
+}
+
+/// What is on its way, by what it is about. It is not shared between repositories: the upstream
+/// decides for each of them who may have what.
+type Downloads = HashMap<(RepositoryName, Digest), Arc<Download>>;
+
+impl Cache {
+    /// A cache that keeps in `registry` what `upstream` has.
+    pub fn new(
+        registry: Registry,
+        upstream: Upstream,
+        metrics: Metrics,
+        options: CacheOptions,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                registry,
+                upstream,
+                metrics,
+                options,
+                confirmed: Memory::new(TAGS),
+                manifests: Flights::default(),
+                downloads: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The upstream's host.
+    pub fn upstream(&self) -> &str {
+        self.shared.upstream.name()
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// The upstream's repository with this name. It need not exist.
+    pub fn repository(&self, name: &RepositoryName) -> CachedRepository {
+        CachedRepository {
+            shared: Arc::clone(&self.shared),
+            name: name.clone(),
+        }
+    }
+}
+
+/// One repository of an upstream.
+#[derive(Clone, Debug)]
+pub struct CachedRepository {
+    shared: Arc<Shared>,
+    name: RepositoryName,
+}
+
+/// A blob that can be read.
+#[derive(Debug)]
+pub struct CachedBlob {
+    descriptor: Descriptor,
+    /// `None` for one that is kept.
+    download: Option<Arc<Download>>,
+    repository: Repository,
+}
+
+impl CachedBlob {
+    /// Its descriptor, with the digest that was asked for.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// Where the store itself serves it, when it can, and has it.
+    ///
+    /// # Errors
+    /// As those of [`wharfinger_registry::Blobs::redirect`].
+    pub async fn redirect(&self, method: &str, client: Option<IpAddr>) -> Result<Option<String>> {
+        if self.download.is_some() {
+            return Ok(None);
+        }
+        let blobs = self.repository.blobs();
+        Ok(blobs.redirect(&self.descriptor, method, client).await?)
+    }
+
+    /// A part of it, which must lie within its size. Of one that is still being downloaded, the
+    /// bytes come as they arrive; the last one, when all of them have the right digest.
+    ///
+    /// # Errors
+    /// As those of [`wharfinger_registry::Blobs::open`].
+    pub async fn open(&self, part: Range<u64>) -> Result<Content> {
+        match &self.download {
+            None => Ok(self.repository.blobs().open(&self.descriptor, part).await?),
+            Some(download) => Ok(Content::Stream {
+                length: part.end - part.start,
+                reader: download.reader(part),
+            }),
+        }
+    }
+}
+
+impl CachedRepository {
+    fn local(&self) -> Repository {
+        self.shared.registry.repository(&self.name)
+    }
+
+    /// The size of a blob, which is asked of the upstream where it is not kept.
+    ///
+    /// # Errors
+    /// When neither has it.
+    pub async fn stat(&self, digest: &Digest) -> Result<Descriptor> {
+        match self.local().blobs().stat(digest).await {
+            Err(RegistryError::BlobUnknown(_)) => {
+                let upstream = &self.shared.upstream;
+                let size = upstream.blob_size(&self.name, digest).await?;
+                Ok(descriptor(digest, size))
+            }
+            known => Ok(known?),
+        }
+    }
+
+    /// A blob, which is downloaded where it is not kept: together with all who want it now, and to
+    /// its end, whoever leaves.
+    ///
+    /// # Errors
+    /// When neither has it.
+    pub async fn blob(&self, digest: &Digest) -> Result<CachedBlob> {
+        let local = self.local();
+        let metrics = &self.shared.metrics;
+        let (descriptor, download) = match local.blobs().stat(digest).await {
+            Err(RegistryError::BlobUnknown(_)) => {
+                let download = self.download(digest);
+                let size = download.size().await?;
+                (descriptor(digest, size), Some(download))
+            }
+            known => (known?, None),
+        };
+        let upstream = self.shared.upstream.metrics();
+        metrics.served(upstream, Kind::Blob, descriptor.size, download.is_none());
+        Ok(CachedBlob {
+            descriptor,
+            download,
+            repository: local,
+        })
+    }
+
+    /// The download that is under way, or else one that begins now.
+    fn download(&self, digest: &Digest) -> Arc<Download> {
+        let key = (self.name.clone(), *digest);
+        let mut downloads = self.shared.downloads();
+        // One that failed may still be cleaned up after.
+        if let Some(download) = downloads.get(&key)
+            && !download.has_failed()
+        {
+            return Arc::clone(download);
+        }
+        let download = Arc::new(Download::new(*digest));
+        downloads.insert(key.clone(), Arc::clone(&download));
+        let under_way = UnderWay {
+            shared: Arc::clone(&self.shared),
+            key,
+            download: Arc::clone(&download),
+        };
+        let (repository, coming) = (self.clone(), Arc::clone(&download));
+        let work = async move {
+            let _under_way = under_way;
+            let shared = &repository.shared;
+            let run = async {
+                let (upstream, spool) = (&shared.upstream, &shared.options.spool);
+                if coming.run(upstream, &repository.name, spool).await {
+                    let size = coming.size().await.unwrap_or_default();
+                    shared.metrics.pulled(Kind::Blob, size);
+                }
+            };
+            tokio::join!(run, repository.keep(&coming));
+        };
+        tokio::spawn(work.in_current_span());
+        download
+    }
+
+    /// Stores a blob while it comes. What fails costs the next client another download.
+    async fn keep(&self, download: &Arc<Download>) {
+        let Ok(size) = download.size().await else {
+            return; // those who wait are told why
+        };
+        let digest = download.digest();
+        let mut upload = match self.local().blobs().create(digest.algorithm()) {
+            Ok(upload) => upload,
+            Err(error) => return self.not_kept(digest, &error),
+        };
+        let stored = async {
+            let body = download.reader(0..size);
+            match upload.append(body).await {
+                Ok(()) => upload.commit(digest).await.map(drop),
+                Err(error) => {
+                    if let Err(error) = upload.cancel().await {
+                        warn!(%digest, %error, "what came of a download cannot be removed yet");
+                    }
+                    Err(error)
+                }
+            }
+        };
+        let late = async {
+            let _ = download.ended().await;
+            tokio::time::sleep(self.shared.options.store_timeout).await;
+        };
+        tokio::select! {
+            stored = stored => if let Err(error) = stored {
+                self.not_kept(digest, &error);
+            },
+            () = late => warn!(
+                repository = %self.name, %digest,
+                "a downloaded blob is not kept: the store took longer than proxy.cachewritetimeout"
+            ),
+        }
+    }
+
+    fn not_kept(&self, digest: &Digest, error: &RegistryError) {
+        warn!(repository = %self.name, %digest, %error, "what was downloaded is not kept");
+    }
+
+    /// The tags that the upstream lists; or, while it does not, those that are kept.
+    ///
+    /// # Errors
+    /// When neither has the repository.
+    pub async fn tags(
+        &self,
+        after: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<Answer<Page<Tag>>> {
+        let upstream = &self.shared.upstream;
+        let tags = self.local().tags();
+        if upstream.is_resting()
+            && let Ok(page) = tags.list(after, limit).await
+        {
+            return Ok(self.shared.stale(page));
+        }
+        let error = match upstream.tags(&self.name, limit, after).await {
+            Ok(listed) => {
+                let mut page = Page {
+                    items: listed.tags,
+                    more: listed.more,
+                };
+                // Some give everything whatever they are asked.
+                if let Some(limit) = limit.filter(|limit| page.items.len() > *limit) {
+                    page.items.sort();
+                    page.items
+                        .retain(|tag| after.is_none_or(|after| tag.as_str() > after));
+                    page.more |= page.items.len() > limit;
+                    page.items.truncate(limit);
+                }
+                return Ok(Answer::fresh(page));
+            }
+            Err(error) => error,
+        };
+        match tags.list(after, limit).await {
+            Ok(page) => Ok(self.shared.stale(page)),
+            Err(RegistryError::NameUnknown(_)) => Err(error.into()),
+            Err(local) => Err(local.into()),
+        }
+    }
+
+    /// The referrers that the upstream lists; or, while it does not, those that are kept.
+    ///
+    /// # Errors
+    /// When neither knows any.
+    pub async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Answer<Vec<ContentDescriptor>>> {
+        let upstream = &self.shared.upstream;
+        let error = match upstream.referrers(&self.name, subject, artifact_type).await {
+            Ok(listed) => return Ok(Answer::fresh(listed)),
+            Err(error) => error,
+        };
+        let kept = self
+            .local()
+            .referrers()
+            .list(subject, artifact_type)
+            .await?;
+        match kept.is_empty() {
+            true => Err(error.into()),
+            false => Ok(self.shared.stale(kept)),
+        }
+    }
+}
+
+impl Shared {
+    fn downloads(&self) -> MutexGuard<'_, Downloads> {
+        self.downloads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is served because the upstream does not tell, counted as such.
+    fn stale<T>(&self, content: T) -> Answer<T> {
+        self.upstream.metrics().stale.inc();
+        Answer::stale(content)
+    }
+}
+
+/// Takes a download off the list when it has ended and is stored, or never will be.
+struct UnderWay {
+    shared: Arc<Shared>,
+    key: (RepositoryName, Digest),
+    download: Arc<Download>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut downloads = self.shared.downloads();
+        let listed = downloads.get(&self.key);
+        if listed.is_some_and(|listed| Arc::ptr_eq(listed, &self.download)) {
+            downloads.remove(&self.key);
+        }
+    }
+}
+
+fn descriptor(digest: &Digest, size: u64) -> Descriptor {
+    Descriptor {
+        media_type: media_type::OCTET_STREAM.into(),
+        digest: *digest,
+        size,
+    }
+}

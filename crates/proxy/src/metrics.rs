@@ -1,0 +1,239 @@
+//! What is counted of caches: under Distribution's names of all upstreams together, and by
+//! upstream.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// The bounds of the times until an answer, in seconds.
+const SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// What is counted of all upstreams.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    answers: Family<AnswerLabels, Counter>,
+    seconds: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
+    bytes: Family<UpstreamLabels, Counter>,
+    stale: Family<UpstreamLabels, Counter>,
+    hits: Family<ServedLabels, Counter>,
+    misses: Family<ServedLabels, Counter>,
+    all: All,
+}
+
+/// What Distribution counts, of all upstreams together.
+#[derive(Clone, Debug, Default)]
+struct All {
+    requests: Family<KindLabels, Counter>,
+    hits: Family<KindLabels, Counter>,
+    misses: Family<KindLabels, Counter>,
+    pulled_bytes: Family<KindLabels, Counter>,
+    pushed_bytes: Family<KindLabels, Counter>,
+}
+
+/// What is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Blob,
+    Manifest,
+}
+
+impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let name = match self {
+            Self::Blob => "blob",
+            Self::Manifest => "manifest",
+        };
+        name.encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    r#type: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServedLabels {
+    upstream: String,
+    r#type: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    upstream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabels {
+    upstream: String,
+    status: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            answers: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            bytes: Family::default(),
+            stale: Family::default(),
+            hits: Family::default(),
+            misses: Family::default(),
+            all: All::new(),
+        }
+    }
+}
+
+impl All {
+    /// All of them from the beginning on, with nothing counted.
+    fn new() -> Self {
+        let all = Self::default();
+        for r#type in [Kind::Blob, Kind::Manifest] {
+            for family in [
+                &all.requests,
+                &all.hits,
+                &all.misses,
+                &all.pulled_bytes,
+                &all.pushed_bytes,
+            ] {
+                drop(family.get_or_create(&KindLabels { r#type }));
+            }
+        }
+        all
+    }
+}
+
+impl Metrics {
+    /// Lets `registry` tell them, under names that begin with `proxy_`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "proxy_upstream_answers",
+            "Answers of an upstream by status; none is no answer",
+            self.answers.clone(),
+        );
+        registry.register(
+            "proxy_upstream_seconds",
+            "Time until an upstream's answer began, or did not come",
+            self.seconds.clone(),
+        );
+        registry.register(
+            "proxy_upstream_bytes",
+            "Bytes of content received from an upstream",
+            self.bytes.clone(),
+        );
+        for (name, help, family) in [
+            (
+                "proxy_upstream_hits",
+                "Manifests and blobs of an upstream that were served from the cache",
+                &self.hits,
+            ),
+            (
+                "proxy_upstream_misses",
+                "Manifests and blobs that an upstream was asked for",
+                &self.misses,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        registry.register(
+            "proxy_upstream_stale",
+            "Answers from the cache that the upstream did not confirm",
+            self.stale.clone(),
+        );
+        let all = &self.all;
+        for (name, help, family) in [
+            (
+                "proxy_requests",
+                "Manifests and blobs that were served",
+                &all.requests,
+            ),
+            (
+                "proxy_hits",
+                "Those that were served from the cache",
+                &all.hits,
+            ),
+            (
+                "proxy_misses",
+                "Those that were pulled from the upstream",
+                &all.misses,
+            ),
+            (
+                "proxy_pulled_bytes",
+                "Bytes of manifests and blobs pulled from the upstream",
+                &all.pulled_bytes,
+            ),
+            (
+                "proxy_pushed_bytes",
+                "Bytes of manifests and blobs served to clients",
+                &all.pushed_bytes,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+    }
+
+    /// Counts what is served, from the cache or not.
+    pub(crate) fn served(&self, upstream: &UpstreamMetrics, r#type: Kind, size: u64, hit: bool) {
+        let labels = KindLabels { r#type };
+        let upstream = upstream.upstream.clone();
+        let of_upstream = ServedLabels { upstream, r#type };
+        self.all.requests.get_or_create(&labels).inc();
+        self.all.pushed_bytes.get_or_create(&labels).inc_by(size);
+        match hit {
+            true => {
+                self.all.hits.get_or_create(&labels).inc();
+                self.hits.get_or_create(&of_upstream).inc();
+            }
+            false => {
+                self.misses.get_or_create(&of_upstream).inc();
+            }
+        }
+    }
+
+    /// Counts what was pulled from an upstream.
+    pub(crate) fn pulled(&self, r#type: Kind, size: u64) {
+        let labels = KindLabels { r#type };
+        self.all.misses.get_or_create(&labels).inc();
+        self.all.pulled_bytes.get_or_create(&labels).inc_by(size);
+    }
+
+    /// Those of one upstream.
+    pub(crate) fn of(&self, upstream: &str) -> UpstreamMetrics {
+        let upstream = upstream.to_owned();
+        let labels = UpstreamLabels {
+            upstream: upstream.clone(),
+        };
+        UpstreamMetrics {
+            seconds: self.seconds.get_or_create(&labels).clone(),
+            bytes: self.bytes.get_or_create(&labels).clone(),
+            stale: self.stale.get_or_create(&labels).clone(),
+            answers: self.answers.clone(),
+            upstream,
+        }
+    }
+}
+
+/// What is counted of one upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamMetrics {
+    upstream: String,
+    answers: Family<AnswerLabels, Counter>,
+    seconds: Histogram,
+    pub(crate) bytes: Counter,
+    pub(crate) stale: Counter,
+}
+
+impl UpstreamMetrics {
+    /// Counts an answer, or that none came.
+    pub(crate) fn answered(&self, status: Option<StatusCode>, took: Duration) {
+        let status = status.map_or("none".to_owned(), |status| status.as_u16().to_string());
+        let upstream = self.upstream.clone();
+        let labels = AnswerLabels { upstream, status };
+        self.answers.get_or_create(&labels).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+}
