@@ -12,7 +12,7 @@ impl Checker<'_> {
             return;
         }
         if !is_url(&proxy.remoteurl) {
-            let message = "this is no URL like https://registry-1.docker.io";
+            let message = "this is no URL like https://registry.example.org";
             self.wrong("proxy.remoteurl", message);
         } else if proxy.remoteurl.contains('@') {
             let message = "a user and a password belong to proxy.username and proxy.password";

@@ -179,20 +179,23 @@ mod tests {
     fn only_the_upstreams_own_services_may_know_its_passwords() {
         let allowed = [
             (
-                "https://registry-1.docker.io",
-                "https://auth.docker.io/token",
+                "https://registry-1.example.org",
+                "https://auth.example.org/token",
             ),
-            ("https://registry.gitlab.com", "https://gitlab.com/jwt/auth"),
-            ("https://ghcr.io", "https://ghcr.io/token"),
+            (
+                "https://registry.example.net",
+                "https://example.net/jwt/auth",
+            ),
+            ("https://one.example", "https://one.example/token"),
             ("http://10.0.0.1:5000", "http://10.0.0.1:5001/auth"),
             ("http://10.0.0.1:5000", "https://10.0.0.1/auth"),
             ("https://r.example.co.uk", "https://auth.example.co.uk/"),
         ];
         let refused = [
-            ("https://ghcr.io", "http://ghcr.io/token"),
+            ("https://one.example", "http://one.example/token"),
             (
-                "https://registry-1.docker.io",
-                "https://docker.io.example.com/",
+                "https://registry-1.example.org",
+                "https://example.org.example.com/",
             ),
             ("https://r.example.co.uk", "https://auth.other.co.uk/"),
             ("http://10.0.0.1", "http://10.0.0.2/"),
