@@ -21,6 +21,9 @@ use requests::{Request, Setting};
 /// library, moves counts by a few percent.
 const MORE: f64 = 0.15;
 
+/// How much more may always be: of a few system calls, one more is not yet another path.
+const SLACK: f64 = 1.0;
+
 /// How many batches of requests are counted, of which the middle one counts: now and then a request
 /// pays for what holds for many, such as asking the store what a cache knew until then.
 const BATCHES: usize = 5;
@@ -142,7 +145,7 @@ fn compare(counted: &BTreeMap<String, Cost>, kept: &BTreeMap<String, Cost>) -> V
         };
         for (what, of) in Cost::FIGURES {
             let (before, now) = (of(before), of(now));
-            if now as f64 > before as f64 * (1.0 + MORE) {
+            if now as f64 > before as f64 * (1.0 + MORE) + SLACK {
                 complaints.push(format!("{name}: {now} {what}, not {before}"));
             }
         }
@@ -208,20 +211,20 @@ mod tests {
     #[test]
     fn what_has_become_dearer_is_told_with_both_counts() {
         let kept = costs(&[("a", 1000), ("b", 1000), ("gone", 1)]);
-        let counted = costs(&[("a", 1150), ("b", 1151), ("new", 1)]);
+        let counted = costs(&[("a", 1151), ("b", 1152), ("new", 1)]);
         assert_eq!(
             compare(&counted, &kept),
             [
-                "b: 1151 instructions, not 1000",
+                "b: 1152 instructions, not 1000",
                 "new: no counts are kept of it",
                 "gone: it is not counted any more",
             ]
         );
         let mut more = costs(&[("a", 900)]);
-        more.get_mut("a").unwrap().system_calls = 5;
+        more.get_mut("a").unwrap().system_calls = 6;
         assert_eq!(
             compare(&more, &costs(&[("a", 1000)])),
-            ["a: 5 system calls, not 4"]
+            ["a: 6 system calls, not 4"]
         );
     }
 
