@@ -235,7 +235,7 @@ impl Download {
         let actual = received.hasher.finish();
         if actual != self.digest {
             let reason = format!("blob {} of {name} has digest {actual}", self.digest);
-            return Err(wrong(upstream, reason));
+            return Err(upstream.wrong(reason).into());
         }
         Ok(())
     }
@@ -253,7 +253,7 @@ impl Download {
             && before != now
         {
             let reason = format!("blob {} had {before} bytes, and now {now}", self.digest);
-            return Err(wrong(upstream, reason));
+            return Err(upstream.wrong(reason).into());
         }
         let size = known.or(blob.size());
         if known.is_none() && size.is_some() {
@@ -279,7 +279,7 @@ impl Download {
             }
             if size.is_some_and(|size| received.at + length as u64 > size) {
                 let reason = format!("blob {} is longer than it said", self.digest);
-                return Err(wrong(upstream, reason));
+                return Err(upstream.wrong(reason).into());
             }
             self.write(pieces, received).await?;
             next?;
@@ -334,9 +334,4 @@ impl Drop for Ending<'_> {
             state.ended = Some(ended);
         });
     }
-}
-
-fn wrong(upstream: &Upstream, reason: String) -> Failure {
-    let upstream = upstream.name().to_owned();
-    UpstreamError::Wrong { upstream, reason }.into()
 }

@@ -144,6 +144,11 @@ impl Upstream {
         }
     }
 
+    /// It answered, but not what it should.
+    pub(crate) fn wrong(&self, reason: impl Into<String>) -> UpstreamError {
+        self.asked().wrong(reason)
+    }
+
     /// The digest that a tag stands for, as far as it can be known without fetching the manifest:
     /// `None` where the upstream does not tell it, or does not answer HEAD, or has no such tag. It
     /// is told which one is `known` here.
@@ -196,7 +201,7 @@ impl Upstream {
         let actual = Digest::of(digest.algorithm(), &bytes);
         if actual != digest {
             let reason = format!("manifest {digest} of {name} has digest {actual}");
-            return Err(self.asked().wrong(reason));
+            return Err(self.wrong(reason));
         }
         Ok(Fetched {
             media_type,
@@ -220,10 +225,7 @@ impl Upstream {
             .await?;
         let size = answer.headers().get(header::CONTENT_LENGTH);
         let size = size.and_then(|value| value.to_str().ok()?.parse().ok());
-        size.ok_or_else(|| {
-            self.asked()
-                .wrong(format!("it does not say how long {digest} is"))
-        })
+        size.ok_or_else(|| self.wrong(format!("it does not say how long {digest} is")))
     }
 
     /// The bytes of a blob behind the first `from`. They are not checked.
@@ -270,8 +272,8 @@ impl Upstream {
         for _ in 0..MOST_PARTS {
             let path = format!("tags/list{query}");
             let (bytes, next, _) = self.listing(name, &path, HeaderMap::new()).await?;
-            let part: Body = serde_json::from_slice(&bytes)
-                .map_err(|_| self.asked().wrong("it is no list of tags"))?;
+            let part: Body =
+                serde_json::from_slice(&bytes).map_err(|_| self.wrong("it is no list of tags"))?;
             let part = part.tags.unwrap_or_default();
             tags.extend(part.iter().filter_map(|tag| tag.parse().ok()));
             match (next, n) {
@@ -306,7 +308,7 @@ impl Upstream {
             let headers = accepting(&[media_type::OCI_IMAGE_INDEX]);
             let (bytes, next, filtered) = self.listing(name, &path, headers).await?;
             let index: Index = serde_json::from_slice(&bytes)
-                .map_err(|_| self.asked().wrong("it is no index of referrers"))?;
+                .map_err(|_| self.wrong("it is no index of referrers"))?;
             // What is described otherwise than we know could not be pulled either.
             let descriptors = index.manifests.into_iter();
             let descriptors =

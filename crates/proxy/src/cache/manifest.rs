@@ -11,7 +11,7 @@ use wharfinger_registry::{Error as RegistryError, Served};
 use super::{Answer, CachedRepository};
 use crate::download::Failure;
 use crate::metrics::Kind;
-use crate::{Fetched, Result, UpstreamError};
+use crate::{Fetched, Result};
 
 impl CachedRepository {
     /// A manifest. What is asked for by its digest needs no upstream once it is kept. Of a tag it
@@ -156,9 +156,8 @@ impl CachedRepository {
         let size = bytes.len() as u64;
         let parsed = Manifest::parse(media_type.as_deref(), bytes.clone());
         if let (Some(tag), Err(error)) = (tag, &parsed) {
-            let upstream = self.shared.upstream.name().to_owned();
             let reason = format!("tag {tag} of {}: {error}", self.name);
-            return Err(UpstreamError::Wrong { upstream, reason }.into());
+            return Err(self.shared.upstream.wrong(reason).into());
         }
         let stored = async {
             let tags = tag.map(std::slice::from_ref).unwrap_or_default();

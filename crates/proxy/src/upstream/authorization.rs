@@ -133,14 +133,13 @@ impl Authorization {
         }
         self.tokens.remove(scope);
         let upstream = host(&self.upstream);
-        let wrong = |reason: &str| UpstreamError::Wrong {
-            upstream: upstream.clone(),
-            reason: reason.to_owned(),
+        let asked = Asked {
+            upstream: &upstream,
         };
         let realm = challenge.get("realm").unwrap_or_default();
         let mut realm: Url = realm
             .parse()
-            .map_err(|_| wrong("its challenge names no address for tokens"))?;
+            .map_err(|_| asked.wrong("its challenge names no address for tokens"))?;
         let login = match may_know(&self.upstream, &realm) {
             true => self.credentials.for_host(&host(&realm)).await,
             false => {
@@ -168,23 +167,20 @@ impl Authorization {
         if let Some(login) = login.and_then(|login| login.basic()) {
             request = request.header(http::header::AUTHORIZATION, login);
         }
-        let asked = Asked {
-            upstream: &upstream,
-        };
         let response = request.send().await.map_err(|error| asked.failed(error))?;
         if response.status() != StatusCode::OK {
             return Err(refused(&asked, response).await);
         }
         let bytes = body(&asked, response, LARGEST).await?;
         let answer: Answer = serde_json::from_slice(&bytes)
-            .map_err(|_| wrong("what its token service gives is no token"))?;
+            .map_err(|_| asked.wrong("what its token service gives is no token"))?;
         let text = match answer.access_token.is_empty() {
             true => answer.token,
             false => answer.access_token,
         };
         let value = HeaderValue::from_str(&format!("Bearer {text}"));
         let (false, Ok(mut value)) = (text.is_empty(), value) else {
-            return Err(wrong("what its token service gives is no token"));
+            return Err(asked.wrong("what its token service gives is no token"));
         };
         value.set_sensitive(true);
         let life = Duration::from_secs(answer.expires_in.min(u64::from(u32::MAX))).max(SHORTEST);
