@@ -17,7 +17,6 @@ use crate::exchange::Exchange;
 use crate::limits::Turn;
 use crate::request_body::RequestBody;
 use crate::route::Route;
-use crate::source::Source;
 use crate::{access, base, blob, catalog, manifest, probes, referrer, tag, upload};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -101,8 +100,7 @@ async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response
         call.request.method,
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    let source = route.repository().map(|name| call.source(name));
-    let is_cached = matches!(source, Some(Source::Cached(_)));
+    let is_cached = route.repository().is_some() && call.app.cache.is_some();
     let methods_left = route.methods_left(is_cached || call.registry().is_read_only());
     if writes && is_cached {
         let message = "this registry is a cache of another one, which alone can be written to";
