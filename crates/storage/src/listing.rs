@@ -32,13 +32,9 @@ impl Listing {
     pub fn at(&self, place: usize) -> impl Iterator<Item = Listed<'_>> {
         let mut end = place;
         let rest = self.0.get(place..).unwrap_or_default();
-        rest.split_inclusive([FILE, FOLDER]).map(move |entry| {
-            end += entry.len();
-            Listed {
-                name: &entry[..entry.len() - 1],
-                is_dir: entry.ends_with(FOLDER),
-                end,
-            }
+        split(rest).map(move |(name, is_dir)| {
+            end += name.len() + 1;
+            Listed { name, is_dir, end }
         })
     }
 
@@ -87,6 +83,12 @@ impl Listing {
     }
 }
 
+/// The names in a text, and whether each is a folder's.
+fn split(text: &str) -> impl Iterator<Item = (&str, bool)> {
+    let entries = text.split_inclusive([FILE, FOLDER]);
+    entries.map(|entry| (&entry[..entry.len() - 1], entry.ends_with(FOLDER)))
+}
+
 impl fmt::Debug for Listing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
@@ -129,8 +131,7 @@ impl Unsorted {
 
     /// The entries in the order in which they were found.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, bool)> {
-        let entries = self.0.split_inclusive([FILE, FOLDER]);
-        entries.map(|entry| (&entry[..entry.len() - 1], entry.ends_with(FOLDER)))
+        split(&self.0)
     }
 
     pub(crate) fn sorted(self) -> Listing {
