@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -57,4 +59,30 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
         let said = String::from_utf8_lossy(&output.stderr);
         Err(format!("{command:?}: {}\n{said}", output.status))
     }
+}
+
+/// Does `work` with each of these, as many at once as there are processors. Where it fails, what is
+/// under way still comes to its end.
+///
+/// # Errors
+/// The first failure of a thread, which then takes up nothing more.
+pub(crate) fn side_by_side<'a, T: Sync>(
+    items: &'a [T],
+    work: impl Fn(&'a T) -> Result<(), String> + Sync,
+) -> Result<(), String> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(item)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(take)).collect();
+        let ended = workers.into_iter().map(thread::ScopedJoinHandle::join);
+        ended
+            .map(|outcome| outcome.expect("no panic"))
+            .try_for_each(|outcome| outcome)
+    })
 }

@@ -3,10 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{fs, io, thread};
+use std::{fs, io};
 
-use crate::command::{self, cargo, output, root};
+use crate::command::{self, cargo, output, root, side_by_side};
 
 /// How long each target runs when nobody says, in seconds.
 pub(crate) const SECONDS: u32 = 5;
@@ -43,21 +42,9 @@ pub(crate) fn run(wanted: Option<&str>, seconds: u32) -> Result<(), String> {
     let host = host()?;
     build(&host, wanted)?;
     let built = folder.join("target").join(&host).join("release");
-    let next = AtomicUsize::new(0);
-    let work = || {
-        // A target takes one processor.
-        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
-            run_target(&folder, target, &built.join(target), seconds)?;
-        }
-        Ok(())
-    };
-    thread::scope(|scope| {
-        let workers = thread::available_parallelism().map_or(1, usize::from);
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let ended = workers.into_iter().map(thread::ScopedJoinHandle::join);
-        ended
-            .map(|outcome| outcome.expect("no panic"))
-            .try_for_each(|outcome| outcome)
+    // A target takes one processor.
+    side_by_side(&targets, |target| {
+        run_target(&folder, target, &built.join(target), seconds)
     })
 }
 

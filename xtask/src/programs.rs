@@ -4,13 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use serde::Deserialize;
 
-use crate::command::cargo;
+use crate::command::{cargo, side_by_side};
 
 /// A line of what cargo prints while it builds, as far as it matters here ("JSON messages" in
 /// cargo's book).
@@ -49,21 +47,15 @@ struct Program {
 /// Which programs failed, or why they could not be built.
 pub(crate) fn test(packages: &[&str], threads: Option<usize>) -> Result<(), String> {
     let programs = build(packages)?;
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let work = || {
-        while let Some(program) = programs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = run(program, threads) {
-                println!("{error}");
-                failed.lock().expect("no panic").push(program.name.as_str());
-            }
+    let failed = Mutex::new(Vec::new());
+    side_by_side(&programs, |program| {
+        // The others are run all the same.
+        if let Err(error) = run(program, threads) {
+            println!("{error}");
+            failed.lock().expect("no panic").push(program.name.as_str());
         }
-    };
-    thread::scope(|scope| {
-        let workers = thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..workers {
-            scope.spawn(work);
-        }
-    });
+        Ok(())
+    })?;
     let failed = failed.into_inner().expect("no panic");
     if failed.is_empty() {
         return Ok(());
