@@ -104,6 +104,14 @@ impl BlobStore {
         }
     }
 
+    /// Whether content of any size is there, as far as its size tells; small content is read.
+    pub(crate) async fn has_file(&self, blob: CachedDescriptor) -> Result<bool> {
+        if blob.size <= ContentCache::MAX_ITEM {
+            return self.has(&blob.canonical, blob.size).await;
+        }
+        Ok(self.stat(&blob.canonical).await? == Some(blob.size))
+    }
+
     /// A part of a blob whose size is known.
     async fn open(&self, blob: CachedDescriptor, range: Range<u64>) -> Result<Content> {
         if blob.size <= ContentCache::MAX_ITEM {

@@ -20,6 +20,8 @@ use crate::{Result, layout};
 pub(crate) struct Publication {
     shared: Arc<Shared>,
     publishing: Vec<OwnedRwLockWriteGuard<()>>,
+    /// Where a blob's bytes are that come before the steps, and where they go.
+    moved: Option<(StoragePath, StoragePath)>,
     steps: Steps,
     links: Vec<NewLink>,
     /// Whether there is more to write than tags.
@@ -48,6 +50,7 @@ impl Publication {
         Self {
             shared: Arc::clone(shared),
             publishing,
+            moved: None,
             steps: Steps::new(),
             links: Vec::new(),
             grants: false,
@@ -65,6 +68,20 @@ impl Publication {
             self.step(vec![(layout::blob_data(&canonical), bytes)]);
         }
         Ok(CachedDescriptor { canonical, size })
+    }
+
+    /// Before all steps, moves the bytes of a blob to their place, unless it is there. They survive
+    /// the machine where they are, in the file `from`.
+    pub(crate) async fn moved_blob(
+        &mut self,
+        blob: CachedDescriptor,
+        from: StoragePath,
+    ) -> Result<()> {
+        if !self.shared.blobs.has_file(blob).await? {
+            self.moved = Some((from, layout::blob_data(&blob.canonical)));
+            self.grants = true;
+        }
+        Ok(())
     }
 
     /// A step that grants access to a blob under digests of link sets, as far as they do not
@@ -120,9 +137,12 @@ impl Publication {
             // All that tags lead to is durable already.
             self.publishing.clear();
         }
-        if !self.steps.is_empty() {
-            let steps = std::mem::take(&mut self.steps);
-            self.shared.driver.put_all(steps).await?;
+        let steps = std::mem::take(&mut self.steps);
+        let driver = &self.shared.driver;
+        match &self.moved {
+            Some((from, to)) => driver.move_and_put_all(from, to, steps).await?,
+            None if steps.is_empty() => {}
+            None => driver.put_all(steps).await?,
         }
         for link in self.links {
             link.set.linked(link.lookup, &link.digest, link.blob);

@@ -161,13 +161,10 @@ impl Upload {
         })?;
         let held = Held::new(held, writing.clone());
         let started_at = state::started_at(&links, id).await?;
-        let state::Restored {
-            offset,
-            hashers,
-            has_file,
-        } = state::restore(&links, id, algorithm).await?;
+        let restored = state::restore(&links, id, algorithm).await?;
+        let (offset, has_file) = (restored.offset, restored.has_file);
         let data = layout::upload_data(&links.name, id);
-        let sink = Sink::resumed(links.shared.driver.clone(), data, offset, hashers, held);
+        let sink = Sink::resumed(links.shared.driver.clone(), data, restored, held);
         Ok(Self {
             _open: OpenUpload::new(&links.shared),
             links,
@@ -345,8 +342,16 @@ impl Upload {
         };
         let data = layout::upload_data(&self.links.name, &self.id);
         let states = state::files(&self.links, &self.id, bytes.len() as u64, &hashers);
-        let steps = vec![vec![self.record(), (data, bytes)], states];
-        self.links.shared.driver.put_all(steps).await?;
+        let driver = &self.links.shared.driver;
+        let mut first = vec![self.record(), (data, bytes)];
+        let steps = if self.has_file || driver.has_only_objects() {
+            vec![first, states]
+        } else {
+            // A state without the file that it is of stands for nothing.
+            first.extend(states);
+            vec![first]
+        };
+        driver.put_all(steps).await?;
         drop(held);
         Ok(())
     }
@@ -402,14 +407,16 @@ impl Upload {
         }
         let links = digests.iter().map(|digest| (self.links.clone(), *digest));
         let links: Vec<_> = links.collect();
-        let (small, held) = match sink.into_memory().await? {
-            Ok(InMemory { bytes, held, .. }) => (Some(bytes), held),
-            Err(sink) => (None, self.publish(sink, blob).await?),
+        let (content, held) = match sink.into_memory().await? {
+            Ok(InMemory { bytes, held, .. }) => (Content::Memory(bytes), held),
+            Err(sink) => self.settled(sink, blob).await?,
         };
-        let was_small = small.is_some();
+        let was_small = matches!(content, Content::Memory(_));
         let mut publication = Publication::begin(&shared, &digests).await;
-        if let Some(bytes) = small {
-            publication.blob(canonical, bytes).await?;
+        match content {
+            Content::Memory(bytes) => drop(publication.blob(canonical, bytes).await?),
+            Content::File(data) => publication.moved_blob(blob, data).await?,
+            Content::Known => {}
         }
         publication.links(links, blob).await?;
         publication.write().await?;
@@ -417,32 +424,21 @@ impl Upload {
         UploadCounts::add(&shared.uploads_counted.completed);
         if was_small && !self.has_file && shared.driver.has_only_objects() {
             self.remove_record().await;
-        } else if self.recorded || size > 0 {
+        } else if self.recorded || !was_small {
             self.remove_folder().await;
         }
         drop(held);
         Ok(descriptor(claimed, size))
     }
 
-    /// Gives the bytes of a written file their place, unless the store has them already.
-    async fn publish(&self, sink: Sink, blob: CachedDescriptor) -> Result<Held> {
-        let shared = &self.links.shared;
-        // The long part, syncing the bytes, is done before others are kept waiting.
-        let known = shared.blobs.stat(&blob.canonical).await? == Some(blob.size);
-        let held = if known {
-            sink.abandon()
-        } else {
-            sink.commit().await?
-        };
-        let _publishing = shared.publishing.exclusive(&blob.canonical).await;
-        if !known && shared.blobs.stat(&blob.canonical).await? != Some(blob.size) {
-            let from = layout::upload_data(&self.links.name, &self.id);
-            shared
-                .driver
-                .rename(&from, &layout::blob_data(&blob.canonical))
-                .await?;
+    /// The bytes of a written file, unless the store has them already. Syncing them takes long: it
+    /// is done before others are kept waiting.
+    async fn settled(&self, sink: Sink, blob: CachedDescriptor) -> Result<(Content, Held)> {
+        if self.links.shared.blobs.has_file(blob).await? {
+            return Ok((Content::Known, sink.abandon()));
         }
-        Ok(held)
+        let data = layout::upload_data(&self.links.name, &self.id);
+        Ok((Content::File(data), sink.commit().await?))
     }
 
     /// Ends the upload in nothing.
@@ -483,6 +479,16 @@ impl Upload {
             warn!(upload = %self.id, %error, "what an upload left behind cannot be removed yet");
         }
     }
+}
+
+/// What an upload has for the store.
+enum Content {
+    /// All bytes, in memory.
+    Memory(Bytes),
+    /// A file that survives the machine.
+    File(StoragePath),
+    /// Nothing that is not there.
+    Known,
 }
 
 fn unusable() -> Error {

@@ -125,6 +125,23 @@ pub trait Driver: Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Moves a file whose content survives the machine, replacing one that has the new path, and
+    /// then writes small files step by step: as [`rename`](Self::rename) and
+    /// [`put_all`](Self::put_all) do one after the other. A store overrides this where it can save
+    /// work: what is moved must be durable only before the first step's files appear.
+    ///
+    /// # Errors
+    /// As `rename` and `put_all`; the file may have been moved then.
+    async fn move_and_put_all(
+        &self,
+        from: &StoragePath,
+        to: &StoragePath,
+        steps: Steps,
+    ) -> Result<()> {
+        self.rename(from, to).await?;
+        self.put_all(steps).await
+    }
+
     /// The content of a file from `offset` (in bytes) on.
     ///
     /// # Errors

@@ -32,7 +32,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
+use tracing::warn;
 
+use self::batch::Moved;
 pub use self::claim::{Claim, ClaimError, Claimed};
 use self::store::Store;
 use self::writer::WriterSlots;
@@ -171,7 +173,21 @@ impl Driver for FilesystemDriver {
 
     async fn put_all(&self, steps: Steps) -> Result<()> {
         self.hop(&StoragePath::root(), move |store| {
-            batch::put_all(store, &steps)
+            batch::put_all(store, None, &steps)
+        })
+        .await
+    }
+
+    async fn move_and_put_all(
+        &self,
+        from: &StoragePath,
+        to: &StoragePath,
+        steps: Steps,
+    ) -> Result<()> {
+        let (moved_from, to) = (from.clone(), to.clone());
+        self.hop(from, move |store| {
+            let from = moved_from;
+            batch::put_all(store, Some(&Moved { from, to }), &steps)
         })
         .await
     }
@@ -234,18 +250,24 @@ impl Driver for FilesystemDriver {
 
     async fn delete(&self, path: &StoragePath) -> Result<()> {
         let wanted = path.clone();
-        self.hop(path, move |store| {
-            store.delete(&wanted, Durability::Machine)
-        })
-        .await
+        self.hop(path, move |store| store.delete(&wanted)).await
     }
 
     async fn discard(&self, path: &StoragePath) -> Result<()> {
-        let wanted = path.clone();
-        self.hop(path, move |store| {
-            store.delete(&wanted, Durability::Process)
-        })
-        .await
+        let (wanted, taken) = (path.clone(), path.clone());
+        let (_, trashed) = self
+            .hop(path, move |store| store.take_away(&wanted))
+            .await?;
+        if let Some(trashed) = trashed {
+            // It is gone for everybody, and nobody has to wait until it is taken apart.
+            let (store, permit) = (Arc::clone(&self.store), self.permit().await);
+            spawn_blocking(move || {
+                if let Err(error) = run(permit, || trashed.remove(&store)) {
+                    warn!(path = %taken, %error, "what was removed is not taken apart yet");
+                }
+            });
+        }
+        Ok(())
     }
 
     async fn remove_empty(&self, path: &StoragePath) -> Result<bool> {

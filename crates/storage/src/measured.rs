@@ -201,6 +201,24 @@ impl Driver for MeasuredDriver {
         self.timings.time(Action::PutContent, span, call).await
     }
 
+    async fn move_and_put_all(
+        &self,
+        from: &StoragePath,
+        to: &StoragePath,
+        steps: Steps,
+    ) -> Result<()> {
+        let files = steps.iter().map(Vec::len).sum::<usize>();
+        let span = span!(
+            Move,
+            self.name(),
+            from,
+            files,
+            io.cncf.distribution.storage.dest.path = %to
+        );
+        let call = self.driver.move_and_put_all(from, to, steps);
+        self.timings.time(Action::Move, span, call).await
+    }
+
     async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader> {
         let span = span!(
             Reader,

@@ -78,6 +78,15 @@ impl Driver for MiddlewareDriver {
         self.driver.put_all(steps).await
     }
 
+    async fn move_and_put_all(
+        &self,
+        from: &StoragePath,
+        to: &StoragePath,
+        steps: Steps,
+    ) -> Result<()> {
+        self.driver.move_and_put_all(from, to, steps).await
+    }
+
     async fn reader(&self, path: &StoragePath, offset: u64) -> Result<Reader> {
         self.driver.reader(path, offset).await
     }

@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use wharfinger_oci::{Algorithm, Digest, Hasher};
 use wharfinger_storage::{Driver, StoragePath, WriteMode, Writer};
 
+use super::state::Restored;
 use crate::read_only::Writing;
 use crate::{Error, Result};
 
@@ -51,8 +52,9 @@ pub(super) struct Sink {
 enum Data {
     /// All of them, in memory.
     Memory(Vec<Bytes>),
-    /// All of them in the file, which nothing has been appended to in this request.
-    Stored,
+    /// All of them in the file, which nothing has been appended to in this request. Where it is
+    /// `settled`, the file has nothing else, and they survive the machine.
+    Stored { settled: bool },
     /// In the file that is being written.
     File(Box<dyn Writer>),
 }
@@ -82,24 +84,24 @@ impl Sink {
         }
     }
 
-    /// A sink that goes on behind `length` bytes of the file, which `hashers` have taken up.
+    /// A sink that goes on with what the file has.
     pub(super) fn resumed(
         driver: Arc<dyn Driver>,
         path: StoragePath,
-        length: u64,
-        hashers: Vec<Hasher>,
+        restored: Restored,
         held: Held,
     ) -> Self {
-        let data = if length == 0 {
-            Data::Memory(Vec::new())
-        } else {
-            Data::Stored
+        let length = restored.offset;
+        let settled = restored.is_settled && !driver.has_only_objects();
+        let data = match length {
+            0 => Data::Memory(Vec::new()),
+            _ => Data::Stored { settled },
         };
         Self {
             driver,
             path,
             length,
-            hashers,
+            hashers: restored.hashers,
             data,
             held,
         }
@@ -176,7 +178,7 @@ impl Sink {
         let mode = match &self.data {
             Data::File(_) => return Ok(()),
             Data::Memory(_) => WriteMode::Create,
-            Data::Stored => WriteMode::Append { at: self.length },
+            Data::Stored { .. } => WriteMode::Append { at: self.length },
         };
         let mut writer = self.driver.writer(&self.path, mode).await?;
         if let Data::Memory(kept) = &mut self.data
@@ -215,7 +217,7 @@ impl Sink {
         let mut hasher = Hasher::new(algorithm);
         match &self.data {
             Data::Memory(kept) => kept.iter().for_each(|bytes| hasher.update(bytes)),
-            Data::Stored | Data::File(_) => {
+            Data::Stored { .. } | Data::File(_) => {
                 let mut reader = self.driver.reader(&self.path, 0).await?;
                 let mut left = self.length;
                 while let Some(bytes) = reader.next().await {
@@ -239,29 +241,22 @@ impl Sink {
         matches!(self.data, Data::Memory(_))
     }
 
-    /// The content, when all of it is in memory, or small and stored by an earlier request: to
-    /// write it anew together with its links takes fewer syncs than to move it. Else the sink
-    /// again.
+    /// The content, when all of it is in memory, or small and stored by an earlier request in a
+    /// store where it is no less work to move it. Else the sink again.
     ///
     /// # Errors
     /// When the store fails.
     pub(super) async fn into_memory(self) -> Result<std::result::Result<InMemory, Self>> {
         let kept = match self.data {
             Data::Memory(kept) => kept,
-            Data::Stored if self.length <= IN_MEMORY as u64 => {
-                let mut bytes = self.driver.get(&self.path).await?;
-                // What lies behind was never acknowledged.
-                bytes.truncate(self.length as usize);
-                let canonical = Digest::canonical(&bytes);
-                if self.hashers.iter().all(|h| h.clone().finish() != canonical) {
-                    // The state that was kept is not of these bytes.
-                    let reason = "its bytes are not those that were received".to_owned();
-                    let path = self.path;
-                    return Err(Error::Damaged { path, reason });
+            Data::Stored { settled } if self.length <= IN_MEMORY as u64 => {
+                let bytes = self.stored().await?;
+                if settled {
+                    return Ok(Err(self));
                 }
                 vec![bytes]
             }
-            Data::Stored | Data::File(_) => return Ok(Err(self)),
+            Data::Stored { .. } | Data::File(_) => return Ok(Err(self)),
         };
         let bytes = match <[Bytes; 1]>::try_from(kept) {
             Ok([one]) => one,
@@ -276,6 +271,21 @@ impl Sink {
             hashers: self.hashers,
             held: self.held,
         }))
+    }
+
+    /// Small content that an earlier request has stored.
+    async fn stored(&self) -> Result<Bytes> {
+        let mut bytes = self.driver.get(&self.path).await?;
+        // What lies behind was never acknowledged.
+        bytes.truncate(self.length as usize);
+        let canonical = Digest::canonical(&bytes);
+        if self.hashers.iter().all(|h| h.clone().finish() != canonical) {
+            // The state that was kept is not of these bytes.
+            let reason = "its bytes are not those that were received".to_owned();
+            let path = self.path.clone();
+            return Err(Error::Damaged { path, reason });
+        }
+        Ok(bytes)
     }
 
     /// Ends the file for now; its bytes survive the machine. Gives the hashers and the hold.
@@ -297,15 +307,17 @@ impl Sink {
 
     /// Ends the file, so that it can be read wherever it is kept.
     async fn finish(&mut self) -> Result<()> {
-        let writer = match std::mem::replace(&mut self.data, Data::Stored) {
+        let settled = Data::Stored { settled: true };
+        let writer = match std::mem::replace(&mut self.data, settled) {
             memory @ Data::Memory(_) => {
                 self.data = memory;
                 return Ok(());
             }
             Data::File(writer) => writer,
-            Data::Stored => {
-                // What was stored was durable when the request before ended; a store with parts
-                // still has to put them together, and an end left over by a crash has to go.
+            Data::Stored { settled: true } => return Ok(()),
+            Data::Stored { settled: false } => {
+                // A store with parts still has to put them together, an end left over by a crash
+                // has to go, and what nobody saved the state of may not be durable.
                 let mode = WriteMode::Append { at: self.length };
                 self.driver.writer(&self.path, mode).await?
             }

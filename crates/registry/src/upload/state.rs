@@ -63,6 +63,8 @@ pub(super) struct Restored {
     pub(super) hashers: Vec<Hasher>,
     /// Whether there is a file with its bytes, even if there are none.
     pub(super) has_file: bool,
+    /// Whether the file ends at the offset, and all before survives the machine.
+    pub(super) is_settled: bool,
 }
 
 /// The offset to go on at, and hashers that have taken up all before it.
@@ -77,17 +79,18 @@ pub(super) async fn restore(
 ) -> Result<Restored> {
     let size = size(links, id).await?;
     let has_file = size.is_some();
-    let restored = |offset, hashers| Restored {
+    let size = size.unwrap_or(0);
+    let restored = |offset, hashers, has_state| Restored {
         offset,
         hashers,
         has_file,
+        is_settled: has_state && offset == size,
     };
-    let size = size.unwrap_or(0);
     let other = (algorithm != Algorithm::CANONICAL).then_some(algorithm);
     if size == 0 {
         let both = [Some(Algorithm::CANONICAL), other];
         let hashers = both.into_iter().flatten().map(Hasher::new);
-        return Ok(restored(0, hashers.collect()));
+        return Ok(restored(0, hashers.collect(), false));
     }
     let mut offsets = offsets(links, id, Algorithm::CANONICAL).await?;
     offsets.retain(|offset| *offset <= size);
@@ -101,7 +104,7 @@ pub(super) async fn restore(
                 {
                     hashers.push(other);
                 }
-                return Ok(restored(offset, hashers));
+                return Ok(restored(offset, hashers, true));
             }
             // It may be as good as any: what lies behind it must not be taken for received.
             Err(Error::Storage(error)) if !error.is_not_found() => return Err(error.into()),
@@ -127,7 +130,7 @@ pub(super) async fn restore(
         .await
         .map_err(|_| Error::UploadInvalid("hashing it was interrupted".to_owned()))?;
     }
-    Ok(restored(offset, vec![hasher]))
+    Ok(restored(offset, vec![hasher], false))
 }
 
 async fn offsets(links: &LinkedBlobs, id: &UploadId, algorithm: Algorithm) -> Result<Vec<u64>> {

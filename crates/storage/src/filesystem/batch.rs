@@ -3,7 +3,8 @@
 //! What counts is how often something must wait for the device. The contents, and the folders that
 //! were made for them, may be durable at any time before the names: all of them are synced first,
 //! together, the contents under temporary names. Then each step gives its files their names and
-//! syncs its folders, together again.
+//! syncs its folders, together again. A file that is moved there and whose content survives already
+//! gets its name before all that, which is then synced together with the contents.
 
 use std::collections::HashSet;
 use std::io::{self, Write as _};
@@ -17,25 +18,49 @@ use super::together::Target;
 use crate::driver::Steps;
 use crate::{Durability, Error, Result, StoragePath};
 
-/// Writes files step by step, each step durable before the next one's files appear.
-pub(super) fn put_all(store: &Store, steps: &Steps) -> Result<()> {
-    if at_once(store, steps)? {
+/// A file that is moved before anything else appears.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub(super) from: StoragePath,
+    pub(super) to: StoragePath,
+}
+
+/// Moves a file, and writes files step by step: each step is durable before the next one's files
+/// appear.
+pub(super) fn put_all(store: &Store, moved: Option<&Moved>, steps: &Steps) -> Result<()> {
+    if let Some(moved) = moved {
+        store.check_file(&moved.from)?;
+    }
+    let mut left = moved;
+    if at_once(store, &mut left, steps)? {
         return Ok(());
     }
     // A removal has taken away a folder that was just made; one by one, each is made again.
+    match (left, moved) {
+        (Some(moved), _) => store.rename(&moved.from, &moved.to)?,
+        (None, Some(moved)) => store.sync_folder_of(&moved.from)?,
+        (None, None) => {}
+    }
     let mut files = steps.iter().flatten();
     files.try_for_each(|(path, content)| store.put(path, content, Durability::Machine))
 }
 
-/// Whether it came to its end: false when a folder that it had opened was removed.
-fn at_once(store: &Store, steps: &Steps) -> Result<bool> {
+/// Whether it came to its end: false when a folder that it had opened was removed. What is still
+/// to be moved then is left in `moved`.
+fn at_once(store: &Store, moved: &mut Option<&Moved>, steps: &Steps) -> Result<bool> {
     // All folders before the first sync, so that it takes them along.
+    let folder_of = |path: &StoragePath| {
+        let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
+        Ok(Arc::new(Folder::open_or_make(store, &parent)?))
+    };
     let mut folders = Vec::new();
     for (path, _) in steps.iter().flatten() {
-        let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
-        folders.push(Arc::new(Folder::open_or_make(store, &parent)?));
+        folders.push(folder_of(path)?);
     }
-    let files = || steps.iter().flatten().map(|(path, _)| path);
+    let move_to = match moved {
+        Some(moved) => Some(folder_of(&moved.to)?),
+        None => None,
+    };
     let failed = |path: &StoragePath, error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Ok(false),
         _ => Err(store.write_error(path, "write", error)),
@@ -48,12 +73,20 @@ fn at_once(store: &Store, steps: &Steps) -> Result<bool> {
             Err(error) => return failed(path, error),
         }
     }
-    let contents = temporaries.iter().zip(files());
-    let contents = contents.map(|(temporary, path)| temporary.content(path));
-    store.sync_with_ways(
-        contents.collect(),
-        store.ways_up(folders.iter().map(|folder| &**folder))?,
-    )?;
+    let contents = temporaries.iter().zip(steps.iter().flatten());
+    let contents = contents.map(|(temporary, (path, _))| temporary.content(path));
+    let mut targets: Vec<_> = contents.collect();
+    let mut moved_from = None;
+    if let (Some(moved), Some(folder)) = (*moved, &move_to) {
+        match store.move_file(&moved.from, &moved.to, folder)? {
+            Ok(from) => moved_from = Some(from),
+            Err(error) => return failed(&moved.to, error),
+        }
+        targets.push(Target::Folder(Arc::clone(folder)));
+    }
+    let all = folders.iter().chain(&move_to).map(|folder| &**folder);
+    store.sync_with_ways(targets, store.ways_up(all)?)?;
+    *moved = None;
 
     let mut temporaries = temporaries.into_iter();
     let mut left = folders.as_slice();
@@ -67,7 +100,14 @@ fn at_once(store: &Store, steps: &Steps) -> Result<bool> {
         left = rest;
         let mut seen = HashSet::new();
         let folders = folders.iter().filter(|folder| seen.insert(&folder.path));
-        store.sync(folders.cloned().map(Target::Folder).collect())?;
+        let mut targets: Vec<_> = folders.cloned().map(Target::Folder).collect();
+        // The old name goes when the new one is durable: a crash between the two must not leave the
+        // file without a name.
+        targets.extend(moved_from.take().map(Target::Folder));
+        store.sync(targets)?;
+    }
+    if let Some(from) = moved_from {
+        store.sync(vec![Target::Folder(from)])?;
     }
     Ok(true)
 }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags, open};
 
+use super::FilesystemDriver;
 use super::durable::DurableNames;
 use super::folder::{ATTEMPTS, Folder, Temporary};
 use super::listing::KnownListings;
 use super::output::Buffers;
 use super::together::{Helpers, Target};
-use super::{FilesystemDriver, trash};
+use super::trash::{self, Trashed};
 use crate::{Durability, Error, Result, Stat, StoragePath};
 
 /// The root folder and what is known about its content.
@@ -173,6 +174,16 @@ impl Store {
         synced.push(targets.join(", "));
     }
 
+    /// Makes what was taken out of the folder of a file survive the machine.
+    pub(super) fn sync_folder_of(&self, file: &StoragePath) -> Result<()> {
+        let parent = file.parent().ok_or_else(|| Error::not_a_file(file))?;
+        match Folder::open(self, &parent) {
+            Ok(folder) => self.sync(vec![Target::Folder(Arc::new(folder))]),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io(&parent, "open", error)),
+        }
+    }
+
     /// Makes a change of the folder's entries, and the folder, survive the machine.
     pub(super) fn sync_entry(&self, folder: Folder) -> Result<()> {
         let ways = self.ways_up([&folder])?;
@@ -189,42 +200,74 @@ impl Store {
     pub(super) fn note_reading(&self, _path: &StoragePath) {}
 
     pub(super) fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()> {
-        let source = fs::metadata(self.full(from));
-        if source
-            .map_err(|error| read_error(from, "stat", error))?
-            .is_dir()
-        {
-            return Err(Error::not_a_file(from));
-        }
-        let from_parent = from.parent().ok_or_else(|| Error::not_a_file(from))?;
+        self.check_file(from)?;
         let to_parent = to.parent().ok_or_else(|| Error::not_a_file(to))?;
         self.retry(to, "rename", || {
             let to_folder = Folder::open_or_make(self, &to_parent)?;
-            let rename = || -> io::Result<Folder> {
-                let from_folder = Folder::open(self, &from_parent)?;
-                from_folder.rename(from.name(), &to_folder, to.name())?;
-                Ok(from_folder)
-            };
-            let from_folder = match rename() {
+            let from_folder = match self.move_file(from, to, &to_folder)? {
                 Ok(folder) => folder,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // Was it the source that has gone, or the folder it was to go to?
-                    fs::symlink_metadata(self.full(from))
-                        .map_err(|error| read_error(from, "stat", error))?;
-                    return Ok(Err(error));
-                }
                 Err(error) => return Ok(Err(error)),
             };
             // The new name first: a crash between the two must not leave the file without a name.
             self.sync_entry(to_folder)?;
-            if from_parent != to_parent {
-                self.sync(vec![Target::Folder(Arc::new(from_folder))])?;
+            if from_folder.path != to_parent {
+                self.sync(vec![Target::Folder(from_folder)])?;
             }
             Ok(Ok(()))
         })
     }
 
-    pub(super) fn delete(&self, path: &StoragePath, durability: Durability) -> Result<()> {
+    /// That there is a file, before anything is made for it.
+    pub(super) fn check_file(&self, path: &StoragePath) -> Result<()> {
+        let found = fs::metadata(self.full(path));
+        match found
+            .map_err(|error| read_error(path, "stat", error))?
+            .is_dir()
+        {
+            true => Err(Error::not_a_file(path)),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives a file another name, in an open folder; the folder it was in. The inner error says
+    /// that the other folder is gone, or why the file cannot be there.
+    pub(super) fn move_file(
+        &self,
+        from: &StoragePath,
+        to: &StoragePath,
+        to_folder: &Folder,
+    ) -> Result<io::Result<Arc<Folder>>> {
+        let from_parent = from.parent().ok_or_else(|| Error::not_a_file(from))?;
+        let rename = || -> io::Result<Arc<Folder>> {
+            let from_folder = Folder::open(self, &from_parent)?;
+            from_folder.rename(from.name(), to_folder, to.name())?;
+            Ok(Arc::new(from_folder))
+        };
+        let renamed = rename();
+        if let Err(error) = &renamed
+            && error.kind() == io::ErrorKind::NotFound
+        {
+            // Was it the source that has gone, or the folder it was to go to?
+            fs::symlink_metadata(self.full(from))
+                .map_err(|error| read_error(from, "stat", error))?;
+        }
+        Ok(renamed)
+    }
+
+    /// Removes a file, or a folder with all below it.
+    pub(super) fn delete(&self, path: &StoragePath) -> Result<()> {
+        let (folder, trashed) = self.take_away(path)?;
+        self.sync(vec![Target::Folder(Arc::new(folder))])?;
+        if let Some(trashed) = trashed {
+            let removed = trashed.remove(self);
+            removed.map_err(|error| Error::io(path, "remove", error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a file or a folder away from its place, which it may come back to after a crash. What
+    /// is left of a folder is to be taken apart.
+    pub(super) fn take_away(&self, path: &StoragePath) -> Result<(Folder, Option<Trashed>)> {
         let Some(parent) = path.parent() else {
             return Err(Error::Unsupported {
                 driver: FilesystemDriver::NAME,
@@ -237,15 +280,13 @@ impl Store {
             .map_err(|error| read_error(path, "stat", error))?
             .is_dir();
         if is_dir {
-            return trash::remove_folder(self, folder, path, durability);
+            let trashed = trash::move_to_trash(self, &folder, path)?;
+            return Ok((folder, Some(trashed)));
         }
         folder
             .unlink(path.name())
             .map_err(|error| read_error(path, "remove", error))?;
-        match durability {
-            Durability::Machine => self.sync(vec![Target::Folder(Arc::new(folder))]),
-            Durability::Process => Ok(()),
-        }
+        Ok((folder, None))
     }
 
     /// Runs an operation again when its inner result says that something is not there: a removal

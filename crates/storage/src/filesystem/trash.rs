@@ -8,38 +8,33 @@ use std::time::Duration;
 
 use super::folder::{ATTEMPTS, Folder, is_temporary_name, temporary_name};
 use super::store::{Store, read_error};
-use super::together::Target;
-use crate::{Durability, Error, Result, StoragePath};
+use crate::{Error, Result, StoragePath};
 
 /// The folder in the root where folders go to be taken apart. It lies in the root because
 /// Distribution, which may serve the same folder later, lists everything below `docker` but not
 /// the root: a folder left beside a tag would look like a tag to it.
 pub(super) const TRASH: &str = ".wharfinger-trash";
 
-/// Removes a folder: at once from its place, so that nobody sees a part of it, and then for good.
-pub(super) fn remove_folder(
-    store: &Store,
-    parent: Folder,
-    path: &StoragePath,
-    durability: Durability,
-) -> Result<()> {
-    let trash = store.root().join(TRASH);
-    let gone = move_to_trash(store, &parent, path, &trash)?;
-    if durability == Durability::Machine {
-        store.sync(vec![Target::Folder(Arc::new(parent))])?;
-    }
-    remove_all(&gone).map_err(|error| Error::io(path, "remove", error))?;
-    // Stays where another removal is at work.
-    let _ = fs::remove_dir(&trash);
-    Ok(())
+/// What was moved away from its place, so that nobody sees a part of it, and is still to be taken
+/// apart. A crash leaves it to the next start.
+#[derive(Debug)]
+pub(super) struct Trashed {
+    gone: PathBuf,
 }
 
-fn move_to_trash(
-    store: &Store,
-    parent: &Folder,
-    path: &StoragePath,
-    trash: &Path,
-) -> Result<PathBuf> {
+impl Trashed {
+    /// Takes it apart.
+    pub(super) fn remove(self, store: &Store) -> io::Result<()> {
+        remove_all(&self.gone)?;
+        // Stays where another removal is at work.
+        let _ = fs::remove_dir(store.root().join(TRASH));
+        Ok(())
+    }
+}
+
+/// Takes a folder away from its place, all of it at once.
+pub(super) fn move_to_trash(store: &Store, parent: &Folder, path: &StoragePath) -> Result<Trashed> {
+    let trash = &store.root().join(TRASH);
     let name = temporary_name();
     let mut attempts = 1;
     loop {
@@ -51,12 +46,13 @@ fn move_to_trash(
         }
         let place = trash.join(&name);
         match fs::rename(store.full(path), &place) {
-            Ok(()) => return Ok(place),
+            Ok(()) => return Ok(Trashed { gone: place }),
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 // Behind a link into another filesystem only a place beside it will do.
                 let _ = fs::remove_dir(trash);
                 parent.rename(path.name(), parent, &name).map_err(failed)?;
-                return Ok(store.full(&parent.path).join(&name));
+                let gone = store.full(&parent.path).join(&name);
+                return Ok(Trashed { gone });
             }
             // The trash goes away with the last removal in it.
             Err(error)

@@ -39,7 +39,7 @@ macro_rules! contract_tests {
         $crate::contract_tests! { @each $driver;
             valid_paths invalid_paths the_root_is_a_folder names_below_a_file
             write_and_read_small write_and_read_large bytes_of_any_kind empty_files
-            put_replaces_longer_and_shorter put_again_and_again put_together
+            put_replaces_longer_and_shorter put_again_and_again put_together move_and_put_together
             read_what_is_not_there reading_a_folder reader_offsets reader_keeps_its_file
             open_handle_keeps_its_file redirects_are_urls
             append_small append_large append_to_nothing append_cuts_what_is_behind

@@ -177,6 +177,32 @@ fn files_put_together_sync_their_contents_first_and_each_folder_once_a_step() {
 }
 
 #[test]
+fn the_name_of_a_moved_file_is_synced_with_the_contents_and_its_old_one_after() {
+    block_on(async {
+        let (driver, _folder) = driver();
+        put(&driver, "/up/data", "x").await;
+        synced(&driver);
+        let steps = vec![vec![(path("/links/1/link"), Bytes::from_static(b"x"))]];
+        driver
+            .move_and_put_all(&path("/up/data"), &path("/blobs/1/data"), steps)
+            .await
+            .unwrap();
+        assert_eq!(
+            synced(&driver),
+            [
+                "content /links/1/link, folder /blobs/1, folder /links, folder /, folder /blobs",
+                "folder /links/1, folder /up",
+            ]
+        );
+        driver
+            .move_and_put_all(&path("/blobs/1/data"), &path("/up/data"), Vec::new())
+            .await
+            .unwrap();
+        assert_eq!(synced(&driver), ["folder /up, folder /", "folder /blobs/1"]);
+    });
+}
+
+#[test]
 fn what_is_discarded_is_gone_without_a_sync() {
     block_on(async {
         let (driver, _folder) = driver();

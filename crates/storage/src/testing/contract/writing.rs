@@ -387,3 +387,40 @@ pub async fn put_together(place: Place) {
     assert_eq!(place.get("tag/current").await, "new");
     place.remove().await;
 }
+
+/// A file is moved before others appear, replacing one that was there; what is not there cannot be,
+/// and then nothing else appears.
+pub async fn move_and_put_together(place: Place) {
+    let file = |below: &str, content: &'static str| (place.path(below), Bytes::from(content));
+    place.put("upload/data", "bytes").await;
+    place.put("blob/data", "damaged").await;
+    let steps = || {
+        vec![
+            vec![file("link/1", "a"), file("link/2", "b")],
+            vec![file("tag", "c")],
+        ]
+    };
+    let (from, to) = (place.path("upload/data"), place.path("blob/data"));
+    let driver = &place.driver;
+    driver.move_and_put_all(&from, &to, steps()).await.unwrap();
+    assert_eq!(place.get("blob/data").await, "bytes");
+    for (below, content) in [("link/1", "a"), ("link/2", "b"), ("tag", "c")] {
+        assert_eq!(place.get(below).await, content);
+    }
+    assert!(driver.stat(&from).await.unwrap_err().is_not_found());
+
+    let steps = vec![vec![file("late", "x")]];
+    let gone = driver.move_and_put_all(&from, &to, steps).await;
+    assert!(gone.unwrap_err().is_not_found());
+    assert_eq!(place.get("blob/data").await, "bytes");
+    let late = driver.stat(&place.path("late")).await;
+    assert!(late.unwrap_err().is_not_found());
+
+    place.put("upload/data", "alone").await;
+    driver
+        .move_and_put_all(&from, &to, Vec::new())
+        .await
+        .unwrap();
+    assert_eq!(place.get("blob/data").await, "alone");
+    place.remove().await;
+}
