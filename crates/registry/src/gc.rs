@@ -33,6 +33,7 @@ mod view;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use wharfinger_oci::{Digest, RepositoryName, Tag};
 
@@ -143,10 +144,28 @@ impl Registry {
     /// the store answers. As long as not everything is marked, nothing is removed.
     /// [`Error::AlreadyCollecting`](crate::Error::AlreadyCollecting) while another collection is at
     /// work that knows of others.
-    pub async fn collect(
+    pub fn collect<'a>(
+        &'a self,
+        options: CollectOptions,
+        told: impl FnMut(CollectStep<'_>) + Send + Sync + 'a,
+    ) -> BoxFuture<'a, Result<CollectReport>> {
+        self.collect_and_tell(options, Box::new(told))
+    }
+
+    /// A future of no particular type, so that it is compiled once, here, and not in every program
+    /// that collects.
+    fn collect_and_tell<'a>(
+        &'a self,
+        options: CollectOptions,
+        told: Box<dyn FnMut(CollectStep<'_>) + Send + Sync + 'a>,
+    ) -> BoxFuture<'a, Result<CollectReport>> {
+        Box::pin(self.collect_now(options, told))
+    }
+
+    async fn collect_now(
         &self,
         options: CollectOptions,
-        mut told: impl FnMut(CollectStep<'_>) + Send,
+        mut told: Box<dyn FnMut(CollectStep<'_>) + Send + Sync + '_>,
     ) -> Result<CollectReport> {
         let working = self.shared.progress.begin();
         let mut run = Run {

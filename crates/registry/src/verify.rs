@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use wharfinger_oci::{Digest, RepositoryName};
 
 use crate::catalog::CatalogWalk;
@@ -115,10 +116,28 @@ impl Registry {
     /// # Errors
     /// When the store fails, which is something else than damage to a file;
     /// [`Error::ReadOnly`](crate::Error::ReadOnly) when it is to repair.
-    pub async fn verify(
+    pub fn verify<'a>(
+        &'a self,
+        options: VerifyOptions,
+        told: impl FnMut(VerifyStep<'_>) + Send + 'a,
+    ) -> BoxFuture<'a, Result<VerifyReport>> {
+        self.verify_and_tell(options, Box::new(told))
+    }
+
+    /// A future of no particular type, so that it is compiled once, here, and not in every program
+    /// that verifies.
+    fn verify_and_tell<'a>(
+        &'a self,
+        options: VerifyOptions,
+        told: Box<dyn FnMut(VerifyStep<'_>) + Send + 'a>,
+    ) -> BoxFuture<'a, Result<VerifyReport>> {
+        Box::pin(self.verify_now(options, told))
+    }
+
+    async fn verify_now(
         &self,
         options: VerifyOptions,
-        mut told: impl FnMut(VerifyStep<'_>) + Send,
+        mut told: Box<dyn FnMut(VerifyStep<'_>) + Send + '_>,
     ) -> Result<VerifyReport> {
         if options.repair != Repair::Nothing {
             quarantine::settle_suspects(&self.shared).await?;

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
@@ -81,13 +82,29 @@ impl Server {
     /// long as [`Options::drain_timeout`] allows. Those that do not are cut off. What has come of
     /// uploads by then is still being made durable on return; it is over when
     /// [`Registry::make_read_only`] is.
-    pub async fn serve(self, listener: Listener, stop: impl Future<Output = ()>) {
-        let health = self.health();
-        let stop = async {
-            stop.await;
-            health.drain();
-        };
-        serving::serve(listener, Answering(self.app), stop).await;
+    pub fn serve(
+        self,
+        listener: Listener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.serve_until(listener, Box::pin(stop))
+    }
+
+    /// A future of no particular type, so that all that answers requests is compiled once, here,
+    /// and not in every program that serves.
+    fn serve_until(
+        self,
+        listener: Listener,
+        stop: BoxFuture<'static, ()>,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let health = self.health();
+            let stop = async {
+                stop.await;
+                health.drain();
+            };
+            serving::serve(listener, Answering(self.app), stop).await;
+        })
     }
 }
 

@@ -5,6 +5,7 @@ mod collection;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use prometheus_client::encoding::{prometheus_text, text};
@@ -68,8 +69,13 @@ impl Service for Arc<DebugServer> {
 
 impl DebugServer {
     /// Accepts connections for as long as it is polled.
-    pub async fn serve(self, listener: Listener) {
-        serving::serve(listener, Arc::new(self), std::future::pending()).await;
+    pub fn serve(self, listener: Listener) -> BoxFuture<'static, ()> {
+        // Compiled once, here: see `Server::serve`.
+        Box::pin(serving::serve(
+            listener,
+            Arc::new(self),
+            std::future::pending(),
+        ))
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {

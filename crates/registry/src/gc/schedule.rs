@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::time::{Instant, interval_at, sleep};
 use tracing::{debug, info, warn};
@@ -34,7 +35,12 @@ pub struct CollectSchedule {
 impl Registry {
     /// Collects again and again, as long as no other node does. The first time comes at random
     /// within an hour, or the interval when that is shorter. In read-only mode nothing is removed.
-    pub async fn collect_regularly(self, schedule: CollectSchedule) {
+    pub fn collect_regularly(self, schedule: CollectSchedule) -> BoxFuture<'static, ()> {
+        // Compiled once, here, and not in every program that serves.
+        Box::pin(self.collect_forever(schedule))
+    }
+
+    async fn collect_forever(self, schedule: CollectSchedule) {
         let interval = schedule.interval;
         let mut wait = interval.min(FIRST_WITHIN).mul_f64(random());
         loop {
@@ -93,7 +99,7 @@ impl Registry {
     pub async fn collect_and_log(
         &self,
         options: CollectOptions,
-        mut told: impl FnMut(CollectStep<'_>) + Send,
+        mut told: impl FnMut(CollectStep<'_>) + Send + Sync,
     ) -> Result<CollectReport> {
         let dry_run = options.dry_run;
         info!(

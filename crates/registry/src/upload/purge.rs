@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -46,7 +47,12 @@ impl Registry {
     /// Purges again and again: removes old uploads, and what crashes have left of files. The first
     /// purge comes at random within an hour, or the interval when that is shorter, so that nodes on
     /// one store take turns. In read-only mode nothing is removed.
-    pub async fn purge_regularly(self, schedule: PurgeSchedule) {
+    pub fn purge_regularly(self, schedule: PurgeSchedule) -> BoxFuture<'static, ()> {
+        // Compiled once, here, and not in every program that serves.
+        Box::pin(self.purge_forever(schedule))
+    }
+
+    async fn purge_forever(self, schedule: PurgeSchedule) {
         let mut wait = schedule.interval.min(FIRST_WITHIN).mul_f64(random());
         loop {
             debug!(in_seconds = wait.as_secs(), "the next purge of old uploads");

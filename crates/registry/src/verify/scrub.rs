@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -71,7 +72,12 @@ struct State {
 impl Registry {
     /// Reads all blobs again and again, and puts the damaged ones aside, as long as no other node
     /// does. In read-only mode nothing is done.
-    pub async fn scrub_regularly(self, schedule: ScrubSchedule) {
+    pub fn scrub_regularly(self, schedule: ScrubSchedule) -> BoxFuture<'static, ()> {
+        // Compiled once, here, and not in every program that serves.
+        Box::pin(self.scrub_forever(schedule))
+    }
+
+    async fn scrub_forever(self, schedule: ScrubSchedule) {
         let node = Uuid::new_v4();
         let mut wait = schedule.interval.min(FIRST_WITHIN).mul_f64(random());
         loop {
