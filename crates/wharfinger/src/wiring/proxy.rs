@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wharfinger_config::Config;
-use wharfinger_proxy::{Cache, CacheOptions, Credentials, Exec, Metrics, Upstream};
+use wharfinger_proxy::{Cache, CacheOptions, Metrics};
 use wharfinger_registry::Registry;
+use wharfinger_remote::{Credentials, Exec, Upstream};
 
 use super::{Unusable, unusable};
 
@@ -33,7 +34,7 @@ pub(crate) fn cache(config: &Config, registry: &Registry) -> Result<Option<Cache
         },
     };
     let metrics = Metrics::default();
-    let upstream = Upstream::new(&proxy.remoteurl, credentials, &metrics)
+    let upstream = Upstream::new(&proxy.remoteurl, credentials, metrics.upstreams())
         .map_err(|reason| unusable("proxy.remoteurl")(&reason))?;
     let store_timeout = proxy.cachewritetimeout.map(|timeout| timeout.get());
     let options = CacheOptions {
