@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Exec;
 use crate::duration::GoDuration;
 use crate::secret::Secret;
 
@@ -30,14 +31,4 @@ impl Proxy {
     pub fn is_used(&self) -> bool {
         !self.remoteurl.is_empty()
     }
-}
-
-/// `proxy.exec`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Exec {
-    /// The program.
-    pub command: String,
-    /// How long its answer holds.
-    pub lifetime: Option<GoDuration>,
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wharfinger_config::Config;
-use wharfinger_proxy::{Cache, CacheOptions, Credentials, Exec, Metrics, Upstream};
+use wharfinger_proxy::{Cache, CacheOptions, Metrics};
 use wharfinger_registry::Registry;
 
-use super::{Unusable, unusable};
+use super::{Unusable, upstream};
 
 /// How long storing may go on unless the configuration says something else, as in Distribution.
 const STORING: Duration = Duration::from_secs(5 * 60);
@@ -21,20 +21,8 @@ pub(crate) fn cache(config: &Config, registry: &Registry) -> Result<Option<Cache
     if !proxy.is_used() {
         return Ok(None);
     }
-    let credentials = match &proxy.exec {
-        Some(exec) => {
-            let lifetime = exec.lifetime.map(|lifetime| lifetime.get());
-            Credentials::Exec(Exec::new(exec.command.clone(), lifetime))
-        }
-        None if proxy.username.is_empty() => Credentials::Anonymous,
-        None => Credentials::Static {
-            username: proxy.username.clone(),
-            password: proxy.password.expose().to_owned(),
-        },
-    };
     let metrics = Metrics::default();
-    let upstream = Upstream::new(&proxy.remoteurl, credentials, &metrics)
-        .map_err(|reason| unusable("proxy.remoteurl")(&reason))?;
+    let upstream = upstream("proxy", proxy.remote(), metrics.upstreams())?;
     let store_timeout = proxy.cachewritetimeout.map(|timeout| timeout.get());
     let options = CacheOptions {
         tag_ttl: proxy.tagttl.get(),
