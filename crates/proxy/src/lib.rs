@@ -1,12 +1,15 @@
-//! The pull-through cache: [`Cache`] keeps what is pulled from another registry.
+//! The pull-through cache: [`Cache`] keeps what is pulled from another registry, and [`Eviction`]
+//! removes what is not used any more.
 
 mod cache;
 mod download;
 mod error;
+mod eviction;
 mod flights;
 mod metrics;
 mod spool;
 
 pub use cache::{Answer, Cache, CacheOptions, CachedBlob, CachedRepository};
 pub use error::{Error, Result};
-pub use metrics::Metrics;
+pub use eviction::{Evicted, Eviction, EvictionOptions, Retention, Retentions, Uses};
+pub use metrics::{EvictionMetrics, Metrics};

@@ -13,7 +13,7 @@ use wharfinger_oci::{Digest, RepositoryName};
 use super::item::{Condemned, Entry, Item, List};
 use super::mark::{Marker, Marks, tag_targets};
 use super::mark_set::MarkSet;
-use super::progress::Progress;
+use super::progress::{Progress, Working};
 use super::run::Run;
 use super::state::RunId;
 use super::sweep::{self, Link};
@@ -53,7 +53,7 @@ impl Registry {
     /// else needs or has access to, while others write. It takes half a minute at least, and on an
     /// object store five. Deletion need not be enabled for it.
     ///
-    /// Where a collection was cut off, that is ended instead, after `grace` where it had not begun to
+    /// Where a collection was cut off, that is ended first, after `grace` where it had not begun to
     /// remove.
     ///
     /// # Errors
@@ -66,45 +66,43 @@ impl Registry {
         // What collections have come to is told elsewhere.
         let progress = Progress::default();
         let working = progress.begin();
-        let mut run = Run {
-            registry: self,
-            options: CollectOptions {
-                serving: Some(grace),
-                ..CollectOptions::default()
-            },
+        if turn.run().is_some() {
+            let mut run = Run::evicting(self, &working);
+            run.carry_out(&mut turn, grace).await?;
+        }
+        let mut run = Run::evicting(self, &working);
+        let list = run.choose(eviction).await?;
+        if list.len() > 0 {
+            run.condemn(&mut turn, list).await?;
+            run.carry_out(&mut turn, Duration::ZERO).await?;
+        }
+        if !self.shared.driver.has_only_objects() {
+            for name in eviction.repositories() {
+                let _writing = self.shared.writing()?;
+                run.tidy_folders(name).await?;
+            }
+        }
+        Ok(run.report)
+    }
+}
+
+impl<'a> Run<'a, fn(CollectStep<'_>)> {
+    fn evicting(registry: &'a Registry, progress: &'a Working<'a>) -> Self {
+        Self {
+            registry,
+            options: CollectOptions::default(),
             marker: Marker {
-                registry: self,
+                registry,
                 delete_untagged: false,
                 leaving: Condemned::default(),
                 pace: Pace::new(None),
             },
             marks: Marks::default(),
             report: CollectReport::default(),
-            progress: &working,
+            progress,
             evicted: None,
-            told: |_: CollectStep<'_>| (),
-        };
-        let evicted = async {
-            if turn.run().is_some() {
-                run.carry_out(&mut turn, grace).await?;
-                return Ok(run.report);
-            }
-            let list = run.choose(eviction).await?;
-            if list.len() > 0 {
-                run.condemn(&mut turn, list).await?;
-                run.carry_out(&mut turn, Duration::ZERO).await?;
-            }
-            if !self.shared.driver.has_only_objects() {
-                for name in eviction.repositories() {
-                    let _writing = self.shared.writing()?;
-                    run.tidy_folders(name).await?;
-                }
-            }
-            Ok(run.report)
-        };
-        let evicted = evicted.await;
-        working.end(&evicted, false);
-        evicted
+            told: |_| (),
+        }
     }
 }
 
@@ -193,8 +191,7 @@ where
         for (name, mut links) in all {
             let evicted = self.evicted.as_ref();
             links.retain(|link| {
-                let goes =
-                    evicted.is_some_and(|all| all.0.contains(&(name.clone(), link.digest)));
+                let goes = evicted.is_some_and(|all| all.0.contains(&(name.clone(), link.digest)));
                 let item = Item::Blob(link.canonical);
                 goes && self.marks.needed.contains(item.fingerprint())
             });
@@ -207,7 +204,11 @@ where
     }
 
     /// Writes down what is to be condemned.
-    async fn write_list(&mut self, eviction: &Eviction, mut blobs: Vec<Digest>) -> Result<List<'a>> {
+    async fn write_list(
+        &mut self,
+        eviction: &Eviction,
+        mut blobs: Vec<Digest>,
+    ) -> Result<List<'a>> {
         let mut list = List::new(&self.registry.shared, RunId::generate());
         for (name, digests) in &eviction.manifests {
             for digest in digests {

@@ -234,7 +234,11 @@ where
         Ok(())
     }
 
-    pub(super) async fn spare_manifest(&mut self, name: &RepositoryName, digest: &Digest) -> Result<()> {
+    pub(super) async fn spare_manifest(
+        &mut self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<()> {
         let repository = self.registry.repository(name);
         let subject = LinkSet::Referrers { subject: *digest };
         // Signatures and the like stay with what they are about.

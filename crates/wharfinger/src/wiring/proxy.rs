@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wharfinger_config::Config;
-use wharfinger_proxy::{Cache, CacheOptions, Metrics};
+use wharfinger_proxy::{Cache, CacheOptions, Eviction, Metrics};
 use wharfinger_registry::Registry;
 
 use super::{Unusable, upstream};
@@ -16,7 +16,11 @@ const STORING: Duration = Duration::from_secs(5 * 60);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The cache, where the registry is one of another registry.
-pub(crate) fn cache(config: &Config, registry: &Registry) -> Result<Option<Cache>, Unusable> {
+pub(crate) fn cache(
+    config: &Config,
+    registry: &Registry,
+    eviction: Option<&Eviction>,
+) -> Result<Option<Cache>, Unusable> {
     let proxy = &config.proxy;
     if !proxy.is_used() {
         return Ok(None);
@@ -33,6 +37,7 @@ pub(crate) fn cache(config: &Config, registry: &Registry) -> Result<Option<Cache
             Some(filesystem) => PathBuf::from(&filesystem.rootdirectory),
             None => std::env::temp_dir(),
         },
+        uses: eviction.map(Eviction::uses),
     };
     Ok(Some(Cache::new(
         registry.clone(),
