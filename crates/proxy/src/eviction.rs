@@ -36,6 +36,9 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// How often the times of use are written down.
 const WRITE: Duration = Duration::from_secs(300);
 
+/// How soon they are where something is used again that was not for long.
+const SOON: Duration = Duration::from_secs(10);
+
 /// How one upstream's content is kept.
 #[derive(Clone, Debug, Default)]
 pub struct Retention {
@@ -159,6 +162,9 @@ impl Eviction {
                 }
                 () = shared.room.exceeded.notified() => {
                     look = look.min(Instant::now() + PAUSE);
+                }
+                () = shared.uses.urgent.notified() => {
+                    write = write.min(Instant::now() + SOON);
                 }
                 () = sleep_until(write) => {
                     self.write_uses().await;

@@ -79,8 +79,10 @@ pub(super) fn select(survey: &Survey, limit: Option<u64>, now: Timestamp) -> Sel
         return selection;
     };
     let wanted = limit - limit / 10;
+    let mut last = i64::MIN;
     for unit in stay {
-        if size <= wanted || unit.used > now - BUSY {
+        // What was used together goes together.
+        if unit.used > last && size <= wanted || unit.used > now - BUSY {
             break;
         }
         // What another repository has too would be missed, and nothing gained.
@@ -88,6 +90,7 @@ pub(super) fn select(survey: &Survey, limit: Option<u64>, now: Timestamp) -> Sel
             continue;
         }
         size = size.saturating_sub(freed(survey, &unit));
+        last = unit.used;
         selection.add(&unit, &unit.repositories, Reason::Size);
     }
     selection
@@ -163,10 +166,10 @@ fn used(kept: &Kept) -> HashMap<Digest, i64> {
             if used.contains_key(&digest) {
                 continue;
             }
-            used.insert(
-                digest,
-                at.max(kept.used.get(&digest).copied().unwrap_or(at)),
-            );
+            // The pull of an image takes its time, and is one use.
+            let later = kept.used.get(&digest).copied();
+            let later = later.filter(|later| *later > at.saturating_add(BUSY));
+            used.insert(digest, later.unwrap_or(at));
             if let Some(manifest) = kept.manifests.get(&digest) {
                 pending.extend(&manifest.mentions);
                 pending.extend(referrers.get(&digest).into_iter().flatten());

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use wharfinger_oci::{Digest, RepositoryName};
 use wharfinger_registry::{Note, Registry, Result};
 
@@ -15,12 +16,18 @@ use super::survey::Survey;
 /// For how many seconds more a use tells nothing new.
 const SAME: i64 = 10;
 
+/// What was used so many seconds before, or never, is written down soon: a crash must not make it look
+/// as if it had not been used since.
+const LONG_AGO: i64 = 3600;
+
 /// The times of use, in seconds since 1970, by repository and digest. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Uses {
     registry: Registry,
     room: Arc<Room>,
     known: Arc<Mutex<HashMap<RepositoryName, OfRepository>>>,
+    /// Told when something should be written down soon.
+    pub(super) urgent: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -36,20 +43,13 @@ impl Uses {
             registry,
             room,
             known: Arc::default(),
+            urgent: Arc::default(),
         }
     }
 
     /// Something is used now.
     pub(crate) fn note(&self, name: &RepositoryName, digest: &Digest) {
-        self.note_at(name, digest, Timestamp::now().as_second());
-    }
-
-    /// So many bytes are kept besides.
-    pub(crate) fn keeps(&self, bytes: u64) {
-        self.room.take(bytes);
-    }
-
-    fn note_at(&self, name: &RepositoryName, digest: &Digest, at: i64) {
+        let at = Timestamp::now().as_second();
         let mut known = self.lock();
         let of_repository = match known.get_mut(name) {
             Some(of_repository) => of_repository,
@@ -57,9 +57,17 @@ impl Uses {
         };
         let before = of_repository.at.entry(*digest).or_insert(i64::MIN);
         if at > before.saturating_add(SAME) {
+            if at > before.saturating_add(LONG_AGO) {
+                self.urgent.notify_one();
+            }
             *before = at;
             of_repository.is_new = true;
         }
+    }
+
+    /// So many bytes are kept besides.
+    pub(crate) fn keeps(&self, bytes: u64) {
+        self.room.take(bytes);
     }
 
     /// When each of a repository's was used, after what the store says of it was read. What nobody

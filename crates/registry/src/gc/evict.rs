@@ -45,7 +45,7 @@ impl Eviction {
 }
 
 /// The links that go.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct EvictedLinks(HashSet<(RepositoryName, Digest)>);
 
 impl Registry {
@@ -53,7 +53,7 @@ impl Registry {
     /// else needs or has access to, while others write. It takes half a minute at least, and on an
     /// object store five. Deletion need not be enabled for it.
     ///
-    /// Where a collection was cut off, that is ended first, after `grace` where it had not begun to
+    /// Where a collection was cut off, that is ended first; after `grace`, where it had not begun to
     /// remove.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Registry {
         let list = run.choose(eviction).await?;
         if list.len() > 0 {
             run.condemn(&mut turn, list).await?;
-            run.carry_out(&mut turn, Duration::ZERO).await?;
+            run.carry_out(&mut turn, grace).await?;
         }
         if !self.shared.driver.has_only_objects() {
             for name in eviction.repositories() {

@@ -73,6 +73,14 @@ where
         let Some((id, phase, files)) = turn.run().map(|s| (s.run, s.phase, s.files)) else {
             return Ok(());
         };
+        let grace = match turn.run().is_some_and(|state| state.evicts) {
+            true => {
+                // Of one that is taken over it is not known which links go, so all count.
+                self.evicted.get_or_insert_default();
+                Duration::ZERO
+            }
+            false => grace,
+        };
         let mut going = self.going(id, files).await?;
         let is_removing = phase == Phase::Executing;
         if is_removing {
