@@ -53,14 +53,18 @@ fn metric(server: &Wharfinger, series: &str) -> Option<f64> {
 #[test]
 fn what_is_due_goes_whatever_happens_to_the_process() {
     let home = folder();
-    let mut upstream = Wharfinger::start(&home.path().join("upstream"));
+    let [upstream, cache] = ["upstream", "cache"].map(|name| home.path().join(name));
+    for folder in [&upstream, &cache] {
+        fs::create_dir(folder).unwrap();
+    }
+    let mut upstream = Wharfinger::start(&upstream);
     let tags = ["1", "2", "3", "4"];
     let images = [1, 2, 3, 4].map(|seed| {
         let http = upstream.http();
         http.push_image(REPOSITORY, tags[seed as usize - 1], seed)
     });
     let [unused, again, large, pinned] = &images;
-    let config = Config::new(&home.path().join("cache"))
+    let config = Config::new(&cache)
         .set("proxy.remoteurl", format!("http://{}", upstream.addr))
         .set("proxy.ttl", "168h")
         .set("proxy.pinned", json!([format!("{REPOSITORY}:4")]))
