@@ -7,16 +7,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::counter::Counter;
 use quick_cache::sync::Cache as Memory;
 use tracing::{Instrument as _, warn};
 use wharfinger_oci::manifest::ContentDescriptor;
 use wharfinger_oci::{Descriptor, Digest, RepositoryName, Tag, media_type};
 use wharfinger_registry::{Content, Error as RegistryError, Page, Registry, Repository, Served};
+use wharfinger_remote::Upstream;
 
+use crate::Result;
 use crate::download::{Download, Failure};
 use crate::flights::Flights;
 use crate::metrics::{Kind, Metrics};
-use crate::{Result, Upstream};
 
 mod manifest;
 
@@ -73,6 +75,7 @@ struct Shared {
     registry: Registry,
     upstream: Upstream,
     metrics: Metrics,
+    stale: Counter,
     options: CacheOptions,
     #[debug(skip)]
     confirmed: Memory<(RepositoryName, Tag), Instant>,
@@ -94,6 +97,7 @@ impl Cache {
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
+                stale: metrics.stale(&upstream),
                 registry,
                 upstream,
                 metrics,
@@ -210,7 +214,7 @@ impl CachedRepository {
             }
             known => (known?, None),
         };
-        let upstream = self.shared.upstream.metrics();
+        let upstream = &self.shared.upstream;
         metrics.served(upstream, Kind::Blob, descriptor.size, download.is_none());
         Ok(CachedBlob {
             descriptor,
@@ -370,7 +374,7 @@ impl Shared {
 
     /// What is served because the upstream does not tell, counted as such.
     fn stale<T>(&self, content: T) -> Answer<T> {
-        self.upstream.metrics().stale.inc();
+        self.stale.inc();
         Answer::stale(content)
     }
 }

@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 use wharfinger_oci::manifest::ManifestError;
-use wharfinger_proxy::{Error as ProxyError, Refusal, UpstreamError};
+use wharfinger_proxy::Error as ProxyError;
 use wharfinger_registry::Error as RegistryError;
+use wharfinger_remote::{Refusal, UpstreamError};
 
 use crate::answer::empty;
 use crate::body::Body;

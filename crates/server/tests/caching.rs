@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 use wharfinger_oci::{Digest, media_type};
-use wharfinger_proxy::testing::{Reply, TestUpstream, part};
-use wharfinger_proxy::{Cache, CacheOptions, Credentials, Metrics, Upstream};
+use wharfinger_proxy::{Cache, CacheOptions, Metrics};
 use wharfinger_registry::{Options as RegistryOptions, Registry, Validation};
+use wharfinger_remote::testing::{Reply, TestUpstream, part};
+use wharfinger_remote::{Credentials, Upstream};
 use wharfinger_storage::MemoryDriver;
 
 mod support;
@@ -75,7 +76,8 @@ fn options() -> CacheOptions {
 /// A cache in memory.
 async fn cache_of(upstream: &TestUpstream, options: CacheOptions) -> Running {
     let metrics = Metrics::default();
-    let asked = Upstream::new(&upstream.url(), Credentials::Anonymous, &metrics).unwrap();
+    let asked =
+        Upstream::new(&upstream.url(), Credentials::Anonymous, metrics.upstreams()).unwrap();
     let sparse = RegistryOptions {
         validation: Validation {
             sparse: true,

@@ -7,11 +7,12 @@ use tracing::warn;
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::{Descriptor, Digest, Reference, Tag, media_type};
 use wharfinger_registry::{Error as RegistryError, Served};
+use wharfinger_remote::Fetched;
 
 use super::{Answer, CachedRepository};
+use crate::Result;
 use crate::download::Failure;
 use crate::metrics::Kind;
-use crate::{Fetched, Result};
 
 impl CachedRepository {
     /// A manifest. What is asked for by its digest needs no upstream once it is kept. Of a tag it
@@ -180,7 +181,7 @@ impl CachedRepository {
 
     fn counted(&self, served: Served, hit: bool) -> Served {
         let (shared, size) = (&self.shared, served.bytes.len() as u64);
-        let upstream = shared.upstream.metrics();
+        let upstream = &shared.upstream;
         shared.metrics.served(upstream, Kind::Manifest, size, hit);
         served
     }

@@ -22,7 +22,7 @@ pub(crate) fn cache(config: &Config, registry: &Registry) -> Result<Option<Cache
         return Ok(None);
     }
     let metrics = Metrics::default();
-    let upstream = upstream("proxy", proxy.remote(), &metrics)?;
+    let upstream = upstream("proxy", proxy.remote(), metrics.upstreams())?;
     let store_timeout = proxy.cachewritetimeout.map(|timeout| timeout.get());
     let options = CacheOptions {
         tag_ttl: proxy.tagttl.get(),

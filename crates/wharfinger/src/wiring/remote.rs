@@ -1,7 +1,7 @@
 //! Other registries.
 
 use wharfinger_config::Remote;
-use wharfinger_proxy::{Credentials, Exec, Metrics, Upstream};
+use wharfinger_remote::{Credentials, Exec, Metrics, Upstream};
 
 use super::{Unusable, unusable};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use wharfinger_oci::{Digest, Reference, RepositoryName, media_type};
-use wharfinger_proxy::testing::{Reply, Request, TestUpstream};
-use wharfinger_proxy::{Credentials, Metrics, Upstream, UpstreamError};
+use wharfinger_remote::testing::{Reply, Request, TestUpstream};
+use wharfinger_remote::{Credentials, Metrics, Upstream, UpstreamError};
 
 const SECRET: &str = "s-e-cret";
 const BASIC: &str = "Basic dXNlcjpzLWUtY3JldA==";
@@ -26,7 +26,7 @@ fn asking(upstream: &TestUpstream, credentials: Credentials) -> Upstream {
     Upstream::new(&upstream.url(), credentials, &Metrics::default()).unwrap()
 }
 
-async fn all(mut blob: wharfinger_proxy::BlobStream) -> Result<Vec<u8>, UpstreamError> {
+async fn all(mut blob: wharfinger_remote::BlobStream) -> Result<Vec<u8>, UpstreamError> {
     let mut bytes = Vec::new();
     while let Some(piece) = blob.next().await? {
         bytes.extend_from_slice(&piece);

@@ -128,13 +128,8 @@ impl Upstream {
         &self.name
     }
 
-    /// What is counted of it.
-    pub(crate) fn metrics(&self) -> &UpstreamMetrics {
-        &self.metrics
-    }
-
     /// Whether it was just not to be had, and should not be asked what can wait.
-    pub(crate) fn is_resting(&self) -> bool {
+    pub fn is_resting(&self) -> bool {
         self.rest.is_resting()
     }
 
@@ -145,7 +140,7 @@ impl Upstream {
     }
 
     /// It answered, but not what it should.
-    pub(crate) fn wrong(&self, reason: impl Into<String>) -> UpstreamError {
+    pub fn wrong(&self, reason: impl Into<String>) -> UpstreamError {
         self.asked().wrong(reason)
     }
 
