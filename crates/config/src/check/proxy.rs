@@ -48,7 +48,7 @@ impl Checker<'_> {
         for (index, upstream) in proxy.upstreams.iter().enumerate() {
             let key = format!("proxy.upstreams[{index}]");
             self.remote(&key, upstream.remote());
-            self.name(&key, upstream, &proxy.upstreams[..index]);
+            let is_named = self.name(&key, upstream, &proxy.upstreams[..index]);
             for (list, patterns) in [("allow", &upstream.allow), ("deny", &upstream.deny)] {
                 for (place, pattern) in patterns.iter().enumerate() {
                     if let Err(error) = pattern.parse::<NamePattern>() {
@@ -56,7 +56,10 @@ impl Checker<'_> {
                     }
                 }
             }
-            self.once(&format!("{key}.ns"), index, &upstream.ns, &mut called);
+            // Where nothing else is said it is the name.
+            if is_named {
+                self.once(&format!("{key}.ns"), index, &upstream.ns, &mut called);
+            }
             self.once(&format!("{key}.hosts"), index, &upstream.hosts, &mut hosts);
         }
         for (place, ns) in proxy.ns.iter().enumerate() {
@@ -71,32 +74,36 @@ impl Checker<'_> {
         }
     }
 
-    fn name(&mut self, key: &str, upstream: &Upstream, before: &[Upstream]) {
-        let name = &upstream.name;
+    /// Whether an upstream has a name that none of those before it stands in the way of.
+    fn name(&mut self, key: &str, upstream: &Upstream, before: &[Upstream]) -> bool {
         let key = format!("{key}.name");
-        if name.is_empty() {
+        if upstream.name.is_empty() {
             let message = "it is missing: below which name it is kept, like docker.io";
             self.wrong(&key, message);
-            return;
+            return false;
         }
-        if let Err(error) = name.parse::<RepositoryName>() {
-            self.wrong(&key, error.to_string());
-        }
-        let is_below = |name: &str, above: &str| {
-            let rest = name.strip_prefix(above);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let name = match upstream.name.parse::<RepositoryName>() {
+            Ok(name) => name,
+            Err(error) => {
+                self.wrong(&key, error.to_string());
+                return false;
+            }
         };
-        let other = before.iter().position(|other| {
-            !other.name.is_empty() && (is_below(name, &other.name) || is_below(&other.name, name))
-        });
-        if let Some(other) = other {
-            let message = format!(
-                "proxy.upstreams[{other}] is called {:?}; each needs a name of its own, and none \
-                 may lie below another's",
-                before[other].name
-            );
-            self.wrong(&key, message);
-        }
+        let meets = |other: &Upstream| {
+            other.name.parse().is_ok_and(|other: RepositoryName| {
+                other == name || other.below(&name).is_some() || name.below(&other).is_some()
+            })
+        };
+        let Some(other) = before.iter().position(meets) else {
+            return true;
+        };
+        let message = format!(
+            "proxy.upstreams[{other}] is called {:?}; each needs a name of its own, and none may \
+             lie below another's",
+            before[other].name
+        );
+        self.wrong(&key, message);
+        false
     }
 
     /// Looks at what may lead to one upstream alone.
