@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{RepositoryName, Tag};
+use crate::pattern::matches;
+use crate::{NamePattern, RepositoryName, Tag};
 use thiserror::Error;
 
 /// A pattern is none.
@@ -18,13 +19,13 @@ pub struct PatternError(String);
 /// slashes too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    repository: String,
+    repository: NamePattern,
     tag: Option<String>,
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.repository)?;
+        self.repository.fmt(f)?;
         match &self.tag {
             Some(tag) => write!(f, ":{tag}"),
             None => Ok(()),
@@ -40,19 +41,14 @@ impl FromStr for Pattern {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (s, None),
         };
-        // What is left without stars could be a part of a name, so that a typing error is found.
-        let may_be_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let is_name = |c: char| may_be_name(c) || "._-/*".contains(c);
         let is_tag = |c: char| c.is_ascii_alphanumeric() || "._-*".contains(c);
-        let is_valid = !repository.is_empty()
-            && repository.chars().all(is_name)
-            && tag.is_none_or(|tag| !tag.is_empty() && tag.chars().all(is_tag));
-        match is_valid {
-            true => Ok(Self {
-                repository: repository.to_owned(),
+        let is_valid = tag.is_none_or(|tag| !tag.is_empty() && tag.chars().all(is_tag));
+        match repository.parse() {
+            Ok(repository) if is_valid => Ok(Self {
+                repository,
                 tag: tag.map(str::to_owned),
             }),
-            false => Err(PatternError(s.to_owned())),
+            _ => Err(PatternError(s.to_owned())),
         }
     }
 }
@@ -101,7 +97,7 @@ impl Choice {
     ) -> impl Iterator<Item = &'a Pattern> {
         self.0.iter().filter(|pattern| {
             !met.iter().any(|(name, tags)| {
-                matches(&pattern.repository, name.as_str())
+                pattern.repository.matches(name)
                     && pattern
                         .tag
                         .as_deref()
@@ -113,51 +109,13 @@ impl Choice {
     fn of_repository(&self, name: &RepositoryName) -> impl Iterator<Item = &Pattern> {
         self.0
             .iter()
-            .filter(|pattern| matches(&pattern.repository, name.as_str()))
+            .filter(|pattern| pattern.repository.matches(name))
     }
-}
-
-/// Whether a text is what a pattern with stars means.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else {
-        return pattern == text;
-    };
-    let Some(mut text) = text.strip_prefix(first) else {
-        return false;
-    };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let last = parts.pop().unwrap_or_default();
-    // Each part where it comes first leaves most for those behind it.
-    for part in parts {
-        match text.find(part) {
-            Some(at) => text = &text[at + part.len()..],
-            None => return false,
-        }
-    }
-    text.ends_with(last)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stars_stand_for_any_characters() {
-        for (pattern, text, wanted) in [
-            ("a", "a", true),
-            ("a", "ab", false),
-            ("*", "", true),
-            ("a*", "a/b", true),
-            ("*a", "ba", true),
-            ("a*a", "a", false),
-            ("a*b*c", "aXbYc", true),
-            ("a*b*c", "aXcYb", false),
-            ("a*ab", "aab", true),
-            ("*/x", "a/b/x", true),
-        ] {
-            assert_eq!(matches(pattern, text), wanted, "{pattern} {text}");
-        }
-    }
 
     #[test]
     fn a_choice_is_of_repositories_or_tags() {

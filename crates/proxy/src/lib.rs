@@ -1,5 +1,5 @@
-//! The pull-through cache: [`Cache`] keeps what is pulled from another registry, and [`Eviction`]
-//! removes what is not used any more.
+//! The pull-through cache: [`Cache`] keeps what is pulled from another registry, [`Upstreams`] tells
+//! which of several a request is about, and [`Eviction`] removes what is not used any more.
 
 mod cache;
 mod download;
@@ -8,8 +8,10 @@ mod eviction;
 mod flights;
 mod metrics;
 mod spool;
+mod upstreams;
 
 pub use cache::{Answer, Cache, CacheOptions, CachedBlob, CachedRepository};
 pub use error::{Error, Result};
 pub use eviction::{Evicted, Eviction, EvictionOptions, Retention, Retentions, Uses};
 pub use metrics::{EvictionMetrics, Metrics};
+pub use upstreams::{Asked, Kept, Misdirected, Upstreams};

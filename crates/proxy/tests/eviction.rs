@@ -12,7 +12,7 @@ use wharfinger_proxy::{
 };
 use wharfinger_registry::{Content, Note, Options, Registry, Validation};
 use wharfinger_remote::testing::TestUpstream;
-use wharfinger_remote::{Credentials, Upstream};
+use wharfinger_remote::{Reach, Upstream};
 use wharfinger_storage::{Driver, MemoryDriver};
 
 const WEEK: Option<Duration> = Some(Duration::from_secs(7 * 86_400));
@@ -76,8 +76,9 @@ impl World {
         };
         let eviction = Eviction::new(registry.clone(), options);
         let (metrics, url) = (Metrics::default(), self.upstream.url());
-        let upstream = Upstream::new(&url, Credentials::Anonymous, metrics.upstreams()).unwrap();
+        let upstream = Upstream::new(&url, Reach::default(), metrics.upstreams()).unwrap();
         let options = CacheOptions {
+            below: None,
             tag_ttl: Duration::ZERO,
             patience: Duration::from_secs(60),
             store_timeout: Duration::from_secs(60),

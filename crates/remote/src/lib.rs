@@ -9,4 +9,4 @@ pub mod testing;
 
 pub use error::{Refusal, UpstreamError};
 pub use metrics::Metrics;
-pub use upstream::{BlobStream, Credentials, Exec, Fetched, Listed, Upstream};
+pub use upstream::{BlobStream, Credentials, DockerConfig, Exec, Fetched, Listed, Reach, Upstream};

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded};
 use wharfinger_health::Check;
 use wharfinger_notify::Notifier;
-use wharfinger_proxy::{Cache, Eviction};
+use wharfinger_proxy::{Eviction, Upstreams};
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry, ScrubSchedule};
 use wharfinger_server::{Address, Collector, DebugServer, Listener, Options, Server, Tls};
@@ -40,7 +40,7 @@ pub(crate) struct Running {
     tls: Option<Tls>,
     measured: Measured,
     shared_cache: Option<SharedCache>,
-    cache: Option<Cache>,
+    upstreams: Upstreams,
     eviction: Option<Eviction>,
     server: Server,
     /// Whether an operator holds it read-only by a signal.
@@ -121,11 +121,8 @@ impl Running {
             ..server_options
         };
         let eviction = wiring::eviction(config, &registry)?;
-        let cache = wiring::cache(config, &registry, eviction.as_ref())?;
-        let server = match &cache {
-            None => Server::new(registry.clone(), server_options),
-            Some(cache) => Server::caching(registry.clone(), cache.clone(), server_options),
-        };
+        let upstreams = wiring::upstreams(config, &registry, eviction.as_ref())?;
+        let server = Server::caching(registry.clone(), upstreams.clone(), server_options);
         if let Some(tls) = &tls {
             tokio::spawn(tls.clone().maintain());
         }
@@ -144,7 +141,7 @@ impl Running {
             tls,
             measured,
             shared_cache,
-            cache,
+            upstreams,
             eviction,
             server,
             held_read_only: false,
@@ -171,9 +168,9 @@ impl Running {
         self.store.place()
     }
 
-    /// What it is a cache of, for people.
-    pub(crate) fn upstream(&self) -> &str {
-        self.cache.as_ref().map_or("", Cache::upstream)
+    /// What it keeps of other registries.
+    pub(crate) fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
     }
 
     /// What answers its requests.
@@ -214,7 +211,7 @@ impl Running {
                 &self.registry,
                 self.shared_cache.as_ref(),
                 &self.notifier,
-                self.cache.as_ref(),
+                self.upstreams.metrics(),
                 self.eviction.as_ref(),
                 &self.config,
             ),

@@ -28,7 +28,7 @@ pub(crate) use listener::{debug_listener, listener};
 pub(crate) use metrics::Measured;
 pub(crate) use middleware::middlewares;
 pub(crate) use notifications::{notifier, server_notifications, use_endpoints};
-pub(crate) use proxy::cache;
+pub(crate) use proxy::upstreams;
 pub(crate) use redis::shared_cache;
 pub(crate) use registry::{collect_options, registry_options};
 pub(crate) use remote::upstream;
