@@ -14,6 +14,7 @@ mod middleware;
 mod notifications;
 mod proxy;
 mod redis;
+mod remote;
 mod s3;
 mod storage;
 mod tls;

@@ -14,6 +14,7 @@ mod middleware;
 mod notifications;
 mod proxy;
 mod redis;
+mod remote;
 mod s3;
 mod storage;
 
@@ -38,8 +39,9 @@ pub use manifests::{
 };
 pub use middleware::{Middleware, Middlewares, StorageMiddleware};
 pub use notifications::{Endpoint, EventFormat, EventQueue, Events, Ignore, Notifications};
-pub use proxy::{Exec, Proxy};
+pub use proxy::{Proxy, Upstream};
 pub use redis::{Redis, RedisPool, RedisTls};
+pub use remote::{Exec, Remote};
 pub use s3::S3;
 pub use storage::{
     Cache, Delete, Filesystem, GarbageCollection, Maintenance, ReadOnly, Redirect, Storage,
@@ -116,6 +118,7 @@ impl Config {
             self.http.draintimeout = GoDuration::from_secs(10);
         }
         self.middleware.settle();
+        self.proxy.settle();
         self.redis.settle();
         self.health.settle();
         self.http.limits.settle();

@@ -36,6 +36,11 @@ impl RepositoryName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What stands behind `above` and a slash, where this name begins so.
+    pub fn below(&self, above: &Self) -> Option<&str> {
+        self.0.strip_prefix(&*above.0)?.strip_prefix('/')
+    }
 }
 
 fn is_component(component: &str) -> bool {

@@ -7,16 +7,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::counter::Counter;
 use quick_cache::sync::Cache as Memory;
 use tracing::{Instrument as _, warn};
 use wharfinger_oci::manifest::ContentDescriptor;
 use wharfinger_oci::{Descriptor, Digest, RepositoryName, Tag, media_type};
 use wharfinger_registry::{Content, Error as RegistryError, Page, Registry, Repository, Served};
+use wharfinger_remote::Upstream;
 
 use crate::download::{Download, Failure};
 use crate::flights::Flights;
 use crate::metrics::{Kind, Metrics};
-use crate::{Result, Upstream};
+use crate::{Result, Uses};
 
 mod manifest;
 
@@ -26,6 +28,9 @@ const TAGS: usize = 10_000;
 /// How a cache behaves.
 #[derive(Clone, Debug)]
 pub struct CacheOptions {
+    /// Below which name what is kept has its place, with the upstream's own names behind it; where
+    /// there is none, repositories are called as they are there.
+    pub below: Option<RepositoryName>,
     /// How long a tag is served without asking whether it still stands for the same.
     pub tag_ttl: Duration,
     /// How long a client waits to hear whether what is kept of a tag is still right.
@@ -34,6 +39,8 @@ pub struct CacheOptions {
     pub store_timeout: Duration,
     /// A folder of a filesystem with room for what is on its way.
     pub spool: PathBuf,
+    /// Where it is noted what is used when, where that decides what stays.
+    pub uses: Option<Uses>,
 }
 
 /// What is served, and whether it could not be confirmed that the upstream still has it so.
@@ -73,6 +80,7 @@ struct Shared {
     registry: Registry,
     upstream: Upstream,
     metrics: Metrics,
+    stale: Counter,
     options: CacheOptions,
     #[debug(skip)]
     confirmed: Memory<(RepositoryName, Tag), Instant>,
@@ -94,6 +102,7 @@ impl Cache {
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
+                stale: metrics.stale(&upstream),
                 registry,
                 upstream,
                 metrics,
@@ -115,10 +124,13 @@ impl Cache {
         &self.shared.metrics
     }
 
-    /// The upstream's repository with this name. It need not exist.
+    /// The upstream's repository that is kept under this name. It need not exist.
     pub fn repository(&self, name: &RepositoryName) -> CachedRepository {
+        let below = self.shared.options.below.as_ref();
+        let there = below.and_then(|below| name.below(below)?.parse().ok());
         CachedRepository {
             shared: Arc::clone(&self.shared),
+            there: there.unwrap_or_else(|| name.clone()),
             name: name.clone(),
         }
     }
@@ -128,7 +140,10 @@ impl Cache {
 #[derive(Clone, Debug)]
 pub struct CachedRepository {
     shared: Arc<Shared>,
+    /// What it is called here.
     name: RepositoryName,
+    /// What the upstream calls it.
+    there: RepositoryName,
 }
 
 /// A blob that can be read.
@@ -179,15 +194,30 @@ impl CachedRepository {
         self.shared.registry.repository(&self.name)
     }
 
+    /// What is used stays for longer.
+    fn is_used(&self, digest: &Digest) {
+        if let Some(uses) = &self.shared.options.uses {
+            uses.note(&self.name, digest);
+        }
+    }
+
+    /// So many bytes are kept from now on.
+    fn keeps(&self, bytes: u64) {
+        if let Some(uses) = &self.shared.options.uses {
+            uses.keeps(bytes);
+        }
+    }
+
     /// The size of a blob, which is asked of the upstream where it is not kept.
     ///
     /// # Errors
     /// When neither has it.
     pub async fn stat(&self, digest: &Digest) -> Result<Descriptor> {
+        self.is_used(digest);
         match self.local().blobs().stat(digest).await {
             Err(RegistryError::BlobUnknown(_)) => {
                 let upstream = &self.shared.upstream;
-                let size = upstream.blob_size(&self.name, digest).await?;
+                let size = upstream.blob_size(&self.there, digest).await?;
                 Ok(descriptor(digest, size))
             }
             known => Ok(known?),
@@ -200,6 +230,7 @@ impl CachedRepository {
     /// # Errors
     /// When neither has it.
     pub async fn blob(&self, digest: &Digest) -> Result<CachedBlob> {
+        self.is_used(digest);
         let local = self.local();
         let metrics = &self.shared.metrics;
         let (descriptor, download) = match local.blobs().stat(digest).await {
@@ -210,7 +241,7 @@ impl CachedRepository {
             }
             known => (known?, None),
         };
-        let upstream = self.shared.upstream.metrics();
+        let upstream = &self.shared.upstream;
         metrics.served(upstream, Kind::Blob, descriptor.size, download.is_none());
         Ok(CachedBlob {
             descriptor,
@@ -242,7 +273,7 @@ impl CachedRepository {
             let shared = &repository.shared;
             let run = async {
                 let (upstream, spool) = (&shared.upstream, &shared.options.spool);
-                if coming.run(upstream, &repository.name, spool).await {
+                if coming.run(upstream, &repository.there, spool).await {
                     let size = coming.size().await.unwrap_or_default();
                     shared.metrics.pulled(Kind::Blob, size);
                 }
@@ -280,8 +311,9 @@ impl CachedRepository {
             tokio::time::sleep(self.shared.options.store_timeout).await;
         };
         tokio::select! {
-            stored = stored => if let Err(error) = stored {
-                self.not_kept(digest, &error);
+            stored = stored => match stored {
+                Ok(()) => self.keeps(size),
+                Err(error) => self.not_kept(digest, &error),
             },
             () = late => warn!(
                 repository = %self.name, %digest,
@@ -310,7 +342,7 @@ impl CachedRepository {
         {
             return Ok(self.shared.stale(page));
         }
-        let error = match upstream.tags(&self.name, limit, after).await {
+        let error = match upstream.tags(&self.there, limit, after).await {
             Ok(listed) => {
                 let mut page = Page {
                     items: listed.tags,
@@ -345,7 +377,10 @@ impl CachedRepository {
         artifact_type: Option<&str>,
     ) -> Result<Answer<Vec<ContentDescriptor>>> {
         let upstream = &self.shared.upstream;
-        let error = match upstream.referrers(&self.name, subject, artifact_type).await {
+        let error = match upstream
+            .referrers(&self.there, subject, artifact_type)
+            .await
+        {
             Ok(listed) => return Ok(Answer::fresh(listed)),
             Err(error) => error,
         };
@@ -370,7 +405,7 @@ impl Shared {
 
     /// What is served because the upstream does not tell, counted as such.
     fn stale<T>(&self, content: T) -> Answer<T> {
-        self.upstream.metrics().stale.inc();
+        self.stale.inc();
         Answer::stale(content)
     }
 }

@@ -20,10 +20,10 @@ use tokio::task::spawn_blocking;
 use tracing::info;
 use wharfinger_oci::{Digest, Hasher, RepositoryName};
 use wharfinger_registry::layout;
+use wharfinger_remote::{Upstream, UpstreamError};
 use wharfinger_storage::{Error as StorageError, Reader};
 
 use crate::spool::nameless;
-use crate::{Upstream, UpstreamError};
 
 /// The most bytes that are written, or read, at once.
 const PIECE: usize = 256 * 1024;

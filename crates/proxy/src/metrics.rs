@@ -1,28 +1,87 @@
 //! What is counted of caches: under Distribution's names of all upstreams together, and by
 //! upstream.
 
-use std::time::Duration;
-
-use http::StatusCode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-
-/// The bounds of the times until an answer, in seconds.
-const SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+use wharfinger_remote::Upstream;
 
 /// What is counted of all upstreams.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    answers: Family<AnswerLabels, Counter>,
-    seconds: Family<UpstreamLabels, Histogram, fn() -> Histogram>,
-    bytes: Family<UpstreamLabels, Counter>,
+    upstreams: wharfinger_remote::Metrics,
     stale: Family<UpstreamLabels, Counter>,
     hits: Family<ServedLabels, Counter>,
     misses: Family<ServedLabels, Counter>,
     all: All,
+}
+
+/// What is counted of evictions.
+#[derive(Clone, Debug, Default)]
+pub struct EvictionMetrics {
+    evicted: Family<EvictedLabels, Counter>,
+    bytes: Family<ReasonLabels, Counter>,
+    pub(crate) size: Gauge,
+}
+
+/// Why something is evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Reason {
+    /// It was not used for longer than its time to live.
+    Ttl,
+    /// More was kept than may be.
+    Size,
+}
+
+impl EncodeLabelValue for Reason {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let name = match self {
+            Self::Ttl => "ttl",
+            Self::Size => "size",
+        };
+        name.encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EvictedLabels {
+    reason: Reason,
+    r#type: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: Reason,
+}
+
+impl EvictionMetrics {
+    pub(crate) fn evicted(&self, reason: Reason, r#type: Kind, number: u64, bytes: u64) {
+        let labels = EvictedLabels { reason, r#type };
+        self.evicted.get_or_create(&labels).inc_by(number);
+        let labels = ReasonLabels { reason };
+        self.bytes.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// Lets `registry` tell them, under names that begin with `proxy_`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "proxy_evicted",
+            "Manifests and blobs that were removed as they were not used (ttl) or took room (size)",
+            self.evicted.clone(),
+        );
+        registry.register(
+            "proxy_evicted_bytes",
+            "Bytes that this has freed",
+            self.bytes.clone(),
+        );
+        registry.register(
+            "proxy_kept_bytes",
+            "Bytes of manifests and blobs that only caches keep, when it was looked last",
+            self.size.clone(),
+        );
+    }
 }
 
 /// What Distribution counts, of all upstreams together.
@@ -36,10 +95,10 @@ struct All {
 }
 
 /// What is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    Blob,
     Manifest,
+    Blob,
 }
 
 impl EncodeLabelValue for Kind {
@@ -68,18 +127,10 @@ struct UpstreamLabels {
     upstream: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AnswerLabels {
-    upstream: String,
-    status: String,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            answers: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
-            bytes: Family::default(),
+            upstreams: wharfinger_remote::Metrics::default(),
             stale: Family::default(),
             hits: Family::default(),
             misses: Family::default(),
@@ -110,21 +161,8 @@ impl All {
 impl Metrics {
     /// Lets `registry` tell them, under names that begin with `proxy_`.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "proxy_upstream_answers",
-            "Answers of an upstream by status; none is no answer",
-            self.answers.clone(),
-        );
-        registry.register(
-            "proxy_upstream_seconds",
-            "Time until an upstream's answer began, or did not come",
-            self.seconds.clone(),
-        );
-        registry.register(
-            "proxy_upstream_bytes",
-            "Bytes of content received from an upstream",
-            self.bytes.clone(),
-        );
+        let proxy = registry.sub_registry_with_prefix("proxy");
+        self.upstreams.register(proxy);
         for (name, help, family) in [
             (
                 "proxy_upstream_hits",
@@ -176,10 +214,15 @@ impl Metrics {
         }
     }
 
+    /// What is counted of any upstream that is asked.
+    pub fn upstreams(&self) -> &wharfinger_remote::Metrics {
+        &self.upstreams
+    }
+
     /// Counts what is served, from the cache or not.
-    pub(crate) fn served(&self, upstream: &UpstreamMetrics, r#type: Kind, size: u64, hit: bool) {
+    pub(crate) fn served(&self, upstream: &Upstream, r#type: Kind, size: u64, hit: bool) {
         let labels = KindLabels { r#type };
-        let upstream = upstream.upstream.clone();
+        let upstream = upstream.name().to_owned();
         let of_upstream = ServedLabels { upstream, r#type };
         self.all.requests.get_or_create(&labels).inc();
         self.all.pushed_bytes.get_or_create(&labels).inc_by(size);
@@ -201,39 +244,11 @@ impl Metrics {
         self.all.pulled_bytes.get_or_create(&labels).inc_by(size);
     }
 
-    /// Those of one upstream.
-    pub(crate) fn of(&self, upstream: &str) -> UpstreamMetrics {
-        let upstream = upstream.to_owned();
-        let labels = UpstreamLabels {
-            upstream: upstream.clone(),
-        };
-        UpstreamMetrics {
-            seconds: self.seconds.get_or_create(&labels).clone(),
-            bytes: self.bytes.get_or_create(&labels).clone(),
-            stale: self.stale.get_or_create(&labels).clone(),
-            answers: self.answers.clone(),
-            upstream,
-        }
-    }
-}
-
-/// What is counted of one upstream.
-#[derive(Clone, Debug)]
-pub(crate) struct UpstreamMetrics {
-    upstream: String,
-    answers: Family<AnswerLabels, Counter>,
-    seconds: Histogram,
-    pub(crate) bytes: Counter,
-    pub(crate) stale: Counter,
-}
-
-impl UpstreamMetrics {
-    /// Counts an answer, or that none came.
-    pub(crate) fn answered(&self, status: Option<StatusCode>, took: Duration) {
-        let status = status.map_or("none".to_owned(), |status| status.as_u16().to_string());
-        let upstream = self.upstream.clone();
-        let labels = AnswerLabels { upstream, status };
-        self.answers.get_or_create(&labels).inc();
-        self.seconds.observe(took.as_secs_f64());
+    /// Where it is counted what is served although an upstream does not confirm it.
+    pub(crate) fn stale(&self, upstream: &Upstream) -> Counter {
+        let upstream = upstream.name().to_owned();
+        self.stale
+            .get_or_create(&UpstreamLabels { upstream })
+            .clone()
     }
 }

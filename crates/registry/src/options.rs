@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::RegexSet;
+use wharfinger_oci::RepositoryName;
 use wharfinger_oci::manifest::{Referenced, Role};
 use wharfinger_redis::SharedCache;
 
@@ -80,6 +81,8 @@ pub struct Validation {
     /// Whether a manifest may name configs, layers and manifests that have not been pushed
     /// (`validation.manifests.sparse`).
     pub sparse: bool,
+    /// Below which names they may anyway: what is kept of another registry comes piece by piece.
+    pub sparse_below: Vec<RepositoryName>,
     /// Which urls of layers are accepted; `None` accepts every `http` and `https` url.
     pub urls: Option<UrlRules>,
     /// Which of an index's manifests must have been pushed.
@@ -87,10 +90,11 @@ pub struct Validation {
 }
 
 impl Validation {
-    /// Whether a manifest is accepted only where there is what it refers to so.
-    pub fn requires(&self, reference: &Referenced<'_>) -> bool {
+    /// Whether a repository takes a manifest only where there is what it refers to so.
+    pub fn requires(&self, repository: &RepositoryName, reference: &Referenced<'_>) -> bool {
+        let may_miss = |above| repository.below(above).is_some();
         match reference.role {
-            _ if self.sparse => false,
+            _ if self.sparse || self.sparse_below.iter().any(may_miss) => false,
             Role::Config | Role::Layer => true,
             Role::ForeignLayer => false,
             Role::Manifest => self.index_platforms.must_exist(reference.platform),

@@ -155,9 +155,10 @@ impl Registry {
         self.shared.options.store(Arc::new(options));
     }
 
-    /// Whether a manifest is accepted only where there is what it refers to so.
-    pub fn requires(&self, reference: &Referenced<'_>) -> bool {
-        self.shared.options.load().validation.requires(reference)
+    /// Whether a repository takes a manifest only where there is what it refers to so.
+    pub fn requires(&self, name: &RepositoryName, reference: &Referenced<'_>) -> bool {
+        let options = self.shared.options.load();
+        options.validation.requires(name, reference)
     }
 
     /// Whether the store can be reached.

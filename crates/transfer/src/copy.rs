@@ -314,7 +314,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 visits.push(Visit {
                     digest: reference.digest,
                     media_type: reference.media_type.map(str::to_owned),
-                    is_required: self.requires(reference),
+                    is_required: self.requires(name, target, reference),
                     is_ready: false,
                 });
             }
@@ -341,8 +341,13 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         Ok(!referrers.contains(&Digest::canonical(manifest.payload())))
     }
 
-    fn requires(&self, reference: &Referenced<'_>) -> bool {
-        self.source.requires(reference) || self.target.requires(reference)
+    fn requires(
+        &self,
+        name: &RepositoryName,
+        target: &RepositoryName,
+        reference: &Referenced<'_>,
+    ) -> bool {
+        self.source.requires(name, reference) || self.target.requires(target, reference)
     }
 
     /// Copies the blobs that a manifest mentions.
@@ -357,7 +362,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         let wanted: Vec<_> = references
             .filter(|one| !is_manifest(one) && seen.insert(one.digest))
             .map(|one| {
-                let is_required = self.requires(&one);
+                let is_required = self.requires(name, target, &one);
                 let is_new = self.told_of.insert(one.digest);
                 (one.digest, one.size, is_required, is_new)
             })

@@ -63,7 +63,7 @@ pub(crate) trait Source: Sync {
     fn place(&self, digest: &Digest) -> String;
 
     /// Whether an image without this is not whole.
-    fn requires(&self, reference: &Referenced<'_>) -> bool;
+    fn requires(&self, name: &RepositoryName, reference: &Referenced<'_>) -> bool;
 }
 
 /// A blob to be written.
@@ -111,7 +111,7 @@ pub(crate) trait Target: Sync {
     ) -> impl Future<Output = Result<(), Problem>> + Send;
 
     /// Whether an image without this is not whole.
-    fn requires(&self, reference: &Referenced<'_>) -> bool;
+    fn requires(&self, name: &RepositoryName, reference: &Referenced<'_>) -> bool;
 }
 
 /// Where a manifest stands in its repository.

@@ -164,7 +164,7 @@ impl Target for Trial<'_> {
         Ok(())
     }
 
-    fn requires(&self, reference: &Referenced<'_>) -> bool {
-        self.registry.requires(reference)
+    fn requires(&self, name: &RepositoryName, reference: &Referenced<'_>) -> bool {
+        self.registry.requires(name, reference)
     }
 }

@@ -210,7 +210,7 @@ impl Source for ImageSource {
         self.contents.place(digest)
     }
 
-    fn requires(&self, _reference: &Referenced<'_>) -> bool {
+    fn requires(&self, _name: &RepositoryName, _reference: &Referenced<'_>) -> bool {
         false
     }
 }

@@ -132,8 +132,8 @@ impl Source for StoreSource<'_> {
         }
     }
 
-    fn requires(&self, reference: &Referenced<'_>) -> bool {
-        self.0.requires(reference)
+    fn requires(&self, name: &RepositoryName, reference: &Referenced<'_>) -> bool {
+        self.0.requires(name, reference)
     }
 }
 
@@ -242,8 +242,8 @@ impl Target for StoreTarget<'_> {
         put.map(|_| ()).map_err(problem)
     }
 
-    fn requires(&self, reference: &Referenced<'_>) -> bool {
-        self.registry.requires(reference)
+    fn requires(&self, name: &RepositoryName, reference: &Referenced<'_>) -> bool {
+        self.registry.requires(name, reference)
     }
 }
 

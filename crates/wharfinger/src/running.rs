@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded};
 use wharfinger_health::Check;
 use wharfinger_notify::Notifier;
-use wharfinger_proxy::Cache;
+use wharfinger_proxy::{Eviction, Upstreams};
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry, ScrubSchedule};
 use wharfinger_server::{Address, Collector, DebugServer, Listener, Options, Server, Tls};
@@ -40,7 +40,8 @@ pub(crate) struct Running {
     tls: Option<Tls>,
     measured: Measured,
     shared_cache: Option<SharedCache>,
-    cache: Option<Cache>,
+    upstreams: Upstreams,
+    eviction: Option<Eviction>,
     server: Server,
     /// Whether an operator holds it read-only by a signal.
     held_read_only: bool,
@@ -49,6 +50,7 @@ pub(crate) struct Running {
     purging: Option<Task>,
     collecting: Option<Task>,
     scrubbing: Option<Task>,
+    evicting: Option<Task>,
     /// Asks for the networks that a middleware wants to know.
     _ranges: Option<Task>,
     /// With the names under which they note what fails.
@@ -118,11 +120,9 @@ impl Running {
             continue_trace: telemetry.continue_trace(),
             ..server_options
         };
-        let cache = wiring::cache(config, &registry)?;
-        let server = match &cache {
-            None => Server::new(registry.clone(), server_options),
-            Some(cache) => Server::caching(registry.clone(), cache.clone(), server_options),
-        };
+        let eviction = wiring::eviction(config, &registry)?;
+        let upstreams = wiring::upstreams(config, &registry, eviction.as_ref())?;
+        let server = Server::caching(registry.clone(), upstreams.clone(), server_options);
         if let Some(tls) = &tls {
             tokio::spawn(tls.clone().maintain());
         }
@@ -141,7 +141,8 @@ impl Running {
             tls,
             measured,
             shared_cache,
-            cache,
+            upstreams,
+            eviction,
             server,
             held_read_only: false,
             read_only: wanted,
@@ -149,12 +150,15 @@ impl Running {
             purging: None,
             collecting: None,
             scrubbing: None,
+            evicting: None,
             _ranges: ranges,
             health: Vec::new(),
         };
         running.start_purging();
         running.start_collecting();
         running.start_scrubbing();
+        let eviction = running.eviction.clone();
+        running.evicting = eviction.map(|eviction| Task::spawn(eviction.run_regularly()));
         running.start_health(checks).await;
         Ok(running)
     }
@@ -164,9 +168,9 @@ impl Running {
         self.store.place()
     }
 
-    /// What it is a cache of, for people.
-    pub(crate) fn upstream(&self) -> &str {
-        self.cache.as_ref().map_or("", Cache::upstream)
+    /// What it keeps of other registries.
+    pub(crate) fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
     }
 
     /// What answers its requests.
@@ -207,7 +211,8 @@ impl Running {
                 &self.registry,
                 self.shared_cache.as_ref(),
                 &self.notifier,
-                self.cache.as_ref(),
+                self.upstreams.metrics(),
+                self.eviction.as_ref(),
                 &self.config,
             ),
             collector: Some(Collector {
@@ -382,9 +387,14 @@ impl Running {
             purging,
             collecting,
             scrubbing,
+            eviction,
+            evicting,
             ..
         } = self;
-        drop((purging, collecting, scrubbing));
+        drop((purging, collecting, scrubbing, evicting));
+        if let Some(eviction) = eviction {
+            let _ = timeout(LAST_WRITES, eviction.write_uses()).await;
+        }
         notifier.shut_down(left).await;
         following.end().await;
         if timeout(LAST_WRITES, registry.make_read_only())

@@ -1,6 +1,7 @@
 //! From the configuration to the options of the crates that do the work, a file for each of them.
 
 mod access;
+mod eviction;
 mod health;
 mod listener;
 mod metrics;
@@ -9,6 +10,7 @@ mod notifications;
 mod proxy;
 mod redis;
 mod registry;
+mod remote;
 mod server;
 mod store;
 mod telemetry;
@@ -20,14 +22,16 @@ use std::fmt::Display;
 use thiserror::Error;
 
 pub(crate) use access::access_controller;
+pub(crate) use eviction::eviction;
 pub(crate) use health::health_checks;
 pub(crate) use listener::{debug_listener, listener};
 pub(crate) use metrics::Measured;
 pub(crate) use middleware::middlewares;
 pub(crate) use notifications::{notifier, server_notifications, use_endpoints};
-pub(crate) use proxy::cache;
+pub(crate) use proxy::upstreams;
 pub(crate) use redis::shared_cache;
 pub(crate) use registry::{collect_options, registry_options};
+pub(crate) use remote::upstream;
 pub(crate) use server::server_options;
 pub(crate) use store::Store;
 pub(crate) use telemetry::{log_options, telemetry};

@@ -7,11 +7,12 @@ use tracing::warn;
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::{Descriptor, Digest, Reference, Tag, media_type};
 use wharfinger_registry::{Error as RegistryError, Served};
+use wharfinger_remote::Fetched;
 
 use super::{Answer, CachedRepository};
+use crate::Result;
 use crate::download::Failure;
 use crate::metrics::Kind;
-use crate::{Fetched, Result};
 
 impl CachedRepository {
     /// A manifest. What is asked for by its digest needs no upstream once it is kept. Of a tag it
@@ -106,7 +107,7 @@ impl CachedRepository {
         let manifests = self.local().manifests();
         // Of a tag that is not kept, nothing can be confirmed.
         let current = match kept {
-            Some(_) => upstream.digest_of(&self.name, tag, kept.as_ref()).await?,
+            Some(_) => upstream.digest_of(&self.there, tag, kept.as_ref()).await?,
             None => None,
         };
         let known = match &current {
@@ -136,7 +137,11 @@ impl CachedRepository {
     }
 
     async fn fetch(&self, reference: &Reference, tag: Option<&Tag>) -> Result<Served, Failure> {
-        let fetched = self.shared.upstream.manifest(&self.name, reference).await?;
+        let fetched = self
+            .shared
+            .upstream
+            .manifest(&self.there, reference)
+            .await?;
         let size = fetched.bytes.len() as u64;
         self.shared.metrics.pulled(Kind::Manifest, size);
         self.store(fetched, tag).await
@@ -164,7 +169,10 @@ impl CachedRepository {
             self.local().manifests().put(&parsed?, &digest, tags).await
         };
         let descriptor = match stored.await {
-            Ok(descriptor) => descriptor,
+            Ok(descriptor) => {
+                self.keeps(size);
+                descriptor
+            }
             Err(error) => {
                 self.not_kept(&digest, &error);
                 let media_type = media_type.unwrap_or_else(|| media_type::OCTET_STREAM.into());
@@ -179,8 +187,9 @@ impl CachedRepository {
     }
 
     fn counted(&self, served: Served, hit: bool) -> Served {
+        self.is_used(&served.descriptor.digest);
         let (shared, size) = (&self.shared, served.bytes.len() as u64);
-        let upstream = shared.upstream.metrics();
+        let upstream = &shared.upstream;
         shared.metrics.served(upstream, Kind::Manifest, size, hit);
         served
     }

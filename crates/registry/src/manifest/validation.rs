@@ -108,7 +108,8 @@ async fn look_up_all(
                 Role::Config | Role::Layer | Role::ForeignLayer => &layers,
                 Role::Manifest => &manifests,
             };
-            look_up(reference, links, rules.requires(reference))
+            let is_required = rules.requires(&repository.name, reference);
+            look_up(reference, links, is_required)
         })
         .collect();
     let looked_up: Vec<_> = stream::iter(lookups)

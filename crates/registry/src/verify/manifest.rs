@@ -148,7 +148,7 @@ impl Examiner<'_, '_> {
         };
         let rules = &self.repository.shared.options.load().validation;
         for reference in manifest.references() {
-            let is_required = rules.requires(&reference);
+            let is_required = rules.requires(&self.repository.name, &reference);
             match reference.role {
                 Role::Manifest => node.nested.push((reference.digest, is_required)),
                 _ if is_required => node.blobs.push(reference.digest),

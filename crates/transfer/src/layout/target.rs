@@ -157,7 +157,7 @@ impl Target for LayoutTarget {
         Ok(())
     }
 
-    fn requires(&self, _reference: &Referenced<'_>) -> bool {
+    fn requires(&self, _name: &RepositoryName, _reference: &Referenced<'_>) -> bool {
         false
     }
 }

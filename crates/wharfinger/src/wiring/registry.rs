@@ -52,11 +52,14 @@ pub(crate) fn collect_options(collection: &GarbageCollection) -> CollectOptions 
 fn validation(config: &Config) -> Result<wharfinger_registry::Validation, Unusable> {
     let validation = &config.validation;
     let rules = &validation.manifests;
-    // A cache has a manifest before it has what that refers to.
+    // Of another registry a manifest is kept before what it refers to.
     let sparse = rules.sparse || config.proxy.is_used();
+    let names = config.proxy.upstreams.iter();
+    let sparse_below: Vec<_> = names.filter_map(|of| of.name.parse().ok()).collect();
     if validation.disabled {
         return Ok(wharfinger_registry::Validation {
             sparse,
+            sparse_below,
             ..wharfinger_registry::Validation::default()
         });
     }
@@ -88,6 +91,7 @@ fn validation(config: &Config) -> Result<wharfinger_registry::Validation, Unusab
     };
     Ok(wharfinger_registry::Validation {
         sparse,
+        sparse_below,
         urls,
         index_platforms,
     })

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::pattern::matches;
+use crate::{NamePattern, RepositoryName, Tag};
 use thiserror::Error;
-use wharfinger_oci::{RepositoryName, Tag};
 
 /// A pattern is none.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -18,13 +19,13 @@ pub struct PatternError(String);
 /// slashes too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    repository: String,
+    repository: NamePattern,
     tag: Option<String>,
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.repository)?;
+        self.repository.fmt(f)?;
         match &self.tag {
             Some(tag) => write!(f, ":{tag}"),
             None => Ok(()),
@@ -40,24 +41,19 @@ impl FromStr for Pattern {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (s, None),
         };
-        // What is left without stars could be a part of a name, so that a typing error is found.
-        let may_be_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let is_name = |c: char| may_be_name(c) || "._-/*".contains(c);
         let is_tag = |c: char| c.is_ascii_alphanumeric() || "._-*".contains(c);
-        let is_valid = !repository.is_empty()
-            && repository.chars().all(is_name)
-            && tag.is_none_or(|tag| !tag.is_empty() && tag.chars().all(is_tag));
-        match is_valid {
-            true => Ok(Self {
-                repository: repository.to_owned(),
+        let is_valid = tag.is_none_or(|tag| !tag.is_empty() && tag.chars().all(is_tag));
+        match repository.parse() {
+            Ok(repository) if is_valid => Ok(Self {
+                repository,
                 tag: tag.map(str::to_owned),
             }),
-            false => Err(PatternError(s.to_owned())),
+            _ => Err(PatternError(s.to_owned())),
         }
     }
 }
 
-/// What is to be copied: everything, or what one of some patterns means.
+/// What is meant: everything, or what one of some patterns means.
 #[derive(Clone, Debug, Default)]
 pub struct Choice(Vec<Pattern>);
 
@@ -67,24 +63,26 @@ impl Choice {
         Self(patterns)
     }
 
-    pub(crate) fn is_everything(&self) -> bool {
+    /// Whether nothing is left out.
+    pub fn is_everything(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether anything of a repository may be wanted.
-    pub(crate) fn has(&self, name: &RepositoryName) -> bool {
+    pub fn has(&self, name: &RepositoryName) -> bool {
         self.is_everything() || self.of_repository(name).next().is_some()
     }
 
     /// Whether all of a repository is wanted, its untagged manifests too.
-    pub(crate) fn has_all_of(&self, name: &RepositoryName) -> bool {
+    pub fn has_all_of(&self, name: &RepositoryName) -> bool {
         self.is_everything()
             || self
                 .of_repository(name)
                 .any(|pattern| pattern.tag.is_none())
     }
 
-    pub(crate) fn has_tag(&self, name: &RepositoryName, tag: &Tag) -> bool {
+    /// Whether a tag of a repository is wanted.
+    pub fn has_tag(&self, name: &RepositoryName, tag: &Tag) -> bool {
         self.has_all_of(name)
             || self
                 .of_repository(name)
@@ -93,13 +91,13 @@ impl Choice {
     }
 
     /// The patterns that mean none of these repositories and tags.
-    pub(crate) fn unmatched<'a>(
+    pub fn unmatched<'a>(
         &'a self,
         met: &'a [(RepositoryName, Vec<Tag>)],
     ) -> impl Iterator<Item = &'a Pattern> {
         self.0.iter().filter(|pattern| {
             !met.iter().any(|(name, tags)| {
-                matches(&pattern.repository, name.as_str())
+                pattern.repository.matches(name)
                     && pattern
                         .tag
                         .as_deref()
@@ -111,51 +109,13 @@ impl Choice {
     fn of_repository(&self, name: &RepositoryName) -> impl Iterator<Item = &Pattern> {
         self.0
             .iter()
-            .filter(|pattern| matches(&pattern.repository, name.as_str()))
+            .filter(|pattern| pattern.repository.matches(name))
     }
-}
-
-/// Whether a text is what a pattern with stars means.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else {
-        return pattern == text;
-    };
-    let Some(mut text) = text.strip_prefix(first) else {
-        return false;
-    };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let last = parts.pop().unwrap_or_default();
-    // Each part where it comes first leaves most for those behind it.
-    for part in parts {
-        match text.find(part) {
-            Some(at) => text = &text[at + part.len()..],
-            None => return false,
-        }
-    }
-    text.ends_with(last)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stars_stand_for_any_characters() {
-        for (pattern, text, wanted) in [
-            ("a", "a", true),
-            ("a", "ab", false),
-            ("*", "", true),
-            ("a*", "a/b", true),
-            ("*a", "ba", true),
-            ("a*a", "a", false),
-            ("a*b*c", "aXbYc", true),
-            ("a*b*c", "aXcYb", false),
-            ("a*ab", "aab", true),
-            ("*/x", "a/b/x", true),
-        ] {
-            assert_eq!(matches(pattern, text), wanted, "{pattern} {text}");
-        }
-    }
 
     #[test]
     fn a_choice_is_of_repositories_or_tags() {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, ClientBuilder, Response, Url};
 use serde::Deserialize;
 use serde_json::Value;
 use wharfinger_oci::manifest::{ContentDescriptor, MAX_SIZE};
@@ -24,7 +24,7 @@ use answer::{Asked, body, refused};
 use authorization::{Authorization, host};
 pub use blob::BlobStream;
 use challenge::Challenge;
-pub use credentials::{Credentials, Exec};
+pub use credentials::{Credentials, DockerConfig, Exec};
 use rest::Rest;
 
 /// How long connecting may take.
@@ -65,6 +65,33 @@ pub struct Upstream {
     metrics: UpstreamMetrics,
 }
 
+/// How an upstream is reached.
+#[derive(Debug)]
+pub struct Reach {
+    /// What it is called in the log and in metrics; its host, where nothing else is said.
+    pub name: Option<String>,
+    /// Who the registry says it is there.
+    pub credentials: Credentials,
+    /// The client, which knows whom to trust, and what proxy to go through.
+    pub client: ClientBuilder,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Credentials::Anonymous.into()
+    }
+}
+
+impl From<Credentials> for Reach {
+    fn from(credentials: Credentials) -> Self {
+        Self {
+            name: None,
+            credentials,
+            client: wharfinger_client::builder(wharfinger_client::authorities()),
+        }
+    }
+}
+
 /// A manifest as an upstream gave it. Its bytes have its digest.
 #[derive(Clone, Debug)]
 pub struct Fetched {
@@ -91,7 +118,7 @@ impl Upstream {
     ///
     /// # Errors
     /// What is wrong with the URL, without repeating it, or with this machine.
-    pub fn new(url: &str, credentials: Credentials, metrics: &Metrics) -> Result<Self, String> {
+    pub fn new(url: &str, reach: Reach, metrics: &Metrics) -> Result<Self, String> {
         let mut base: Url = url
             .parse()
             .map_err(|error| format!("it is no URL: {error}"))?;
@@ -107,15 +134,16 @@ impl Upstream {
         let path = format!("{}/", base.path().trim_end_matches('/'));
         base.set_path(&path);
         // Redirects are followed by the client, which shows other hosts no credentials.
-        let client = wharfinger_client::builder(wharfinger_client::authorities())
+        let client = reach
+            .client
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
             .build()
             .map_err(|error| wharfinger_client::chain(&error))?;
-        let name = host(&base);
+        let name = reach.name.unwrap_or_else(|| host(&base));
         Ok(Self {
             metrics: metrics.of(&name),
-            authorization: Authorization::new(base.clone(), credentials),
+            authorization: Authorization::new(base.clone(), reach.credentials),
             rest: Rest::default(),
             name,
             base,
@@ -123,18 +151,13 @@ impl Upstream {
         })
     }
 
-    /// Its host, and its port where it has an unusual one.
+    /// What it is called: its host, and its port where it has an unusual one, or what was said.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What is counted of it.
-    pub(crate) fn metrics(&self) -> &UpstreamMetrics {
-        &self.metrics
-    }
-
     /// Whether it was just not to be had, and should not be asked what can wait.
-    pub(crate) fn is_resting(&self) -> bool {
+    pub fn is_resting(&self) -> bool {
         self.rest.is_resting()
     }
 
@@ -145,7 +168,7 @@ impl Upstream {
     }
 
     /// It answered, but not what it should.
-    pub(crate) fn wrong(&self, reason: impl Into<String>) -> UpstreamError {
+    pub fn wrong(&self, reason: impl Into<String>) -> UpstreamError {
         self.asked().wrong(reason)
     }
 

@@ -1,0 +1,12 @@
+//! Other registries over HTTP: [`Upstream`] asks one of them.
+
+mod error;
+mod metrics;
+mod upstream;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use error::{Refusal, UpstreamError};
+pub use metrics::Metrics;
+pub use upstream::{BlobStream, Credentials, DockerConfig, Exec, Fetched, Listed, Reach, Upstream};
