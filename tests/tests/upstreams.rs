@@ -1,12 +1,12 @@
 //! One registry that caches several, with real upstreams and real clients.
 
+use std::env;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wharfinger_e2e::certificates::{Authority, path};
 use wharfinger_e2e::clients::{Client as _, Skopeo, copy};
@@ -45,12 +45,22 @@ fn http(server: &Wharfinger) -> Http {
     Http(at(server, "127.0.0.1").parse().unwrap())
 }
 
-/// A file of Docker's clients with what is shown to a registry.
-fn docker_config(home: &Path, registry: SocketAddr, entry: &Value) -> Value {
+/// A file of Docker's clients.
+fn docker_config(home: &Path, text: &Value) -> Value {
     let file = home.join("config.json");
-    let text = json!({ "auths": { registry.to_string(): entry } });
     fs::write(&file, text.to_string()).unwrap();
     path(&file)
+}
+
+/// A folder with a credential helper that knows a user.
+fn helper(home: &Path, name: &str, username: &str, secret: &str) -> PathBuf {
+    let folder = below(home, "helpers");
+    let answer = json!({ "Username": username, "Secret": secret });
+    let script = format!("#!/bin/sh\ntest \"$1\" = get && echo '{answer}'\n");
+    let file = folder.join(format!("docker-credential-{name}"));
+    fs::write(&file, script).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    folder
 }
 
 #[test]
@@ -69,7 +79,9 @@ fn every_client_pulls_by_its_own_way_and_one_copy_is_kept() {
     }
     let to = format!("docker://{}", private.image("team/app:1"));
     run(copy(&images[1], &to).arg("--dest-creds=reader:s-e-cret"));
-    let entry = json!({ "auth": STANDARD.encode("reader:s-e-cret") });
+    let helpers = helper(home.path(), "known", "reader", "s-e-cret");
+    let search = format!("{}:{}", helpers.display(), env::var("PATH").unwrap());
+    let known = json!({ "credHelpers": { private.addr.to_string(): "known" } });
     let config = caching(
         home.path(),
         &json!([
@@ -78,11 +90,12 @@ fn every_client_pulls_by_its_own_way_and_one_copy_is_kept() {
                 "name": "private",
                 "ns": ["private.test:5000"],
                 "remoteurl": url(private.addr),
-                "dockerconfig": docker_config(home.path(), private.addr, &entry),
+                "dockerconfig": docker_config(home.path(), &known),
                 "deny": ["*/hidden"],
             },
         ]),
     )
+    .env("PATH", search)
     .watched();
     let mut server = config.start();
     let http = http(&server);
@@ -162,12 +175,13 @@ fn a_cache_with_tokens_of_its_own_lets_in_by_the_names_that_it_has() {
     let image = small_image(home.path(), 3);
     run(copy(&image, &to).arg("--dest-creds=robot:r-s-e-cret"));
     // A token that is exchanged for others, as a login at some registries leaves it.
-    let entry = json!({ "identitytoken": "robot:r-s-e-cret" });
+    let token = json!({ "identitytoken": "robot:r-s-e-cret" });
+    let known = json!({ "auths": { hub.addr.to_string(): token } });
     let upstream = json!([{
         "name": "docker.io",
         "remoteurl": url(hub.addr),
         "hosts": ["127.0.0.2"],
-        "dockerconfig": docker_config(home.path(), hub.addr, &entry),
+        "dockerconfig": docker_config(home.path(), &known),
     }]);
     let mut server = caching(home.path(), &upstream)
         .set("auth.token", service.section())
