@@ -11,6 +11,7 @@ const REPOSITORIES: &str = "/docker/registry/v2/repositories";
 const GC: &str = "/docker/registry/v2/_gc";
 const QUARANTINE: &str = "/docker/registry/v2/_quarantine";
 const SCRUB: &str = "/docker/registry/v2/_scrub";
+const NOTES: &str = "/docker/registry/v2/_notes";
 
 fn path(text: String) -> StoragePath {
     text.parse().expect("names and digests make valid paths")
@@ -304,6 +305,16 @@ pub fn scrub() -> StoragePath {
 /// How far the check in the background has got.
 pub fn scrub_state() -> StoragePath {
     path(format!("{SCRUB}/state"))
+}
+
+/// The folder of what is noted of a repository. Distribution looks at none of it.
+pub fn notes(name: &RepositoryName) -> StoragePath {
+    path(format!("{NOTES}/{name}/_"))
+}
+
+/// Something that is noted of a repository, by what it is about.
+pub(crate) fn note(name: &RepositoryName, about: &str) -> StoragePath {
+    path(format!("{NOTES}/{name}/_/{about}"))
 }
 
 /// What lies at a path.

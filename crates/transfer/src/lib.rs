@@ -9,7 +9,6 @@
 
 #![forbid(unsafe_code)]
 
-mod choice;
 mod copy;
 mod endpoint;
 mod error;
@@ -22,9 +21,9 @@ mod report;
 mod source;
 mod store;
 
-pub use choice::{Choice, Pattern, PatternError};
 pub use error::{Error, Fault, Result};
 pub use export::{Destination, ExportOptions, export};
 pub use import::{Images, ImportOptions, import};
 pub use naming::{Naming, NamingRule};
 pub use report::{Failure, Report, Step};
+pub use wharfinger_oci::{Choice, Pattern, PatternError};

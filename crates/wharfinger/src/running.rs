@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded};
 use wharfinger_health::Check;
 use wharfinger_notify::Notifier;
-use wharfinger_proxy::Upstreams;
+use wharfinger_proxy::{Eviction, Upstreams};
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry, ScrubSchedule};
 use wharfinger_server::{Address, Collector, DebugServer, Listener, Options, Server, Tls};
@@ -41,6 +41,7 @@ pub(crate) struct Running {
     measured: Measured,
     shared_cache: Option<SharedCache>,
     upstreams: Upstreams,
+    eviction: Option<Eviction>,
     server: Server,
     /// Whether an operator holds it read-only by a signal.
     held_read_only: bool,
@@ -49,6 +50,7 @@ pub(crate) struct Running {
     purging: Option<Task>,
     collecting: Option<Task>,
     scrubbing: Option<Task>,
+    evicting: Option<Task>,
     /// Asks for the networks that a middleware wants to know.
     _ranges: Option<Task>,
     /// With the names under which they note what fails.
@@ -118,7 +120,8 @@ impl Running {
             continue_trace: telemetry.continue_trace(),
             ..server_options
         };
-        let upstreams = wiring::upstreams(config, &registry)?;
+        let eviction = wiring::eviction(config, &registry)?;
+        let upstreams = wiring::upstreams(config, &registry, eviction.as_ref())?;
         let server = Server::caching(registry.clone(), upstreams.clone(), server_options);
         if let Some(tls) = &tls {
             tokio::spawn(tls.clone().maintain());
@@ -139,6 +142,7 @@ impl Running {
             measured,
             shared_cache,
             upstreams,
+            eviction,
             server,
             held_read_only: false,
             read_only: wanted,
@@ -146,12 +150,15 @@ impl Running {
             purging: None,
             collecting: None,
             scrubbing: None,
+            evicting: None,
             _ranges: ranges,
             health: Vec::new(),
         };
         running.start_purging();
         running.start_collecting();
         running.start_scrubbing();
+        let eviction = running.eviction.clone();
+        running.evicting = eviction.map(|eviction| Task::spawn(eviction.run_regularly()));
         running.start_health(checks).await;
         Ok(running)
     }
@@ -205,6 +212,7 @@ impl Running {
                 self.shared_cache.as_ref(),
                 &self.notifier,
                 self.upstreams.metrics(),
+                self.eviction.as_ref(),
                 &self.config,
             ),
             collector: Some(Collector {
@@ -379,9 +387,14 @@ impl Running {
             purging,
             collecting,
             scrubbing,
+            eviction,
+            evicting,
             ..
         } = self;
-        drop((purging, collecting, scrubbing));
+        drop((purging, collecting, scrubbing, evicting));
+        if let Some(eviction) = eviction {
+            let _ = timeout(LAST_WRITES, eviction.write_uses()).await;
+        }
         notifier.shut_down(left).await;
         following.end().await;
         if timeout(LAST_WRITES, registry.make_read_only())

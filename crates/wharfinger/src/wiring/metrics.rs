@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry as Metrics;
 use wharfinger_config::Config;
 use wharfinger_notify::Notifier;
+use wharfinger_proxy::Eviction;
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::Registry;
 use wharfinger_storage::{Driver, MeasuredDriver};
@@ -55,6 +56,7 @@ impl Measured {
         shared_cache: Option<&SharedCache>,
         notifier: &Notifier,
         cached: Option<&wharfinger_proxy::Metrics>,
+        eviction: Option<&Eviction>,
         config: &Config,
     ) -> Option<(String, Metrics)> {
         let mut metrics = self.metrics.take()?;
@@ -64,6 +66,9 @@ impl Measured {
             shared.register(ours);
         }
         notifier.metrics().register(ours);
+        if let Some(eviction) = eviction {
+            eviction.metrics().register(ours);
+        }
         if let Some(cached) = cached {
             cached.register(ours);
         }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::pattern::matches;
+use crate::{NamePattern, RepositoryName, Tag};
 use thiserror::Error;
-use wharfinger_oci::pattern::matches;
-use wharfinger_oci::{NamePattern, RepositoryName, Tag};
 
 /// A pattern is none.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -53,7 +53,7 @@ impl FromStr for Pattern {
     }
 }
 
-/// What is to be copied: everything, or what one of some patterns means.
+/// What is meant: everything, or what one of some patterns means.
 #[derive(Clone, Debug, Default)]
 pub struct Choice(Vec<Pattern>);
 
@@ -63,24 +63,26 @@ impl Choice {
         Self(patterns)
     }
 
-    pub(crate) fn is_everything(&self) -> bool {
+    /// Whether nothing is left out.
+    pub fn is_everything(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether anything of a repository may be wanted.
-    pub(crate) fn has(&self, name: &RepositoryName) -> bool {
+    pub fn has(&self, name: &RepositoryName) -> bool {
         self.is_everything() || self.of_repository(name).next().is_some()
     }
 
     /// Whether all of a repository is wanted, its untagged manifests too.
-    pub(crate) fn has_all_of(&self, name: &RepositoryName) -> bool {
+    pub fn has_all_of(&self, name: &RepositoryName) -> bool {
         self.is_everything()
             || self
                 .of_repository(name)
                 .any(|pattern| pattern.tag.is_none())
     }
 
-    pub(crate) fn has_tag(&self, name: &RepositoryName, tag: &Tag) -> bool {
+    /// Whether a tag of a repository is wanted.
+    pub fn has_tag(&self, name: &RepositoryName, tag: &Tag) -> bool {
         self.has_all_of(name)
             || self
                 .of_repository(name)
@@ -89,7 +91,7 @@ impl Choice {
     }
 
     /// The patterns that mean none of these repositories and tags.
-    pub(crate) fn unmatched<'a>(
+    pub fn unmatched<'a>(
         &'a self,
         met: &'a [(RepositoryName, Vec<Tag>)],
     ) -> impl Iterator<Item = &'a Pattern> {
