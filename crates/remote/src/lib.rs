@@ -1,4 +1,4 @@
-//! Other registries over HTTP: [`Upstream`] asks one of them.
+//! Other registries over HTTP: [`Upstream`] asks one of them, and pushes to it.
 
 mod error;
 mod metrics;
@@ -9,4 +9,6 @@ pub mod testing;
 
 pub use error::{Refusal, UpstreamError};
 pub use metrics::Metrics;
-pub use upstream::{BlobStream, Credentials, Exec, Fetched, Listed, Upstream};
+pub use upstream::{
+    BlobStream, Credentials, Exec, Fetched, Listed, Mounted, PushedManifest, RemoteUpload, Upstream,
+};

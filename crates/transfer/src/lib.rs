@@ -18,13 +18,20 @@ mod import;
 mod layout;
 mod naming;
 mod pieces;
+mod remote;
 mod report;
 mod source;
 mod store;
+mod sync;
 
-pub use choice::{Choice, Pattern, PatternError};
+pub use choice::{
+    Choice, Limits, Pattern, PatternError, Platform, PlatformError, RangeError, Versions,
+};
 pub use error::{Error, Fault, Result};
 pub use export::{Destination, ExportOptions, export};
 pub use import::{Images, ImportOptions, import};
 pub use naming::{Naming, NamingRule};
 pub use report::{Failure, Report, Step};
+pub use sync::{
+    Deletion, Direction, SyncJob, SyncMetrics, SyncSchedule, sync, sync_regularly,
+};

@@ -158,7 +158,9 @@ impl Authorization {
             if let Some(service) = challenge.get("service") {
                 query.append_pair("service", service);
             }
-            query.append_pair("scope", scope);
+            for scope in scope.split(' ') {
+                query.append_pair("scope", scope);
+            }
             if let Some(login) = &login {
                 query.append_pair("account", &login.username);
             }
