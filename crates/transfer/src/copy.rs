@@ -553,6 +553,9 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 actual: size,
             }));
         }
+        if is_new {
+            (self.told)(Step::Blob(size));
+        }
         if self.target.has(target, &digest, Some(size)).await? {
             if is_new {
                 (self.told)(Step::Bytes(size));
@@ -570,7 +573,6 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             pieces,
             told: if is_new { self.told } else { silent },
         };
-        (blob.told)(Step::Begins(size));
         self.target.blob(target, blob).await?;
         Ok(Copied::Bytes(size))
     }

@@ -30,8 +30,8 @@ pub enum Step<'a> {
     Total(u64),
     /// A repository is begun, by its name in the source.
     Repository(&'a RepositoryName),
-    /// A blob of so many bytes is begun to be copied.
-    Begins(u64),
+    /// A blob of so many bytes is mentioned, of which [`Step::Bytes`] will tell.
+    Blob(u64),
     /// So many bytes more were copied, or found to be there.
     Bytes(u64),
     /// A tag is there with all of its image, by its name where it was copied to.

@@ -15,6 +15,7 @@ use wharfinger_redis::SharedCache;
 use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry, ScrubSchedule};
 use wharfinger_server::{Address, Collector, DebugServer, Listener, Options, Server, Tls};
 use wharfinger_telemetry::Telemetry;
+use wharfinger_transfer::{SyncMetrics, SyncSchedule, sync_regularly};
 
 use crate::reload::{Changes, Fresh, Part, Parts, Reader, Refused};
 use crate::serve::{log_problems, warn_of};
@@ -49,6 +50,8 @@ pub(crate) struct Running {
     purging: Option<Task>,
     collecting: Option<Task>,
     scrubbing: Option<Task>,
+    syncing: Vec<Task>,
+    sync_metrics: SyncMetrics,
     /// Asks for the networks that a middleware wants to know.
     _ranges: Option<Task>,
     /// With the names under which they note what fails.
@@ -119,6 +122,8 @@ impl Running {
             ..server_options
         };
         let cache = wiring::cache(config, &registry)?;
+        let sync_metrics = SyncMetrics::default();
+        let syncs = wiring::sync_schedules(config, &sync_metrics)?;
         let server = match &cache {
             None => Server::new(registry.clone(), server_options),
             Some(cache) => Server::caching(registry.clone(), cache.clone(), server_options),
@@ -149,12 +154,15 @@ impl Running {
             purging: None,
             collecting: None,
             scrubbing: None,
+            syncing: Vec::new(),
+            sync_metrics,
             _ranges: ranges,
             health: Vec::new(),
         };
         running.start_purging();
         running.start_collecting();
         running.start_scrubbing();
+        running.start_syncing(syncs);
         running.start_health(checks).await;
         Ok(running)
     }
@@ -208,6 +216,7 @@ impl Running {
                 self.shared_cache.as_ref(),
                 &self.notifier,
                 self.cache.as_ref(),
+                &self.sync_metrics,
                 &self.config,
             ),
             collector: Some(Collector {
@@ -230,6 +239,7 @@ impl Running {
             registry: self.registry.clone(),
             store: self.store.driver().name(),
             tls: self.tls.clone(),
+            sync_metrics: self.sync_metrics.clone(),
         }
     }
 
@@ -281,6 +291,9 @@ impl Running {
         }
         if changes.concern(Part::Scrub) {
             self.start_scrubbing();
+        }
+        if changes.concern(Part::Sync) {
+            self.start_syncing(parts.syncs);
         }
         if changes.concern(Part::Health) {
             self.start_health(parts.checks).await;
@@ -356,6 +369,16 @@ impl Running {
             .then(|| Task::spawn(registry.scrub_regularly(schedule)));
     }
 
+    /// A run under way ends where it is, and the next one goes on with it.
+    fn start_syncing(&mut self, schedules: Vec<SyncSchedule>) {
+        self.syncing.clear();
+        let started = schedules.into_iter().map(|schedule| {
+            let (registry, metrics) = (self.registry.clone(), self.sync_metrics.clone());
+            Task::spawn(sync_regularly(registry, schedule, metrics))
+        });
+        self.syncing = started.collect();
+    }
+
     async fn start_health(&mut self, checks: Vec<Check>) {
         let health = self.server.health();
         for (name, task) in self.health.drain(..) {
@@ -382,9 +405,10 @@ impl Running {
             purging,
             collecting,
             scrubbing,
+            syncing,
             ..
         } = self;
-        drop((purging, collecting, scrubbing));
+        drop((purging, collecting, scrubbing, syncing));
         notifier.shut_down(left).await;
         following.end().await;
         if timeout(LAST_WRITES, registry.make_read_only())

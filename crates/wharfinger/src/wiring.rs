@@ -12,6 +12,7 @@ mod registry;
 mod remote;
 mod server;
 mod store;
+mod sync;
 mod telemetry;
 mod tls;
 
@@ -32,6 +33,7 @@ pub(crate) use registry::{collect_options, registry_options};
 pub(crate) use remote::upstream;
 pub(crate) use server::server_options;
 pub(crate) use store::Store;
+pub(crate) use sync::{sync_jobs, sync_schedules};
 pub(crate) use telemetry::{log_options, telemetry};
 pub(crate) use tls::{fresh_tls, tls};
 

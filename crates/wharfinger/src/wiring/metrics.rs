@@ -9,6 +9,7 @@ use wharfinger_proxy::Cache;
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::Registry;
 use wharfinger_storage::{Driver, MeasuredDriver};
+use wharfinger_transfer::SyncMetrics;
 
 /// What is counted, and where; nothing is unless it can be looked at.
 #[derive(Debug, Default)]
@@ -56,6 +57,7 @@ impl Measured {
         shared_cache: Option<&SharedCache>,
         notifier: &Notifier,
         cache: Option<&Cache>,
+        sync: &SyncMetrics,
         config: &Config,
     ) -> Option<(String, Metrics)> {
         let mut metrics = self.metrics.take()?;
@@ -68,6 +70,7 @@ impl Measured {
         if let Some(cache) = cache {
             cache.metrics().register(ours);
         }
+        sync.register(ours);
         if let Some(driver) = &self.driver {
             driver.register(ours);
         }

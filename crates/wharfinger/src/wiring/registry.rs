@@ -6,6 +6,7 @@ use regex::RegexSet;
 use wharfinger_config::{Config, GarbageCollection, Platforms};
 use wharfinger_registry::{CollectOptions, IndexPlatforms, UrlRules};
 
+use super::sync::sparse_below;
 use super::{Unusable, count, unusable};
 
 /// How many descriptors are kept where the configuration asks for a cache without limit: about a
@@ -57,6 +58,7 @@ fn validation(config: &Config) -> Result<wharfinger_registry::Validation, Unusab
     if validation.disabled {
         return Ok(wharfinger_registry::Validation {
             sparse,
+            sparse_below: sparse_below(config),
             ..wharfinger_registry::Validation::default()
         });
     }
@@ -88,6 +90,7 @@ fn validation(config: &Config) -> Result<wharfinger_registry::Validation, Unusab
     };
     Ok(wharfinger_registry::Validation {
         sparse,
+        sparse_below: sparse_below(config),
         urls,
         index_platforms,
     })
