@@ -148,7 +148,9 @@ impl Turn {
             reason: error.to_string(),
         })?;
         // Whatever a crash leaves of it, the work is done once more at worst.
-        let put = shared.driver.put(&path, Bytes::from(content), Durability::Process);
+        let put = shared
+            .driver
+            .put(&path, Bytes::from(content), Durability::Process);
         Ok(put.await?)
     }
 }
@@ -157,4 +159,57 @@ impl Turn {
 fn ago(moment: Timestamp) -> Duration {
     let ago = Timestamp::now().duration_since(moment);
     Duration::try_from(ago).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wharfinger_storage::{FilesystemDriver, FilesystemOptions};
+
+    use super::*;
+    use crate::Options;
+
+    #[tokio::test]
+    async fn one_node_has_the_turn_and_the_next_comes_when_it_is_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = || {
+            let driver =
+                Arc::new(FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap());
+            Registry::new(driver, Options::default()).unwrap()
+        };
+        let hour = Duration::from_secs(3600);
+        let (one, two) = (node(), node());
+        let [a, b] = [Uuid::new_v4(), Uuid::new_v4()];
+        let TurnTaking::Taken(turn) = one.take_turn("work", a, hour).await.unwrap() else {
+            panic!("nobody else wants it");
+        };
+        turn.beat().await;
+        let others = two.take_turn("work", b, hour).await.unwrap();
+        assert!(matches!(others, TurnTaking::Others), "{others:?}");
+        let other_work = two.take_turn("other", b, hour).await.unwrap();
+        assert!(matches!(other_work, TurnTaking::Taken(_)));
+        // One that has gone without a word leaves it to others.
+        drop(turn);
+        let TurnTaking::Taken(turn) = two.take_turn("work", b, hour).await.unwrap() else {
+            panic!("nobody is at work");
+        };
+        assert_eq!(turn.end().await, Some(hour));
+        let later = one.take_turn("work", a, hour).await.unwrap();
+        let TurnTaking::Later(wait) = later else {
+            panic!("it was done: {later:?}");
+        };
+        assert!(wait <= hour && wait > hour / 2);
+        let again = one.take_turn("work", a, Duration::ZERO).await.unwrap();
+        assert!(matches!(again, TurnTaking::Taken(_)), "{again:?}");
+        let read_only = Registry::new(
+            Arc::new(FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap()),
+            Options {
+                read_only: true,
+                ..Options::default()
+            },
+        );
+        let refused = read_only.unwrap().take_turn("work", a, hour).await;
+        assert!(matches!(refused, Err(Error::ReadOnly)), "{refused:?}");
+    }
 }

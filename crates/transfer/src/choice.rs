@@ -169,8 +169,7 @@ impl Choice {
         };
         tags.retain(|tag| {
             self.has_tag(name, tag)
-                && (self.has_by_name(name, tag)
-                    || (self.has_by_pattern(name, tag) && is_new(tag)))
+                && (self.has_by_name(name, tag) || (self.has_by_pattern(name, tag) && is_new(tag)))
         });
         tags
     }

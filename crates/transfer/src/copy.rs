@@ -401,7 +401,10 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             };
             let is_done = visit.is_ready || lock(met).done.contains(&visit.digest);
             let is_whole = !is_done
-                && self.target.is_whole(target, &visit.digest, &manifest).await?;
+                && self
+                    .target
+                    .is_whole(target, &visit.digest, &manifest)
+                    .await?;
             if is_done || is_whole {
                 if !is_whole {
                     self.blobs(name, target, &manifest).await?;

@@ -145,7 +145,8 @@ pub(crate) trait Mirror: Target {
     ) -> impl Future<Output = Result<bool, Problem>> + Send;
 
     /// A repository's tags; none where there is no such repository.
-    fn tags(&self, name: &RepositoryName) -> impl Future<Output = Result<Vec<Tag>, Problem>> + Send;
+    fn tags(&self, name: &RepositoryName)
+    -> impl Future<Output = Result<Vec<Tag>, Problem>> + Send;
 
     /// What a tag stands for.
     fn tagged(

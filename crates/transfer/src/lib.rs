@@ -32,6 +32,4 @@ pub use export::{Destination, ExportOptions, export};
 pub use import::{Images, ImportOptions, import};
 pub use naming::{Naming, NamingRule};
 pub use report::{Failure, Report, Step};
-pub use sync::{
-    Deletion, Direction, SyncJob, SyncMetrics, SyncSchedule, sync, sync_regularly,
-};
+pub use sync::{Deletion, Direction, SyncJob, SyncMetrics, SyncSchedule, sync, sync_regularly};

@@ -204,10 +204,7 @@ impl<S: Source, M: Mirror> Removal<'_, S, M> {
 fn is_digest_tag(tag: &Tag) -> bool {
     let text = tag.as_str();
     let digest = text.split('.').next().unwrap_or_default();
-    digest
-        .replacen('-', ":", 1)
-        .parse::<Digest>()
-        .is_ok()
+    digest.replacen('-', ":", 1).parse::<Digest>().is_ok()
 }
 
 /// A registry that is not written to: it is only found out what would be.

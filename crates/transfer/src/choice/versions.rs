@@ -39,13 +39,15 @@ impl fmt::Display for Versions {
 
 impl Versions {
     /// Whether a version is in the range. What follows a hyphen is no part of the comparison where
-    /// it was asked for, as a variant is: `1.25.3-alpine`. Else it makes a version that comes before
-    /// the one without it, as in Cargo: such ones are in no range that does not mention one.
+    /// it was asked for, as a variant is: `1.25.3-alpine`. Else, and where the range has such
+    /// versions itself, it is that of a version before the final one, as in Cargo: these are in no
+    /// range that does not mention one.
     pub(super) fn have(&self, version: &TagVersion, with_variants: bool) -> bool {
         let bare = || self.0.matches(&version.bare());
+        let mentions_none = || self.0.comparators.iter().all(|one| one.pre.is_empty());
         match &version.suffix {
             None => bare(),
-            Some(_) if with_variants && bare() => true,
+            Some(_) if with_variants && mentions_none() && bare() => true,
             Some(suffix) => Prerelease::new(suffix).is_ok_and(|pre| {
                 let version = Version {
                     pre,

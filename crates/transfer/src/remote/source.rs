@@ -142,10 +142,7 @@ impl Source for RemoteSource<'_> {
     }
 
     async fn tagged(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>, Fault> {
-        let tagged = self
-            .patience
-            .ask(|| self.upstream.tagged(name, tag))
-            .await;
+        let tagged = self.patience.ask(|| self.upstream.tagged(name, tag)).await;
         tagged.map_err(|error| fault(&error, format!("{name}:{tag}")))
     }
 

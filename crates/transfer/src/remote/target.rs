@@ -11,11 +11,11 @@ use wharfinger_oci::{Digest, Hasher, Reference, RepositoryName, Tag, media_type}
 use wharfinger_remote::{Mounted, RemoteUpload, Upstream, UpstreamError};
 
 use super::Patience;
+use crate::Fault;
 use crate::copy::digest_tag;
 use crate::endpoint::{Blob, Mirror, Place, Target};
 use crate::error::Problem;
 use crate::report::Step;
-use crate::Fault;
 
 /// How many bytes are sent at once, and kept until they have come.
 const CHUNK: usize = 8 << 20;
@@ -59,11 +59,7 @@ impl RemoteTarget {
 
     /// Sends a blob, which is taken up again where it breaks off. Gives the digest of what was sent
     /// when that is another one.
-    async fn send(
-        &self,
-        name: &RepositoryName,
-        blob: Blob<'_>,
-    ) -> Result<Option<Digest>, Problem> {
+    async fn send(&self, name: &RepositoryName, blob: Blob<'_>) -> Result<Option<Digest>, Problem> {
         let digest = blob.digest;
         let begun = self.known().begun.remove(&(name.clone(), digest));
         let mut upload = match begun {
@@ -178,11 +174,7 @@ impl RemoteTarget {
         while let Err(error) = self.upstream.find_offset(name, &mut found).await {
             attempts += 1;
             match error.is_outage() {
-                true => self
-                    .patience
-                    .wait(attempts, error)
-                    .await
-                    .map_err(problem)?,
+                true => self.patience.wait(attempts, error).await.map_err(problem)?,
                 false => return Err(passing(&error)),
             }
         }
@@ -384,10 +376,7 @@ impl Mirror for RemoteTarget {
     }
 
     async fn tagged(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>, Problem> {
-        let tagged = self
-            .patience
-            .ask(|| self.upstream.tagged(name, tag))
-            .await;
+        let tagged = self.patience.ask(|| self.upstream.tagged(name, tag)).await;
         tagged.map_err(problem)
     }
 
