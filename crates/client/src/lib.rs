@@ -12,8 +12,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
-pub use reqwest::Client;
-use reqwest::{ClientBuilder, NoProxy, Proxy};
+pub use reqwest::{Client, ClientBuilder};
+use reqwest::{NoProxy, Proxy};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
@@ -52,6 +52,25 @@ pub fn authorities_in(pem: &[u8]) -> Result<RootCertStore, String> {
         true => Err("there is no certificate in it".to_owned()),
         false => Ok(authorities),
     }
+}
+
+/// The certificate authorities that this machine trusts now, and those in PEM.
+///
+/// # Errors
+/// As those of [`authorities_in`].
+pub fn authorities_besides(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut all = authorities();
+    all.roots.append(&mut authorities_in(pem)?.roots);
+    Ok(all)
+}
+
+/// The same client through one proxy, whatever the environment says, and to whatever place.
+///
+/// # Errors
+/// What is wrong with the proxy's address, without repeating it.
+pub fn through(client: ClientBuilder, proxy: &str) -> Result<ClientBuilder, String> {
+    let proxy = Proxy::all(proxy).map_err(|error| cause(&error.without_url()).to_string())?;
+    Ok(client.no_proxy().proxy(proxy))
 }
 
 /// A client that trusts these certificate authorities, says who it is, and obeys `HTTP_PROXY` and

@@ -40,7 +40,7 @@ pub use manifests::{
 };
 pub use middleware::{Middleware, Middlewares, StorageMiddleware};
 pub use notifications::{Endpoint, EventFormat, EventQueue, Events, Ignore, Notifications};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, Upstream};
 pub use redis::{Redis, RedisPool, RedisTls};
 pub use remote::{Exec, Remote};
 pub use s3::S3;
@@ -122,6 +122,7 @@ impl Config {
             self.http.draintimeout = GoDuration::from_secs(10);
         }
         self.middleware.settle();
+        self.proxy.settle();
         self.redis.settle();
         self.health.settle();
         self.http.limits.settle();

@@ -9,6 +9,7 @@ mod hasher;
 pub mod key;
 pub mod manifest;
 mod name;
+pub mod pattern;
 mod tag;
 
 pub mod media_type;
@@ -18,4 +19,5 @@ pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError};
 pub use hasher::{Hasher, HasherStateError};
 pub use name::{NameError, RepositoryName};
+pub use pattern::NamePattern;
 pub use tag::{Reference, ReferenceError, Tag, TagError};

@@ -28,6 +28,9 @@ const TAGS: usize = 10_000;
 /// How a cache behaves.
 #[derive(Clone, Debug)]
 pub struct CacheOptions {
+    /// Below which name what is kept has its place, with the upstream's own names behind it; where
+    /// there is none, repositories are called as they are there.
+    pub below: Option<RepositoryName>,
     /// How long a tag is served without asking whether it still stands for the same.
     pub tag_ttl: Duration,
     /// How long a client waits to hear whether what is kept of a tag is still right.
@@ -119,10 +122,13 @@ impl Cache {
         &self.shared.metrics
     }
 
-    /// The upstream's repository with this name. It need not exist.
+    /// The upstream's repository that is kept under this name. It need not exist.
     pub fn repository(&self, name: &RepositoryName) -> CachedRepository {
+        let below = self.shared.options.below.as_ref();
+        let there = below.and_then(|below| name.below(below)?.parse().ok());
         CachedRepository {
             shared: Arc::clone(&self.shared),
+            there: there.unwrap_or_else(|| name.clone()),
             name: name.clone(),
         }
     }
@@ -132,7 +138,10 @@ impl Cache {
 #[derive(Clone, Debug)]
 pub struct CachedRepository {
     shared: Arc<Shared>,
+    /// What it is called here.
     name: RepositoryName,
+    /// What the upstream calls it.
+    there: RepositoryName,
 }
 
 /// A blob that can be read.
@@ -191,7 +200,7 @@ impl CachedRepository {
         match self.local().blobs().stat(digest).await {
             Err(RegistryError::BlobUnknown(_)) => {
                 let upstream = &self.shared.upstream;
-                let size = upstream.blob_size(&self.name, digest).await?;
+                let size = upstream.blob_size(&self.there, digest).await?;
                 Ok(descriptor(digest, size))
             }
             known => Ok(known?),
@@ -246,7 +255,7 @@ impl CachedRepository {
             let shared = &repository.shared;
             let run = async {
                 let (upstream, spool) = (&shared.upstream, &shared.options.spool);
-                if coming.run(upstream, &repository.name, spool).await {
+                if coming.run(upstream, &repository.there, spool).await {
                     let size = coming.size().await.unwrap_or_default();
                     shared.metrics.pulled(Kind::Blob, size);
                 }
@@ -314,7 +323,7 @@ impl CachedRepository {
         {
             return Ok(self.shared.stale(page));
         }
-        let error = match upstream.tags(&self.name, limit, after).await {
+        let error = match upstream.tags(&self.there, limit, after).await {
             Ok(listed) => {
                 let mut page = Page {
                     items: listed.tags,
@@ -349,7 +358,10 @@ impl CachedRepository {
         artifact_type: Option<&str>,
     ) -> Result<Answer<Vec<ContentDescriptor>>> {
         let upstream = &self.shared.upstream;
-        let error = match upstream.referrers(&self.name, subject, artifact_type).await {
+        let error = match upstream
+            .referrers(&self.there, subject, artifact_type)
+            .await
+        {
             Ok(listed) => return Ok(Answer::fresh(listed)),
             Err(error) => error,
         };

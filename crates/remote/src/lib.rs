@@ -10,5 +10,6 @@ pub mod testing;
 pub use error::{Refusal, UpstreamError};
 pub use metrics::Metrics;
 pub use upstream::{
-    BlobStream, Credentials, Exec, Fetched, Listed, Mounted, PushedManifest, RemoteUpload, Upstream,
+    BlobStream, Credentials, DockerConfig, Exec, Fetched, Listed, Mounted, PushedManifest, Reach,
+    RemoteUpload, Upstream,
 };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, ClientBuilder, Response, Url};
 use serde::Deserialize;
 use serde_json::Value;
 use wharfinger_oci::manifest::{ContentDescriptor, MAX_SIZE};
@@ -25,7 +25,7 @@ use answer::{Asked, body, refused};
 use authorization::{Authorization, host};
 pub use blob::BlobStream;
 use challenge::Challenge;
-pub use credentials::{Credentials, Exec};
+pub use credentials::{Credentials, DockerConfig, Exec};
 pub use push::{Mounted, PushedManifest, RemoteUpload};
 use rest::Rest;
 
@@ -75,6 +75,36 @@ pub struct Upstream {
     actions: &'static str,
 }
 
+/// How an upstream is reached.
+#[derive(Debug)]
+pub struct Reach {
+    /// What it is called in the log and in metrics; its host, where nothing else is said.
+    pub name: Option<String>,
+    /// Who the registry says it is there.
+    pub credentials: Credentials,
+    /// The client, which knows whom to trust, and what proxy to go through.
+    pub client: ClientBuilder,
+    /// Whether it is pushed to: then tokens are asked for that allow it.
+    pub is_pushed_to: bool,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Credentials::Anonymous.into()
+    }
+}
+
+impl From<Credentials> for Reach {
+    fn from(credentials: Credentials) -> Self {
+        Self {
+            name: None,
+            credentials,
+            client: wharfinger_client::builder(wharfinger_client::authorities()),
+            is_pushed_to: false,
+        }
+    }
+}
+
 /// A manifest as an upstream gave it. Its bytes have its digest.
 #[derive(Clone, Debug)]
 pub struct Fetched {
@@ -101,7 +131,7 @@ impl Upstream {
     ///
     /// # Errors
     /// What is wrong with the URL, without repeating it, or with this machine.
-    pub fn new(url: &str, credentials: Credentials, metrics: &Metrics) -> Result<Self, String> {
+    pub fn new(url: &str, reach: Reach, metrics: &Metrics) -> Result<Self, String> {
         let mut base: Url = url
             .parse()
             .map_err(|error| format!("it is no URL: {error}"))?;
@@ -116,32 +146,30 @@ impl Upstream {
         }
         let path = format!("{}/", base.path().trim_end_matches('/'));
         base.set_path(&path);
-        let client = client(SILENCE)?;
-        let name = host(&base);
+        let (actions, silence) = match reach.is_pushed_to {
+            true => ("pull,push", PUSH_SILENCE),
+            false => ("pull", SILENCE),
+        };
+        // Redirects are followed by the client, which shows other hosts no credentials.
+        let client = reach
+            .client
+            .connect_timeout(CONNECT)
+            .read_timeout(silence)
+            .build()
+            .map_err(|error| wharfinger_client::chain(&error))?;
+        let name = reach.name.unwrap_or_else(|| host(&base));
         Ok(Self {
             metrics: metrics.of(&name),
-            authorization: Authorization::new(base.clone(), credentials),
+            authorization: Authorization::new(base.clone(), reach.credentials),
             rest: Rest::default(),
             name,
             base,
             client,
-            actions: "pull",
+            actions,
         })
     }
 
-    /// The same registry, which is pushed to as well.
-    ///
-    /// # Errors
-    /// As [`Upstream::new`].
-    pub fn for_pushing(self) -> Result<Self, String> {
-        Ok(Self {
-            client: client(PUSH_SILENCE)?,
-            actions: "pull,push",
-            ..self
-        })
-    }
-
-    /// Its host, and its port where it has an unusual one.
+    /// What it is called: its host, and its port where it has an unusual one, or what was said.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -489,16 +517,6 @@ struct Question<'a> {
     scope: &'a str,
     headers: HeaderMap,
     body: Bytes,
-}
-
-/// A client that waits for so long for something to come. Redirects are followed by it, which
-/// shows other hosts no credentials.
-fn client(silence: Duration) -> Result<Client, String> {
-    wharfinger_client::builder(wharfinger_client::authorities())
-        .connect_timeout(CONNECT)
-        .read_timeout(silence)
-        .build()
-        .map_err(|error| wharfinger_client::chain(&error))
 }
 
 fn accepting(media_types: &[&'static str]) -> HeaderMap {

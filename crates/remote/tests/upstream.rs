@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use wharfinger_oci::{Digest, Reference, RepositoryName, media_type};
 use wharfinger_remote::testing::{Reply, Request, TestUpstream};
-use wharfinger_remote::{Credentials, Metrics, Upstream, UpstreamError};
+use wharfinger_remote::{Credentials, Metrics, Reach, Upstream, UpstreamError};
 
 const SECRET: &str = "s-e-cret";
 const BASIC: &str = "Basic dXNlcjpzLWUtY3JldA==";
@@ -23,7 +23,7 @@ fn known_user() -> Credentials {
 }
 
 fn asking(upstream: &TestUpstream, credentials: Credentials) -> Upstream {
-    Upstream::new(&upstream.url(), credentials, &Metrics::default()).unwrap()
+    Upstream::new(&upstream.url(), credentials.into(), &Metrics::default()).unwrap()
 }
 
 async fn all(mut blob: wharfinger_remote::BlobStream) -> Result<Vec<u8>, UpstreamError> {
@@ -47,7 +47,7 @@ async fn what_can_be_no_upstream_is_named() {
         ("https://user:s-e-cret@h", "keys of their own"),
         ("https://h/?x=s-e-cret", "nothing may follow"),
     ] {
-        let wrong = Upstream::new(url, Credentials::Anonymous, &Metrics::default()).unwrap_err();
+        let wrong = Upstream::new(url, Reach::default(), &Metrics::default()).unwrap_err();
         assert!(wrong.contains(said), "{url}: {wrong}");
         assert!(!wrong.contains(SECRET), "{wrong}");
     }
@@ -322,7 +322,7 @@ async fn an_upstream_that_is_not_there_is_an_outage() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let upstream = Upstream::new(&gone, Credentials::Anonymous, &Metrics::default()).unwrap();
+    let upstream = Upstream::new(&gone, Reach::default(), &Metrics::default()).unwrap();
     let error = upstream
         .blob_size(&name(), &Digest::canonical(b""))
         .await

@@ -120,7 +120,8 @@ fn needed(call: &Call, route: &Route) -> Vec<Access> {
         .iter()
         .map(|action| Access::repository(name, *action))
         .collect();
-    if let (Route::Uploads(_), Some(from)) = (route, call.query().get("from")) {
+    if let (Route::Uploads(_), Some(from)) = (route, call.mounts_from()) {
+        let from = from.map_or_else(|named| named, |name| name.to_string());
         access.push(Access::repository(from, Action::Pull));
     }
     access

@@ -2,7 +2,7 @@
 
 use arc_swap::ArcSwap;
 use wharfinger_health::Health;
-use wharfinger_proxy::Cache;
+use wharfinger_proxy::Upstreams;
 use wharfinger_registry::Registry;
 
 use crate::Options;
@@ -13,8 +13,8 @@ use crate::upload_state::Secret;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) registry: Registry,
-    /// Where the registry is a cache of another one.
-    pub(crate) cache: Option<Cache>,
+    /// The other registries of which it keeps what is pulled.
+    pub(crate) upstreams: Upstreams,
     /// What an operator decides, which may change while the server runs.
     pub(crate) options: ArcSwap<Options>,
     pub(crate) secret: Secret,

@@ -25,6 +25,8 @@ pub(crate) struct Call {
     pub(crate) options: Arc<Options>,
     /// Line and headers.
     pub(crate) request: Parts,
+    /// What the client calls the repository that it asks about, where that is not its name here.
+    pub(crate) called: Option<RepositoryName>,
     /// Who asks: the connection's other end, or whom it passes a request on for.
     pub(crate) client: Peer,
     /// Whether the connection is one of TLS.
@@ -50,10 +52,21 @@ impl Call {
 
     /// Where the content of a repository comes from.
     pub(crate) fn source(&self, name: &RepositoryName) -> Source {
-        match &self.app.cache {
+        match self.app.upstreams.repository(name) {
             None => Source::Own(self.repository(name)),
-            Some(cache) => Source::Cached(cache.repository(name)),
+            Some(repository) => Source::Cached(repository),
         }
+    }
+
+    /// The repository that a mount is to take from, by its name here; `Err` is what cannot be the
+    /// name of one, but may be that of another registry's.
+    pub(crate) fn mounts_from(&self) -> Option<Result<RepositoryName, String>> {
+        let named = self.query().get("from")?;
+        let name = match named.parse() {
+            Ok(name) => self.app.upstreams.spelt_out(&name).unwrap_or(name),
+            Err(_) => return Some(Err(named.into_owned())),
+        };
+        Some(Ok(name))
     }
 
     pub(crate) fn query(&self) -> Query<'_> {

@@ -3,11 +3,14 @@
 use http::{Response, header};
 use serde::Serialize;
 use serde_json::json;
+use wharfinger_oci::RepositoryName;
+use wharfinger_registry::Page;
 
 use crate::answer::json_response;
 use crate::body::Body;
 use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
+use crate::naming;
 use crate::pagination::{Asked, next_link};
 
 /// How many entries an answer has when the client does not say.
@@ -32,16 +35,22 @@ pub(crate) async fn list(call: &Call) -> Result<Response<Body>> {
         Some(n) => n,
         None => DEFAULT_ENTRIES.min(max),
     };
-    let page = match limit {
-        0 => wharfinger_registry::Page {
+    let upstreams = &call.app.upstreams;
+    let host = upstreams
+        .have_names()
+        .then(|| naming::host(&call.request))
+        .flatten();
+    let kept = host.and_then(|host| upstreams.at_host(&host));
+    let page = match (limit, kept) {
+        (0, _) => Page {
             items: Vec::new(),
             more: false,
         },
-        limit => {
-            call.registry()
-                .catalog(asked.last.as_deref(), limit)
-                .await?
+        (limit, None) => {
+            let last = asked.last.as_deref();
+            call.registry().catalog(last, limit).await?
         }
+        (limit, Some(kept)) => below(call, &kept.name, asked.last, limit).await?,
     };
     let names: Vec<&str> = page.items.iter().map(|name| name.as_str()).collect();
     let mut response = json_response(&Repositories {
@@ -53,4 +62,25 @@ pub(crate) async fn list(call: &Call) -> Result<Response<Body>> {
             .insert(header::LINK, next_link(call, limit, last));
     }
     Ok(response)
+}
+
+/// What is kept of an upstream, by its own names: clients that reach it by a host of its own know
+/// no others.
+async fn below(
+    call: &Call,
+    above: &RepositoryName,
+    last: Option<String>,
+    limit: usize,
+) -> Result<Page<RepositoryName>> {
+    // In path order all of them follow upon the name that they lie below.
+    let last = match last {
+        None => above.to_string(),
+        Some(last) => format!("{above}/{last}"),
+    };
+    let Page { items, mut more } = call.registry().catalog(Some(&last), limit).await?;
+    let all = items.len();
+    let there = items.iter().map_while(|name| name.below(above));
+    let items: Vec<_> = there.filter_map(|name| name.parse().ok()).collect();
+    more &= items.len() == all;
+    Ok(Page { items, more })
 }

@@ -12,7 +12,7 @@ use tracing::{Span, error_span, field};
 use uuid::Uuid;
 use wharfinger_auth::Grant;
 use wharfinger_health::Health;
-use wharfinger_proxy::Cache;
+use wharfinger_proxy::Upstreams;
 use wharfinger_registry::Registry;
 
 use crate::Options;
@@ -23,6 +23,7 @@ use crate::exchange::Exchange;
 use crate::handler::handle;
 use crate::limits::{Limiter, Turn};
 use crate::listen::Listener;
+use crate::naming;
 use crate::peer::Peer;
 use crate::route::Route;
 use crate::sending::Sending;
@@ -40,15 +41,12 @@ pub struct Server {
 impl Server {
     /// A server for `registry`.
     pub fn new(registry: Registry, options: Options) -> Self {
-        Self::of(registry, None, options)
+        Self::caching(registry, Upstreams::default(), options)
     }
 
-    /// A server for `registry`, which has what is pulled through `cache`, and takes nothing else.
-    pub fn caching(registry: Registry, cache: Cache, options: Options) -> Self {
-        Self::of(registry, Some(cache), options)
-    }
-
-    fn of(registry: Registry, cache: Option<Cache>, options: Options) -> Self {
+    /// A server for `registry`, which has what is pulled from `upstreams` as well, and takes nothing
+    /// for those.
+    pub fn caching(registry: Registry, upstreams: Upstreams, options: Options) -> Self {
         let secret = match &options.secret {
             Some(secret) => Secret::new(secret),
             None => Secret::generate(),
@@ -56,7 +54,7 @@ impl Server {
         Self {
             app: Arc::new(App {
                 registry,
-                cache,
+                upstreams,
                 options: ArcSwap::from_pointee(options),
                 secret,
                 health: Health::default(),
@@ -127,7 +125,15 @@ async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> 
     let (request, body) = request.into_parts();
     let options = app.options.load_full();
     let id = request_id(&request.headers);
-    let route = Route::of(&options.prefix, request.uri.path());
+    let mut route = Route::of(&options.prefix, request.uri.path());
+    let called = match &mut route {
+        Ok(Some(route)) => naming::settle(&app.upstreams, &request, route),
+        _ => Ok(None),
+    };
+    let called = called.unwrap_or_else(|error| {
+        route = Err(error);
+        None
+    });
     let known = route.as_ref().ok().and_then(Option::as_ref);
     let proxies = &options.trusted_proxies;
     let asker = proxies.client(client.peer, &request.headers);
@@ -141,6 +147,7 @@ async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> 
         options,
         id: id.clone(),
         request,
+        called,
         client: asker,
         secure: client.secure,
         files: client.files,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 use wharfinger_oci::manifest::ManifestError;
-use wharfinger_proxy::Error as ProxyError;
+use wharfinger_proxy::{Error as ProxyError, Misdirected};
 use wharfinger_registry::Error as RegistryError;
 use wharfinger_remote::{Refusal, UpstreamError};
 
@@ -194,6 +194,17 @@ fn refused(refusal: &Refusal) -> ApiError {
             let seconds = length.as_secs().max(1);
             error.header(header::RETRY_AFTER, HeaderValue::from(seconds))
         }
+    }
+}
+
+impl From<Misdirected> for ApiError {
+    fn from(misdirected: Misdirected) -> Self {
+        // containerd goes on to the next of the hosts that it knows for a registry.
+        let code = match misdirected {
+            Misdirected::Namespace(_) => Code::NAME_UNKNOWN,
+            Misdirected::Name(_) => Code::NAME_INVALID,
+        };
+        Self::with(code, misdirected.to_string())
     }
 }
 

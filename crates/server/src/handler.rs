@@ -8,6 +8,8 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tracing::{Instrument as _, error};
+use wharfinger_oci::RepositoryName;
+use wharfinger_proxy::Upstreams;
 
 use crate::answer::empty;
 use crate::body::Body;
@@ -100,11 +102,20 @@ async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response
         call.request.method,
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    let is_cached = route.repository().is_some() && call.app.cache.is_some();
-    let methods_left = route.methods_left(is_cached || call.registry().is_read_only());
-    if writes && is_cached {
-        let message = "this registry is a cache of another one, which alone can be written to";
-        return Err(ApiError::says(Code::UNSUPPORTED, message).or_allow(methods_left));
+    let upstreams = &call.app.upstreams;
+    let cached = route.repository().filter(|name| upstreams.have(name));
+    let methods_left = route.methods_left(cached.is_some() || call.registry().is_read_only());
+    if let Some(name) = cached {
+        if writes {
+            let refused = ApiError::says(Code::UNSUPPORTED, cannot_write(upstreams, name));
+            return Err(refused.or_allow(methods_left));
+        }
+        // A repository that is not served is not unknown: who asks should hear why, and try no
+        // other name.
+        if upstreams.deny(name) {
+            let message = format!("{name} is not among what this registry may cache");
+            return Err(ApiError::says(Code::DENIED, message));
+        }
     }
     let turn = match &route {
         Route::Uploads(_) | Route::Upload(..) if !body.is_empty() => {
@@ -129,6 +140,17 @@ async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response
         Err(ApiError::new(Code::UNKNOWN))
     });
     outcome.map_err(|error| error.or_allow(methods_left))
+}
+
+/// Why a repository that is kept of another registry takes nothing.
+fn cannot_write(upstreams: &Upstreams, name: &RepositoryName) -> String {
+    match upstreams.named(name) {
+        Some(kept) => format!(
+            "{name} is cached from {:?}, which alone can be written to",
+            kept.name.as_str()
+        ),
+        None => "this registry is a cache of another one, which alone can be written to".to_owned(),
+    }
 }
 
 /// The answer, or the panic that came in its way.

@@ -27,6 +27,7 @@ mod location;
 mod manifest;
 mod mapping;
 mod metrics;
+mod naming;
 mod options;
 mod pagination;
 mod peer;

@@ -60,7 +60,11 @@ fn value(text: String) -> HeaderValue {
 
 /// Scheme and host by `Forwarded` (RFC 7239), else by `X-Forwarded-Proto` and `-Host`, else by the
 /// connection and the request. A host that cannot be part of an address is not believed.
-fn seen_by_client(headers: &HeaderMap, uri: &Uri, secure: bool) -> (String, Option<String>) {
+pub(crate) fn seen_by_client(
+    headers: &HeaderMap,
+    uri: &Uri,
+    secure: bool,
+) -> (String, Option<String>) {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let host_header = headers
         .get(header::HOST)

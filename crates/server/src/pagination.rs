@@ -38,9 +38,16 @@ impl Asked {
 /// The address of the page behind `last`, as a `Link` header.
 pub(crate) fn next_link(call: &Call, n: usize, last: &str) -> HeaderValue {
     let last = utf8_percent_encode(last, NON_ALPHANUMERIC);
-    let link = format!(
-        "<{}?last={last}&n={n}>; rel=\"next\"",
-        call.request.uri.path()
-    );
+    link(call, &format!("last={last}&n={n}"))
+}
+
+/// A `Link` to what follows: the same path with another query, and the same registry where the
+/// client says which one it means.
+pub(crate) fn link(call: &Call, query: &str) -> HeaderValue {
+    let path = call.request.uri.path();
+    let ns = call.query().get("ns").map_or_else(String::new, |ns| {
+        format!("&ns={}", utf8_percent_encode(&ns, NON_ALPHANUMERIC))
+    });
+    let link = format!("<{path}?{query}{ns}>; rel=\"next\"");
     HeaderValue::from_str(&link).unwrap_or(HeaderValue::from_static(""))
 }

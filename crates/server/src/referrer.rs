@@ -11,6 +11,7 @@ use crate::answer::{json_response, mark_stale};
 use crate::body::Body;
 use crate::call::Call;
 use crate::error::Result;
+use crate::pagination::link;
 
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -62,11 +63,8 @@ pub(crate) async fn list(
                 utf8_percent_encode(&artifact_type, NON_ALPHANUMERIC)
             )
         });
-        let path = call.request.uri.path();
-        let link = format!("<{path}?last={}{filter}>; rel=\"next\"", last.digest);
-        if let Ok(link) = HeaderValue::from_str(&link) {
-            headers.insert(header::LINK, link);
-        }
+        let next = link(call, &format!("last={}{filter}", last.digest));
+        headers.insert(header::LINK, next);
     }
     mark_stale(headers, stale);
     Ok(response)

@@ -123,6 +123,19 @@ impl Route {
         }
     }
 
+    /// The same, for another name to be put there.
+    pub(crate) fn repository_mut(&mut self) -> Option<&mut RepositoryName> {
+        match self {
+            Self::Root | Self::Base | Self::Catalog => None,
+            Self::Tags(name)
+            | Self::Manifest(name, _)
+            | Self::Blob(name, _)
+            | Self::Uploads(name)
+            | Self::Upload(name, _)
+            | Self::Referrers(name, _) => Some(name),
+        }
+    }
+
     /// The methods that the path knows.
     pub(crate) fn methods(&self) -> &'static str {
         match self {

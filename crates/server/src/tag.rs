@@ -29,7 +29,7 @@ pub(crate) async fn list(call: &Call, name: &RepositoryName) -> Result<Response<
     } = listed.await?;
     let tags: Vec<&str> = page.items.iter().map(wharfinger_oci::Tag::as_str).collect();
     let mut response = json_response(&Tags {
-        name: name.as_str(),
+        name: call.called.as_ref().unwrap_or(name).as_str(),
         tags: &tags,
     });
     if let (true, Some(limit), Some(last)) = (page.more, limit, tags.last()) {

@@ -31,14 +31,15 @@ pub(crate) async fn post(
     if let Some(mount) = query.get("mount") {
         let digest = parse_digest(&mount)?;
         // Another registry's name, perhaps: then there is nothing to mount from.
-        let from = query.get("from").map(|from| from.parse::<RepositoryName>());
+        let from = call.mounts_from();
+        let upstreams = &call.app.upstreams;
         let mounted = match &from {
-            Some(Ok(from)) => blobs.mount(from, &digest).await?,
-            Some(Err(_)) => None,
+            Some(Ok(from)) if !upstreams.deny(from) => blobs.mount(from, &digest).await?,
+            Some(_) => None,
             None => {
                 let readable = |name: &RepositoryName| {
                     let access = Access::repository(name.as_str(), Action::Pull);
-                    call.grant.allows(&access)
+                    call.grant.allows(&access) && !upstreams.deny(name)
                 };
                 blobs.mount_anywhere(&digest, readable).await?
             }

@@ -10,7 +10,7 @@ use wharfinger_oci::{Digest, media_type};
 use wharfinger_proxy::{Cache, CacheOptions, Metrics};
 use wharfinger_registry::{Options as RegistryOptions, Registry, Validation};
 use wharfinger_remote::testing::{Reply, TestUpstream, part};
-use wharfinger_remote::{Credentials, Upstream};
+use wharfinger_remote::{Reach, Upstream};
 use wharfinger_storage::MemoryDriver;
 
 mod support;
@@ -66,6 +66,7 @@ impl Caching {
 /// Tags are confirmed each time, however long it takes.
 fn options() -> CacheOptions {
     CacheOptions {
+        below: None,
         tag_ttl: Duration::ZERO,
         patience: PATIENCE,
         store_timeout: PATIENCE,
@@ -76,8 +77,7 @@ fn options() -> CacheOptions {
 /// A cache in memory.
 async fn cache_of(upstream: &TestUpstream, options: CacheOptions) -> Running {
     let metrics = Metrics::default();
-    let asked =
-        Upstream::new(&upstream.url(), Credentials::Anonymous, metrics.upstreams()).unwrap();
+    let asked = Upstream::new(&upstream.url(), Reach::default(), metrics.upstreams()).unwrap();
     let sparse = RegistryOptions {
         validation: Validation {
             sparse: true,
@@ -89,7 +89,7 @@ async fn cache_of(upstream: &TestUpstream, options: CacheOptions) -> Running {
         Arc::new(MemoryDriver::new()),
         sparse,
         quiet(),
-        |registry: &Registry| Cache::new(registry.clone(), asked, metrics, options),
+        |registry: &Registry| Cache::new(registry.clone(), asked, metrics, options).into(),
     )
     .await
 }

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 use wharfinger_oci::manifest::Manifest;
-use wharfinger_oci::{Digest, RepositoryName, Tag};
+use wharfinger_oci::pattern::matches;
+use wharfinger_oci::{Digest, NamePattern, RepositoryName, Tag};
 
 mod platforms;
 mod versions;
@@ -28,13 +29,13 @@ pub struct PatternError(String);
 /// slashes too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    repository: String,
+    repository: NamePattern,
     tag: Option<String>,
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.repository)?;
+        self.repository.fmt(f)?;
         match &self.tag {
             Some(tag) => write!(f, ":{tag}"),
             None => Ok(()),
@@ -50,26 +51,21 @@ impl FromStr for Pattern {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (s, None),
         };
-        // What is left without stars could be a part of a name, so that a typing error is found.
-        let may_be_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let is_name = |c: char| may_be_name(c) || "._-/*".contains(c);
         let is_tag = |c: char| c.is_ascii_alphanumeric() || "._-*".contains(c);
-        let is_valid = !repository.is_empty()
-            && repository.chars().all(is_name)
-            && tag.is_none_or(|tag| !tag.is_empty() && tag.chars().all(is_tag));
-        match is_valid {
-            true => Ok(Self {
-                repository: repository.to_owned(),
+        let is_valid = tag.is_none_or(|tag| !tag.is_empty() && tag.chars().all(is_tag));
+        match repository.parse() {
+            Ok(repository) if is_valid => Ok(Self {
+                repository,
                 tag: tag.map(str::to_owned),
             }),
-            false => Err(PatternError(s.to_owned())),
+            _ => Err(PatternError(s.to_owned())),
         }
     }
 }
 
 impl Pattern {
     fn has(&self, name: &RepositoryName) -> bool {
-        matches(&self.repository, name.as_str())
+        self.repository.matches(name)
     }
 
     fn has_tag(&self, tag: &Tag) -> bool {
@@ -134,8 +130,9 @@ impl Choice {
     /// The repositories that are named in full, and whether others may be meant.
     pub(crate) fn names(&self) -> (Vec<RepositoryName>, bool) {
         let patterns = self.patterns.iter();
-        let names: Vec<Option<RepositoryName>> =
-            patterns.map(|one| one.repository.parse().ok()).collect();
+        let names: Vec<Option<RepositoryName>> = patterns
+            .map(|one| one.repository.to_string().parse().ok())
+            .collect();
         let others = self.is_everything() || names.contains(&None);
         (names.into_iter().flatten().collect(), others)
     }
@@ -225,7 +222,7 @@ impl Choice {
     ) -> impl Iterator<Item = &'a Pattern> {
         self.patterns.iter().filter(|pattern| {
             !met.iter().any(|(name, tags)| {
-                matches(&pattern.repository, name.as_str())
+                pattern.repository.matches(name)
                     && pattern
                         .tag
                         .as_deref()
@@ -246,47 +243,9 @@ impl Choice {
     }
 }
 
-/// Whether a text is what a pattern with stars means.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else {
-        return pattern == text;
-    };
-    let Some(mut text) = text.strip_prefix(first) else {
-        return false;
-    };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let last = parts.pop().unwrap_or_default();
-    // Each part where it comes first leaves most for those behind it.
-    for part in parts {
-        match text.find(part) {
-            Some(at) => text = &text[at + part.len()..],
-            None => return false,
-        }
-    }
-    text.ends_with(last)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stars_stand_for_any_characters() {
-        for (pattern, text, wanted) in [
-            ("a", "a", true),
-            ("a", "ab", false),
-            ("*", "", true),
-            ("a*", "a/b", true),
-            ("*a", "ba", true),
-            ("a*a", "a", false),
-            ("a*b*c", "aXbYc", true),
-            ("a*b*c", "aXcYb", false),
-            ("a*ab", "aab", true),
-            ("*/x", "a/b/x", true),
-        ] {
-            assert_eq!(matches(pattern, text), wanted, "{pattern} {text}");
-        }
-    }
 
     #[test]
     fn a_choice_is_of_repositories_or_tags() {

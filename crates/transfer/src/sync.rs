@@ -29,7 +29,7 @@ pub use schedule::{SyncSchedule, sync_regularly};
 pub enum Direction {
     /// From another registry to this one.
     From(Arc<Upstream>),
-    /// From this registry to another one, which is one [for pushing](Upstream::for_pushing).
+    /// From this registry to another one, which [is pushed to](wharfinger_remote::Reach).
     To(Arc<Upstream>),
 }
 

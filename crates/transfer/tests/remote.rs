@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use wharfinger_oci::{Digest, RepositoryName, Tag, media_type};
 use wharfinger_registry::{Options, Registry, Validation};
 use wharfinger_remote::testing::{Reply, TestUpstream};
-use wharfinger_remote::{Credentials, Metrics, Upstream};
+use wharfinger_remote::{Metrics, Reach, Upstream};
 use wharfinger_storage::MemoryDriver;
 use wharfinger_transfer::{
     Choice, Deletion, Direction, Limits, Naming, Report, Step, SyncJob, sync,
@@ -41,11 +41,7 @@ impl Mirroring {
     }
 
     fn job(&self, images: &[&str], limits: Limits) -> SyncJob {
-        let upstream = Upstream::new(
-            &self.server.url(),
-            Credentials::Anonymous,
-            &Metrics::default(),
-        );
+        let upstream = Upstream::new(&self.server.url(), Reach::default(), &Metrics::default());
         SyncJob {
             name: "test".to_owned(),
             direction: Direction::From(Arc::new(upstream.unwrap())),
@@ -192,7 +188,7 @@ async fn who_wants_to_be_left_alone_is_waited_for() {
     mirror.server.decide(move |_| {
         let number = asked.fetch_add(1, Ordering::SeqCst);
         let busy = Reply::error(429, "TOOMANYREQUESTS", "slow down").header("retry-after", 0);
-        (number % 2 == 0).then_some(busy)
+        number.is_multiple_of(2).then_some(busy)
     });
     let report = mirror.all().await;
     assert_eq!(failures(&report), Vec::<String>::new());

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded};
 use wharfinger_health::Check;
 use wharfinger_notify::Notifier;
-use wharfinger_proxy::Cache;
+use wharfinger_proxy::Upstreams;
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry, ScrubSchedule};
 use wharfinger_server::{Address, Collector, DebugServer, Listener, Options, Server, Tls};
@@ -41,7 +41,7 @@ pub(crate) struct Running {
     tls: Option<Tls>,
     measured: Measured,
     shared_cache: Option<SharedCache>,
-    cache: Option<Cache>,
+    upstreams: Upstreams,
     server: Server,
     /// Whether an operator holds it read-only by a signal.
     held_read_only: bool,
@@ -121,13 +121,10 @@ impl Running {
             continue_trace: telemetry.continue_trace(),
             ..server_options
         };
-        let cache = wiring::cache(config, &registry)?;
         let sync_metrics = SyncMetrics::default();
         let syncs = wiring::sync_schedules(config, &sync_metrics)?;
-        let server = match &cache {
-            None => Server::new(registry.clone(), server_options),
-            Some(cache) => Server::caching(registry.clone(), cache.clone(), server_options),
-        };
+        let upstreams = wiring::upstreams(config, &registry)?;
+        let server = Server::caching(registry.clone(), upstreams.clone(), server_options);
         if let Some(tls) = &tls {
             tokio::spawn(tls.clone().maintain());
         }
@@ -146,7 +143,7 @@ impl Running {
             tls,
             measured,
             shared_cache,
-            cache,
+            upstreams,
             server,
             held_read_only: false,
             read_only: wanted,
@@ -172,9 +169,9 @@ impl Running {
         self.store.place()
     }
 
-    /// What it is a cache of, for people.
-    pub(crate) fn upstream(&self) -> &str {
-        self.cache.as_ref().map_or("", Cache::upstream)
+    /// What it keeps of other registries.
+    pub(crate) fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
     }
 
     /// What answers its requests.
@@ -215,7 +212,7 @@ impl Running {
                 &self.registry,
                 self.shared_cache.as_ref(),
                 &self.notifier,
-                self.cache.as_ref(),
+                self.upstreams.metrics(),
                 &self.sync_metrics,
                 &self.config,
             ),

@@ -155,11 +155,14 @@ async fn serve(
         // It answers until the process ends, so that the end can be watched.
         tokio::spawn(debug.serve(listener));
     }
-    if config.proxy.is_used() {
-        info!(
-            upstream = running.upstream(),
-            "this registry is a cache of another one"
-        );
+    let upstreams = running.upstreams();
+    for kept in &upstreams.named {
+        let upstream = kept.name.as_str();
+        info!(upstream, "this registry is a cache of another one, too");
+    }
+    if let Some(cache) = &upstreams.rest {
+        let upstream = cache.upstream();
+        info!(upstream, "this registry is a cache of another one");
     } else if config.http.secret.is_empty() {
         info!(
             "http.secret is not set: one was made up, so uploads under way cannot go on after a \

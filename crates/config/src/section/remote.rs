@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::proxy::Proxy;
+use super::proxy::{Proxy, Upstream};
 use crate::duration::GoDuration;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretUrl};
 
 /// What a section says of how another registry is reached.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,12 @@ pub struct Remote<'a> {
     pub password: &'a Secret,
     /// A program that knows user and password.
     pub exec: Option<&'a Exec>,
+    /// A file of Docker's clients with what they show to registries.
+    pub dockerconfig: &'a str,
+    /// A PEM file with certificate authorities that are trusted besides.
+    pub ca: &'a str,
+    /// The proxy through which it is asked, or `direct`; without one, what the environment says.
+    pub proxy: &'a SecretUrl,
 }
 
 /// `exec`.
@@ -38,6 +44,24 @@ impl Proxy {
             username: &self.username,
             password: &self.password,
             exec: self.exec.as_ref(),
+            dockerconfig: &self.dockerconfig,
+            ca: &self.ca,
+            proxy: &self.proxy,
+        }
+    }
+}
+
+impl Upstream {
+    /// How it is reached.
+    pub fn remote(&self) -> Remote<'_> {
+        Remote {
+            remoteurl: &self.remoteurl,
+            username: &self.username,
+            password: &self.password,
+            exec: self.exec.as_ref(),
+            dockerconfig: &self.dockerconfig,
+            ca: &self.ca,
+            proxy: &self.proxy,
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Exec, Remote};
 use crate::duration::GoDuration;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretUrl};
 
 /// Mirroring. Distribution has no such section.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -89,6 +89,12 @@ pub struct SyncRegistry {
     pub password: Secret,
     /// A program that knows user and password.
     pub exec: Option<Exec>,
+    /// A file of Docker's clients with what they show to registries.
+    pub dockerconfig: String,
+    /// Certificate authorities that are trusted besides.
+    pub ca: String,
+    /// The proxy through which it is asked, or `direct`.
+    pub proxy: SecretUrl,
 }
 
 impl SyncRegistry {
@@ -99,6 +105,9 @@ impl SyncRegistry {
             username: &self.username,
             password: &self.password,
             exec: self.exec.as_ref(),
+            dockerconfig: &self.dockerconfig,
+            ca: &self.ca,
+            proxy: &self.proxy,
         }
     }
 }

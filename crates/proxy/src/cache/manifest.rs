@@ -107,7 +107,7 @@ impl CachedRepository {
         let manifests = self.local().manifests();
         // Of a tag that is not kept, nothing can be confirmed.
         let current = match kept {
-            Some(_) => upstream.digest_of(&self.name, tag, kept.as_ref()).await?,
+            Some(_) => upstream.digest_of(&self.there, tag, kept.as_ref()).await?,
             None => None,
         };
         let known = match &current {
@@ -137,7 +137,11 @@ impl CachedRepository {
     }
 
     async fn fetch(&self, reference: &Reference, tag: Option<&Tag>) -> Result<Served, Failure> {
-        let fetched = self.shared.upstream.manifest(&self.name, reference).await?;
+        let fetched = self
+            .shared
+            .upstream
+            .manifest(&self.there, reference)
+            .await?;
         let size = fetched.bytes.len() as u64;
         self.shared.metrics.pulled(Kind::Manifest, size);
         self.store(fetched, tag).await

@@ -3,16 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, header};
 use quick_cache::sync::Cache;
-use reqwest::{Client, Url};
+use reqwest::{Client, RequestBuilder, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tracing::warn;
 
 use super::answer::{Asked, body, refused};
 use super::challenge::Challenge;
-use super::credentials::{Credentials, may_know};
+use super::credentials::{Credentials, Login, may_know};
 use crate::UpstreamError;
 
 /// How many tokens are kept, one for each repository.
@@ -29,6 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The most bytes that its answer may have.
 const LARGEST: usize = 256 * 1024;
+
+/// What the registry calls itself where it asks for tokens.
+const CLIENT: &str = "wharfinger";
+
+/// The media type of a form.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A token for one scope.
 #[derive(Clone, derive_more::Debug)]
@@ -90,7 +96,11 @@ impl Authorization {
 
     async fn login(&self) -> Option<HeaderValue> {
         let host = host(&self.upstream);
-        self.credentials.for_host(&host).await?.basic()
+        let login = self.credentials.for_host(&host, &host).await?;
+        match login.identity_token() {
+            Some(_) => None,
+            None => login.basic(),
+        }
     }
 
     /// What answers one of the challenges; `None` when there is nothing that was not `shown`
@@ -137,11 +147,14 @@ impl Authorization {
             upstream: &upstream,
         };
         let realm = challenge.get("realm").unwrap_or_default();
-        let mut realm: Url = realm
+        let realm: Url = realm
             .parse()
             .map_err(|_| asked.wrong("its challenge names no address for tokens"))?;
         let login = match may_know(&self.upstream, &realm) {
-            true => self.credentials.for_host(&host(&realm)).await,
+            true => {
+                let realm = host(&realm);
+                self.credentials.for_host(&upstream, &realm).await
+            }
             false => {
                 if !matches!(self.credentials, Credentials::Anonymous) {
                     let realm = host(&realm);
@@ -153,22 +166,8 @@ impl Authorization {
                 None
             }
         };
-        {
-            let mut query = realm.query_pairs_mut();
-            if let Some(service) = challenge.get("service") {
-                query.append_pair("service", service);
-            }
-            for scope in scope.split(' ') {
-                query.append_pair("scope", scope);
-            }
-            if let Some(login) = &login {
-                query.append_pair("account", &login.username);
-            }
-        }
-        let mut request = client.get(realm).timeout(PATIENCE);
-        if let Some(login) = login.and_then(|login| login.basic()) {
-            request = request.header(http::header::AUTHORIZATION, login);
-        }
+        let service = challenge.get("service");
+        let request = token_request(client, realm, service, scope, login.as_ref());
         let response = request.send().await.map_err(|error| asked.failed(error))?;
         if response.status() != StatusCode::OK {
             return Err(refused(&asked, response).await);
@@ -192,6 +191,44 @@ impl Authorization {
         };
         self.tokens.insert(scope.to_owned(), token);
         Ok(value)
+    }
+}
+
+/// A request for a token: with a user and a password, or in exchange for a token of another kind
+/// (Distribution, "Token Authentication Specification" and "OAuth2 Token Authentication").
+fn token_request(
+    client: &Client,
+    mut realm: Url,
+    service: Option<&str>,
+    scope: &str,
+    login: Option<&Login>,
+) -> RequestBuilder {
+    let mut pairs: Vec<_> = service
+        .map(|service| ("service", service))
+        .into_iter()
+        .collect();
+    if let Some(token) = login.and_then(Login::identity_token) {
+        pairs.extend([
+            ("scope", scope),
+            ("grant_type", "refresh_token"),
+            ("client_id", CLIENT),
+            ("refresh_token", token),
+        ]);
+        // Addresses are logged; bodies are not.
+        let mut form = realm.clone();
+        form.query_pairs_mut().clear().extend_pairs(pairs);
+        let form = form.query().unwrap_or_default().to_owned();
+        let request = client.post(realm).header(header::CONTENT_TYPE, FORM);
+        return request.body(form).timeout(PATIENCE);
+    }
+    // Here, several stand one by one, and not with spaces between.
+    pairs.extend(scope.split(' ').map(|scope| ("scope", scope)));
+    pairs.extend(login.map(|login| ("account", login.username.as_str())));
+    realm.query_pairs_mut().extend_pairs(pairs);
+    let request = client.get(realm).timeout(PATIENCE);
+    match login.and_then(Login::basic) {
+        Some(login) => request.header(header::AUTHORIZATION, login),
+        None => request,
     }
 }
 

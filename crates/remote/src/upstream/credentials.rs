@@ -14,6 +14,14 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::error;
 
+mod docker;
+
+pub use docker::DockerConfig;
+
+/// What a helper calls a user whose secret is a token to be exchanged for others, as Docker's
+/// clients know it.
+const IDENTITY_TOKEN: &str = "<token>";
+
 /// How long a credential helper may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -33,6 +41,8 @@ pub enum Credentials {
     },
     /// A program that is asked.
     Exec(Exec),
+    /// What Docker's clients show.
+    Docker(DockerConfig),
 }
 
 /// A user and a password that were found.
@@ -45,6 +55,12 @@ pub(super) struct Login {
 }
 
 impl Login {
+    /// The token that tokens are given out for (Docker's token authentication, "OAuth 2"), where
+    /// there is one in place of a user and a password.
+    pub(super) fn identity_token(&self) -> Option<&str> {
+        (self.username == IDENTITY_TOKEN).then_some(&self.secret)
+    }
+
     /// The value of `Authorization` (RFC 7617).
     pub(super) fn basic(&self) -> Option<HeaderValue> {
         let text = STANDARD.encode(format!("{}:{}", self.username, self.secret));
@@ -55,9 +71,9 @@ impl Login {
 }
 
 impl Credentials {
-    /// What is to be shown to `host`; nothing where there is nothing, or where the program that
-    /// should know fails, which is told in the log.
-    pub(super) async fn for_host(&self, host: &str) -> Option<Login> {
+    /// What is to be shown to `host`, which is `registry` or gives out tokens for it; nothing where
+    /// there is nothing, or where the program that should know fails, which is told in the log.
+    pub(super) async fn for_host(&self, registry: &str, host: &str) -> Option<Login> {
         match self {
             Self::Anonymous => None,
             Self::Static { username, password } => Some(Login {
@@ -65,6 +81,7 @@ impl Credentials {
                 secret: password.clone(),
             }),
             Self::Exec(exec) => exec.ask(host).await,
+            Self::Docker(config) => config.ask(registry).await,
         }
     }
 }
@@ -97,7 +114,7 @@ impl Exec {
         {
             return Some(login.clone());
         }
-        let run = timeout(PATIENCE, self.run(host)).await;
+        let run = timeout(PATIENCE, run(&self.command, host)).await;
         match run.unwrap_or_else(|_| Err("it does not end".to_owned())) {
             Ok(login) => {
                 *known = Some((login.clone(), Instant::now()));
@@ -112,29 +129,34 @@ impl Exec {
             }
         }
     }
+}
 
-    async fn run(&self, host: &str) -> Result<Login, String> {
-        let mut child = Command::new(&self.command)
-            .arg("get")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("it cannot be run: {error}"))?;
-        if let Some(mut input) = child.stdin.take() {
-            // A helper that knows without reading has closed it.
-            let _ = input.write_all(host.as_bytes()).await;
-        }
-        let output = child.wait_with_output().await;
-        let output = output.map_err(|error| error.to_string())?;
-        if !output.status.success() {
-            return Err(format!("it ends with {}", output.status));
-        }
-        // What it wrote may be a secret in another form: it is not repeated.
-        serde_json::from_slice(&output.stdout)
-            .map_err(|_| "it does not write JSON with Username and Secret".to_owned())
+/// Asks a credential helper.
+async fn run(command: &str, host: &str) -> Result<Login, String> {
+    let mut child = Command::new(command)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("it cannot be run: {error}"))?;
+    if let Some(mut input) = child.stdin.take() {
+        // A helper that knows without reading has closed it.
+        let _ = input.write_all(host.as_bytes()).await;
     }
+    let output = child.wait_with_output().await;
+    let output = output.map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stdout);
+        return Err(match said.trim() == docker::NOT_FOUND {
+            true => docker::NOT_FOUND.to_owned(),
+            false => format!("it ends with {}", output.status),
+        });
+    }
+    // What it wrote may be a secret in another form: it is not repeated.
+    serde_json::from_slice(&output.stdout)
+        .map_err(|_| "it does not write JSON with Username and Secret".to_owned())
 }
 
 /// Whether the service at `realm` may see what `upstream` may: whoever answers for an upstream
@@ -238,7 +260,10 @@ mod tests {
             let exec = Exec::new(helper(folder.path(), ANSWER), lifetime);
             let credentials = Credentials::Exec(exec);
             for _ in 0..3 {
-                let login = credentials.for_host("r.example:5000").await.unwrap();
+                let login = credentials
+                    .for_host("r.example", "r.example:5000")
+                    .await
+                    .unwrap();
                 assert_eq!(login.basic().unwrap(), "Basic dTpw");
                 assert!(!format!("{login:?} {credentials:?}").contains("\"p\""));
             }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wharfinger_oci::{Algorithm, Digest, media_type};
-use wharfinger_proxy::Cache;
+use wharfinger_proxy::Upstreams;
 use wharfinger_registry::{Options as RegistryOptions, Registry, layout};
 pub use wharfinger_server::Options;
 use wharfinger_server::{Listener, Server};
@@ -95,11 +95,11 @@ impl Running {
         driver: Arc<dyn Driver>,
         registry: RegistryOptions,
         options: Options,
-        cache: impl FnOnce(&Registry) -> Cache,
+        upstreams: impl FnOnce(&Registry) -> Upstreams,
     ) -> Self {
         let registry = Registry::new(Arc::clone(&driver), registry).unwrap();
-        let cache = cache(&registry);
-        let server = Server::caching(registry.clone(), cache, options);
+        let upstreams = upstreams(&registry);
+        let server = Server::caching(registry.clone(), upstreams, options);
         Self::of(driver, registry, server).await
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry as Metrics;
 use wharfinger_config::Config;
 use wharfinger_notify::Notifier;
-use wharfinger_proxy::Cache;
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::Registry;
 use wharfinger_storage::{Driver, MeasuredDriver};
@@ -56,7 +55,7 @@ impl Measured {
         registry: &Registry,
         shared_cache: Option<&SharedCache>,
         notifier: &Notifier,
-        cache: Option<&Cache>,
+        cached: Option<&wharfinger_proxy::Metrics>,
         sync: &SyncMetrics,
         config: &Config,
     ) -> Option<(String, Metrics)> {
@@ -67,8 +66,8 @@ impl Measured {
             shared.register(ours);
         }
         notifier.metrics().register(ours);
-        if let Some(cache) = cache {
-            cache.metrics().register(ours);
+        if let Some(cached) = cached {
+            cached.register(ours);
         }
         sync.register(ours);
         if let Some(driver) = &self.driver {

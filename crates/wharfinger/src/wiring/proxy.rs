@@ -1,13 +1,17 @@
-//! The pull-through cache.
+//! What is kept of other registries.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use wharfinger_config::Config;
-use wharfinger_proxy::{Cache, CacheOptions, Metrics};
+use http::Uri;
+use wharfinger_config::{Config, GoDuration};
+use wharfinger_oci::{NamePattern, RepositoryName};
+use wharfinger_proxy::{Cache, CacheOptions, Kept, Metrics, Upstreams};
 use wharfinger_registry::Registry;
 
-use super::{Unusable, upstream};
+use super::{Unusable, unusable, upstream};
 
 /// How long storing may go on unless the configuration says something else, as in Distribution.
 const STORING: Duration = Duration::from_secs(5 * 60);
@@ -15,17 +19,50 @@ const STORING: Duration = Duration::from_secs(5 * 60);
 /// How long a client of a slow upstream waits for more than what is kept.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The cache, where the registry is one of another registry.
-pub(crate) fn cache(config: &Config, registry: &Registry) -> Result<Option<Cache>, Unusable> {
+/// The registries of which this one keeps what is pulled.
+pub(crate) fn upstreams(config: &Config, registry: &Registry) -> Result<Upstreams, Unusable> {
     let proxy = &config.proxy;
-    if !proxy.is_used() {
-        return Ok(None);
-    }
+    // They are counted together, too.
     let metrics = Metrics::default();
-    let upstream = upstream("proxy", proxy.remote(), metrics.upstreams())?;
-    let store_timeout = proxy.cachewritetimeout.map(|timeout| timeout.get());
-    let options = CacheOptions {
-        tag_ttl: proxy.tagttl.get(),
+    let cache = |upstream, below, tag_ttl| {
+        let options = options(config, below, tag_ttl);
+        Cache::new(registry.clone(), upstream, metrics.clone(), options)
+    };
+    let rest = match proxy.is_used() {
+        false => None,
+        true => {
+            let upstream = upstream("proxy", None, proxy.remote(), metrics.upstreams())?;
+            Some(cache(upstream, None, proxy.tagttl))
+        }
+    };
+    let mut named = Vec::new();
+    for (index, of) in proxy.upstreams.iter().enumerate() {
+        let key = format!("proxy.upstreams[{index}]");
+        let name: RepositoryName = parsed(&format!("{key}.name"), &of.name)?;
+        let metrics = metrics.upstreams();
+        let upstream = upstream(&key, Some(&of.name), of.remote(), metrics)?;
+        named.push(Kept {
+            cache: cache(upstream, Some(name.clone()), of.tagttl),
+            name,
+            ns: of.ns.clone(),
+            hosts: of.hosts.clone(),
+            library: of.library.unwrap_or_default(),
+            allow: patterns(&format!("{key}.allow"), &of.allow)?,
+            deny: patterns(&format!("{key}.deny"), &of.deny)?,
+        });
+    }
+    Ok(Upstreams {
+        named,
+        rest,
+        ns: own_names(config),
+    })
+}
+
+fn options(config: &Config, below: Option<RepositoryName>, tag_ttl: GoDuration) -> CacheOptions {
+    let store_timeout = config.proxy.cachewritetimeout.map(|timeout| timeout.get());
+    CacheOptions {
+        below,
+        tag_ttl: tag_ttl.get(),
         patience: PATIENCE,
         store_timeout: store_timeout.filter(|it| !it.is_zero()).unwrap_or(STORING),
         // Where the store is a folder there is room for what will be in it.
@@ -33,11 +70,27 @@ pub(crate) fn cache(config: &Config, registry: &Registry) -> Result<Option<Cache
             Some(filesystem) => PathBuf::from(&filesystem.rootdirectory),
             None => std::env::temp_dir(),
         },
-    };
-    Ok(Some(Cache::new(
-        registry.clone(),
-        upstream,
-        metrics,
-        options,
-    )))
+    }
+}
+
+fn patterns(key: &str, texts: &[String]) -> Result<Vec<NamePattern>, Unusable> {
+    let texts = texts.iter().enumerate();
+    texts
+        .map(|(index, text)| parsed(&format!("{key}[{index}]"), text))
+        .collect()
+}
+
+fn parsed<T: FromStr<Err: Display>>(key: &str, text: &str) -> Result<T, Unusable> {
+    text.parse()
+        .map_err(|error: T::Err| unusable(key.to_owned())(&error))
+}
+
+/// What clients may call this registry itself, and the one that has all the rest.
+fn own_names(config: &Config) -> Vec<String> {
+    let (proxy, http) = (&config.proxy, &config.http);
+    let urls = [&proxy.remoteurl, &http.host].into_iter();
+    let hosts = urls.filter_map(|url| url.parse::<Uri>().ok()?.into_parts().authority);
+    let hosts = hosts.map(|authority| authority.to_string());
+    let named = proxy.ns.iter().chain(&http.tls.letsencrypt.hosts).cloned();
+    hosts.chain(named).collect()
 }

@@ -6,7 +6,7 @@ use regex::RegexSet;
 use wharfinger_config::{Config, GarbageCollection, Platforms};
 use wharfinger_registry::{CollectOptions, IndexPlatforms, UrlRules};
 
-use super::sync::sparse_below;
+use super::sync::without_platforms;
 use super::{Unusable, count, unusable};
 
 /// How many descriptors are kept where the configuration asks for a cache without limit: about a
@@ -53,12 +53,15 @@ pub(crate) fn collect_options(collection: &GarbageCollection) -> CollectOptions 
 fn validation(config: &Config) -> Result<wharfinger_registry::Validation, Unusable> {
     let validation = &config.validation;
     let rules = &validation.manifests;
-    // A cache has a manifest before it has what that refers to.
+    // Of another registry a manifest is kept before what it refers to.
     let sparse = rules.sparse || config.proxy.is_used();
+    let names = config.proxy.upstreams.iter();
+    let mut sparse_below: Vec<_> = names.filter_map(|of| of.name.parse().ok()).collect();
+    sparse_below.extend(without_platforms(config));
     if validation.disabled {
         return Ok(wharfinger_registry::Validation {
             sparse,
-            sparse_below: sparse_below(config),
+            sparse_below,
             ..wharfinger_registry::Validation::default()
         });
     }
@@ -90,7 +93,7 @@ fn validation(config: &Config) -> Result<wharfinger_registry::Validation, Unusab
     };
     Ok(wharfinger_registry::Validation {
         sparse,
-        sparse_below: sparse_below(config),
+        sparse_below,
         urls,
         index_platforms,
     })

@@ -11,7 +11,7 @@ use wharfinger_transfer::{
     Choice, Deletion, Direction, Limits, Naming, NamingRule, SyncJob, SyncMetrics, SyncSchedule,
 };
 
-use super::{Unusable, unusable, upstream};
+use super::{Unusable, unusable, upstream, upstream_to_push};
 
 /// The jobs that are done again and again.
 pub(crate) fn sync_schedules(
@@ -51,15 +51,14 @@ fn sync_job(
     };
     let prefix = prefix(&job.prefix);
     let rule = prefix.map(|prefix| parse::<NamingRule>(&format!("{key}.prefix"), &prefix));
+    let asked = metrics.upstreams();
     let direction = match (&job.from, &job.to) {
         (Some(from), _) => {
-            let from = upstream(&format!("{key}.from"), from.remote(), metrics.upstreams())?;
+            let from = upstream(&format!("{key}.from"), None, from.remote(), asked)?;
             Direction::From(Arc::new(from))
         }
         (None, Some(to)) => {
-            let key = format!("{key}.to");
-            let to = upstream(&key, to.remote(), metrics.upstreams())?;
-            let to = to.for_pushing().map_err(|error| unusable(key)(&error))?;
+            let to = upstream_to_push(&format!("{key}.to"), to.remote(), asked)?;
             Direction::To(Arc::new(to))
         }
         (None, None) => return Err(unusable(key.to_owned())(&"it needs from or to")),
@@ -84,12 +83,10 @@ fn prefix(text: &str) -> Option<String> {
 }
 
 /// Below which names indexes lack the platforms that were not chosen.
-pub(super) fn sparse_below(config: &Config) -> Vec<RepositoryName> {
+pub(super) fn without_platforms(config: &Config) -> impl Iterator<Item = RepositoryName> {
     let jobs = config.sync.jobs.iter();
     let sparse = jobs.filter(|job| job.from.is_some() && !job.platforms.is_empty());
-    sparse
-        .filter_map(|job| job.prefix.trim_end_matches('/').parse().ok())
-        .collect()
+    sparse.filter_map(|job| job.prefix.trim_end_matches('/').parse().ok())
 }
 
 fn parse<T: FromStr<Err: Display>>(key: &str, text: &str) -> Result<T, Unusable> {
