@@ -406,10 +406,7 @@ fn what_watches_the_registry_is_looked_at() {
 
 #[test]
 fn what_is_not_built_is_refused() {
-    let sections = [
-        ("proxy: {remoteurl: 'https://x', ttl: 168h}", "proxy.ttl"),
-        ("reporting: {bugsnag: {apikey: x}}", "reporting.bugsnag"),
-    ];
+    let sections = [("reporting: {bugsnag: {apikey: x}}", "reporting.bugsnag")];
     for (section, key) in sections {
         let found = wrong(&format!("{LEAST}{section}\n"), &[]);
         assert!(found.starts_with("config.yml:4:"), "{found}");

@@ -3,6 +3,7 @@
 //! Pure: nothing here performs I/O or is async. Everything that enters the registry from outside
 //! is parsed here once, and is a type from there on.
 
+mod choice;
 mod descriptor;
 mod digest;
 mod hasher;
@@ -15,6 +16,7 @@ mod tag;
 pub mod media_type;
 pub mod schema1;
 
+pub use choice::{Choice, Pattern, PatternError};
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError};
 pub use hasher::{Hasher, HasherStateError};

@@ -15,10 +15,10 @@ use wharfinger_oci::{Descriptor, Digest, RepositoryName, Tag, media_type};
 use wharfinger_registry::{Content, Error as RegistryError, Page, Registry, Repository, Served};
 use wharfinger_remote::Upstream;
 
-use crate::Result;
 use crate::download::{Download, Failure};
 use crate::flights::Flights;
 use crate::metrics::{Kind, Metrics};
+use crate::{Result, Uses};
 
 mod manifest;
 
@@ -39,6 +39,8 @@ pub struct CacheOptions {
     pub store_timeout: Duration,
     /// A folder of a filesystem with room for what is on its way.
     pub spool: PathBuf,
+    /// Where it is noted what is used when, where that decides what stays.
+    pub uses: Option<Uses>,
 }
 
 /// What is served, and whether it could not be confirmed that the upstream still has it so.
@@ -192,11 +194,26 @@ impl CachedRepository {
         self.shared.registry.repository(&self.name)
     }
 
+    /// What is used stays for longer.
+    fn is_used(&self, digest: &Digest) {
+        if let Some(uses) = &self.shared.options.uses {
+            uses.note(&self.name, digest);
+        }
+    }
+
+    /// So many bytes are kept from now on.
+    fn keeps(&self, bytes: u64) {
+        if let Some(uses) = &self.shared.options.uses {
+            uses.keeps(bytes);
+        }
+    }
+
     /// The size of a blob, which is asked of the upstream where it is not kept.
     ///
     /// # Errors
     /// When neither has it.
     pub async fn stat(&self, digest: &Digest) -> Result<Descriptor> {
+        self.is_used(digest);
         match self.local().blobs().stat(digest).await {
             Err(RegistryError::BlobUnknown(_)) => {
                 let upstream = &self.shared.upstream;
@@ -213,6 +230,7 @@ impl CachedRepository {
     /// # Errors
     /// When neither has it.
     pub async fn blob(&self, digest: &Digest) -> Result<CachedBlob> {
+        self.is_used(digest);
         let local = self.local();
         let metrics = &self.shared.metrics;
         let (descriptor, download) = match local.blobs().stat(digest).await {
@@ -293,8 +311,9 @@ impl CachedRepository {
             tokio::time::sleep(self.shared.options.store_timeout).await;
         };
         tokio::select! {
-            stored = stored => if let Err(error) = stored {
-                self.not_kept(digest, &error);
+            stored = stored => match stored {
+                Ok(()) => self.keeps(size),
+                Err(error) => self.not_kept(digest, &error),
             },
             () = late => warn!(
                 repository = %self.name, %digest,

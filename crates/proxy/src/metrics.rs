@@ -4,6 +4,7 @@
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use wharfinger_remote::Upstream;
 
@@ -17,6 +18,72 @@ pub struct Metrics {
     all: All,
 }
 
+/// What is counted of evictions.
+#[derive(Clone, Debug, Default)]
+pub struct EvictionMetrics {
+    evicted: Family<EvictedLabels, Counter>,
+    bytes: Family<ReasonLabels, Counter>,
+    pub(crate) size: Gauge,
+}
+
+/// Why something is evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Reason {
+    /// It was not used for longer than its time to live.
+    Ttl,
+    /// More was kept than may be.
+    Size,
+}
+
+impl EncodeLabelValue for Reason {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let name = match self {
+            Self::Ttl => "ttl",
+            Self::Size => "size",
+        };
+        name.encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EvictedLabels {
+    reason: Reason,
+    r#type: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: Reason,
+}
+
+impl EvictionMetrics {
+    pub(crate) fn evicted(&self, reason: Reason, r#type: Kind, number: u64, bytes: u64) {
+        let labels = EvictedLabels { reason, r#type };
+        self.evicted.get_or_create(&labels).inc_by(number);
+        let labels = ReasonLabels { reason };
+        self.bytes.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// Lets `registry` tell them, under names that begin with `proxy_`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "proxy_evicted",
+            "Manifests and blobs that were removed as they were not used (ttl) or took room (size)",
+            self.evicted.clone(),
+        );
+        registry.register(
+            "proxy_evicted_bytes",
+            "Bytes that this has freed",
+            self.bytes.clone(),
+        );
+        registry.register(
+            "proxy_kept_bytes",
+            "Bytes of manifests and blobs that only caches keep, when it was looked last",
+            self.size.clone(),
+        );
+    }
+}
+
 /// What Distribution counts, of all upstreams together.
 #[derive(Clone, Debug, Default)]
 struct All {
@@ -28,10 +95,10 @@ struct All {
 }
 
 /// What is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    Blob,
     Manifest,
+    Blob,
 }
 
 impl EncodeLabelValue for Kind {

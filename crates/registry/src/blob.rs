@@ -205,6 +205,15 @@ impl Blobs {
         Ok(descriptor(digest, blob.size))
     }
 
+    /// The digests of all that the repository has links to, those of the canonical algorithm first,
+    /// each in order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn digests(&self) -> Result<Vec<Digest>> {
+        self.links.digests().await
+    }
+
     async fn blob(&self, digest: &Digest) -> Result<CachedDescriptor> {
         self.links
             .stat(digest)

@@ -9,9 +9,11 @@
 //! While others write, that goes by a protocol (`docs/collection.md`): [`serving`](self::serving)
 //! has the collector's steps, [`reliance`](self::reliance) the writers', [`view`](self::view) what a
 //! node knows of the [`state`](self::state) in the store, and [`turn`](self::turn) whose turn it is.
+//! [`evict`](self::evict) goes by the same protocol for what a cache can fetch again.
 
 mod alone;
 mod blob_set;
+mod evict;
 mod explain;
 mod item;
 mod keep;
@@ -39,7 +41,9 @@ use wharfinger_oci::{Digest, RepositoryName, Tag};
 use crate::pace::Pace;
 use crate::{Registry, Result};
 pub(crate) use blob_set::BlobSet;
+pub use evict::Eviction;
 pub use explain::{Explanation, Need, Standing};
+use item::Condemned;
 pub(crate) use item::Item;
 use mark::{Marker, Marks};
 use mark_set::MarkSet;
@@ -155,6 +159,7 @@ impl Registry {
             marker: Marker {
                 registry: self,
                 delete_untagged: options.delete_untagged,
+                leaving: Condemned::default(),
                 pace: Pace::new(
                     options
                         .rate
@@ -164,6 +169,7 @@ impl Registry {
             marks: Marks::default(),
             report: CollectReport::default(),
             progress: &working,
+            evicted: None,
             told: |step: CollectStep<'_>| {
                 working.note(&step);
                 told(step);

@@ -12,6 +12,7 @@ const GC: &str = "/docker/registry/v2/_gc";
 const QUARANTINE: &str = "/docker/registry/v2/_quarantine";
 const TURNS: &str = "/docker/registry/v2/_turns";
 const SCRUB: &str = "/docker/registry/v2/_scrub";
+const NOTES: &str = "/docker/registry/v2/_notes";
 
 fn path(text: String) -> StoragePath {
     text.parse().expect("names and digests make valid paths")
@@ -316,6 +317,16 @@ pub fn turn(work: &str) -> StoragePath {
 /// When that work was done.
 pub fn turn_state(work: &str) -> StoragePath {
     path(format!("{TURNS}/{work}/state"))
+}
+
+/// The folder of what is noted of a repository. Distribution looks at none of it.
+pub fn notes(name: &RepositoryName) -> StoragePath {
+    path(format!("{NOTES}/{name}/_"))
+}
+
+/// Something that is noted of a repository, by what it is about.
+pub(crate) fn note(name: &RepositoryName, about: &str) -> StoragePath {
+    path(format!("{NOTES}/{name}/_/{about}"))
 }
 
 /// What lies at a path.

@@ -16,6 +16,7 @@ mod link;
 mod lock;
 mod manifest;
 mod metrics;
+mod note;
 mod options;
 mod pace;
 mod publication;
@@ -32,9 +33,10 @@ pub use blob::{Blobs, Content};
 pub use error::{Error, Result};
 pub use gc::{
     Activity, CollectOptions, CollectProgress, CollectReport, CollectSchedule, CollectStep,
-    Explanation, Need, Standing,
+    Eviction, Explanation, Need, Standing,
 };
 pub use manifest::{Manifests, Served};
+pub use note::Note;
 pub use options::{IndexPlatforms, Options, UrlRules, Validation};
 pub use read_only::NotWritable;
 pub use referrer::Referrers;

@@ -222,6 +222,7 @@ operations! {
     collect_while_serving: some_garbage, async |c| c.collect_beside(false, nothing_more).await;
     collect_untagged_while_serving: some_garbage,
         async |c| c.collect_beside(true, nothing_more).await;
+    evict: some_garbage, async |c| c.evict("a", &image(4)).await;
     collect_beside_a_push: some_garbage, async |c| {
         c.collect_beside(true, async || {
             // Some of it is garbage, and comes to be needed just now.

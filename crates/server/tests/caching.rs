@@ -71,6 +71,7 @@ fn options() -> CacheOptions {
         patience: PATIENCE,
         store_timeout: PATIENCE,
         spool: std::env::temp_dir(),
+        uses: None,
     }
 }
 

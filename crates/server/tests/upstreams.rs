@@ -47,6 +47,7 @@ fn kept(
         patience: PATIENCE,
         store_timeout: PATIENCE,
         spool: std::env::temp_dir(),
+        uses: None,
     };
     Kept {
         name: name(called),

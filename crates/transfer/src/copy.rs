@@ -14,7 +14,8 @@ use crate::endpoint::{Blob, Place, Source, Target};
 use crate::error::Problem;
 use crate::naming::Naming;
 use crate::report::{Failure, Report, Step};
-use crate::{Choice, Error, Fault, Result};
+use crate::selection::Selection;
+use crate::{Error, Fault, Result};
 
 /// How many blobs of an image are copied at once.
 const CONCURRENCY: usize = 4;
@@ -26,7 +27,7 @@ const TRIES: usize = 5;
 pub(crate) struct Copying<'a, S, T> {
     source: &'a S,
     target: &'a T,
-    choice: &'a Choice,
+    selection: &'a Selection,
     naming: &'a Naming,
     told: &'a (dyn Fn(Step<'_>) + Sync),
     /// How many images are copied at once.
@@ -87,14 +88,14 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
     pub(crate) fn new(
         source: &'a S,
         target: &'a T,
-        choice: &'a Choice,
+        selection: &'a Selection,
         naming: &'a Naming,
         told: &'a (dyn Fn(Step<'_>) + Sync),
     ) -> Self {
         Self {
             source,
             target,
-            choice,
+            selection,
             naming,
             told,
             at_once: 1,
@@ -132,7 +133,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
     /// As [`Copying::run`].
     pub(crate) async fn run_and_list(self) -> Result<(Report, Vec<Listed>)> {
         let mut names = self.source.repositories().await?;
-        names.retain(|name| self.choice.has(name));
+        names.retain(|name| self.selection.has(name));
         let mut targets = BTreeMap::new();
         for name in &names {
             let target = self.naming.apply(name)?;
@@ -150,12 +151,12 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             .await?;
         // What was written wrong must not pass for a backup.
         let listed = std::mem::take(&mut self.state().listed);
-        if !self.choice.is_everything() {
+        if !self.selection.choice().is_everything() {
             let chosen: Vec<_> = listed
                 .iter()
                 .map(|one| (one.name.clone(), one.chosen.clone()))
                 .collect();
-            for pattern in self.choice.unmatched(&chosen) {
+            for pattern in self.selection.choice().unmatched(&chosen) {
                 self.fail(pattern.to_string(), Fault::Unmatched);
             }
         }
@@ -169,7 +170,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         let met = Mutex::new(Met::default());
         let tags = self.source.tags(name).await;
         let all = tags.as_ref().ok().cloned();
-        let tags = self.choice.select(name, self.or_fail(name, tags));
+        let tags = self.selection.select(name, self.or_fail(name, tags));
         let copies: Vec<_> = tags
             .iter()
             .map(|tag| self.tag(name, target, tag, &met))
@@ -178,9 +179,9 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             .buffer_unordered(self.at_once)
             .try_collect::<()>()
             .await?;
-        let has_all = self.choice.has_all_of(name);
+        let has_all = self.selection.has_all_of(name);
         let reached: Vec<Digest> = lock(&met).reached.iter().copied().collect();
-        if !has_all && self.choice.has_referrers() {
+        if !has_all && self.selection.has_referrers() {
             let others = all.iter().flatten().filter(|tag| !tags.contains(tag));
             self.companions(name, target, others, &met).await?;
         }
@@ -248,7 +249,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         subjects: impl IntoIterator<Item = Digest>,
     ) -> Result<Vec<Digest>> {
         let mut found = Vec::new();
-        if !self.choice.has_referrers() {
+        if !self.selection.has_referrers() {
             return Ok(found);
         }
         for subject in subjects {
@@ -429,7 +430,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 is_ready: true,
                 ..visit
             });
-            let chosen = self.choice.chosen_of(&manifest);
+            let chosen = self.selection.chosen_of(&manifest);
             if chosen.as_ref().is_some_and(HashSet::is_empty) {
                 return Err(Fault::NoPlatform.into());
             }

@@ -15,8 +15,9 @@ use crate::error::Problem;
 use crate::naming::Naming;
 use crate::remote::{RemoteSource, RemoteTarget};
 use crate::report::Failure;
+use crate::selection::Selection;
 use crate::store::{StoreSource, StoreTarget};
-use crate::{Choice, Fault, Report, Result, Step};
+use crate::{Fault, Report, Result, Step};
 
 mod metrics;
 mod schedule;
@@ -51,7 +52,7 @@ pub struct SyncJob {
     /// Between whom.
     pub direction: Direction,
     /// What, by its names where it comes from.
-    pub choice: Choice,
+    pub selection: Selection,
     /// What it is called where it goes to.
     pub naming: Naming,
     /// What is removed there.
@@ -75,7 +76,7 @@ pub async fn sync(
     match &job.direction {
         Direction::From(upstream) => {
             let kept = Some((registry, &job.naming));
-            let source = RemoteSource::new(Arc::clone(upstream), &job.choice, kept);
+            let source = RemoteSource::new(Arc::clone(upstream), job.selection.choice(), kept);
             let target = StoreTarget::new(registry);
             between(&source, &target, job, dry_run, told).await
         }
@@ -94,17 +95,19 @@ async fn between<S: Source, M: Mirror>(
     dry_run: bool,
     told: &(dyn Fn(Step<'_>) + Sync),
 ) -> Result<Report> {
-    let SyncJob { choice, naming, .. } = job;
+    let SyncJob {
+        selection, naming, ..
+    } = job;
     let (mut report, listed) = match dry_run {
         true => {
             let trial = Trial::new(target, told);
-            let copying = Copying::new(source, &trial, choice, naming, told);
+            let copying = Copying::new(source, &trial, selection, naming, told);
             let (mut report, listed) = copying.run_and_list().await?;
             report.tags = trial.seen().tags;
             (report, listed)
         }
         false => {
-            let copying = Copying::new(source, target, choice, naming, told);
+            let copying = Copying::new(source, target, selection, naming, told);
             copying.at_once(job.at_once).run_and_list().await?
         }
     };
@@ -112,7 +115,7 @@ async fn between<S: Source, M: Mirror>(
         let removal = Removal {
             source,
             target,
-            choice,
+            selection,
             dry_run,
             told,
         };
@@ -127,7 +130,7 @@ async fn between<S: Source, M: Mirror>(
 struct Removal<'a, S, M> {
     source: &'a S,
     target: &'a M,
-    choice: &'a Choice,
+    selection: &'a Selection,
     dry_run: bool,
     told: &'a (dyn Fn(Step<'_>) + Sync),
 }
@@ -143,7 +146,7 @@ impl<S: Source, M: Mirror> Removal<'_, S, M> {
             return Ok(());
         };
         let gone = tags.into_iter().filter(|tag| {
-            !all.contains(tag) && self.choice.has_tag(&listed.name, tag) && !is_digest_tag(tag)
+            !all.contains(tag) && self.selection.has_tag(&listed.name, tag) && !is_digest_tag(tag)
         });
         let gone: Vec<Tag> = gone.collect();
         if all.is_empty() && !gone.is_empty() {

@@ -10,7 +10,7 @@ use wharfinger_remote::testing::{Reply, TestUpstream};
 use wharfinger_remote::{Metrics, Reach, Upstream};
 use wharfinger_storage::MemoryDriver;
 use wharfinger_transfer::{
-    Choice, Deletion, Direction, Limits, Naming, Report, Step, SyncJob, sync,
+    Deletion, Direction, Limits, Naming, Report, Selection, Step, SyncJob, sync,
 };
 
 mod support;
@@ -45,7 +45,7 @@ impl Mirroring {
         SyncJob {
             name: "test".to_owned(),
             direction: Direction::From(Arc::new(upstream.unwrap())),
-            choice: Choice::within(
+            selection: Selection::within(
                 images.iter().map(|text| text.parse().unwrap()).collect(),
                 limits,
             ),

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use wharfinger_config::{Config, Loaded};
 use wharfinger_health::Check;
 use wharfinger_notify::Notifier;
-use wharfinger_proxy::Upstreams;
+use wharfinger_proxy::{Eviction, Upstreams};
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry, ScrubSchedule};
 use wharfinger_server::{Address, Collector, DebugServer, Listener, Options, Server, Tls};
@@ -42,6 +42,7 @@ pub(crate) struct Running {
     measured: Measured,
     shared_cache: Option<SharedCache>,
     upstreams: Upstreams,
+    eviction: Option<Eviction>,
     server: Server,
     /// Whether an operator holds it read-only by a signal.
     held_read_only: bool,
@@ -52,6 +53,7 @@ pub(crate) struct Running {
     scrubbing: Option<Task>,
     syncing: Vec<Task>,
     sync_metrics: SyncMetrics,
+    evicting: Option<Task>,
     /// Asks for the networks that a middleware wants to know.
     _ranges: Option<Task>,
     /// With the names under which they note what fails.
@@ -122,8 +124,10 @@ impl Running {
             ..server_options
         };
         let sync_metrics = SyncMetrics::default();
+        measured.tell_of(&sync_metrics);
         let syncs = wiring::sync_schedules(config, &sync_metrics)?;
-        let upstreams = wiring::upstreams(config, &registry)?;
+        let eviction = wiring::eviction(config, &registry)?;
+        let upstreams = wiring::upstreams(config, &registry, eviction.as_ref())?;
         let server = Server::caching(registry.clone(), upstreams.clone(), server_options);
         if let Some(tls) = &tls {
             tokio::spawn(tls.clone().maintain());
@@ -144,6 +148,7 @@ impl Running {
             measured,
             shared_cache,
             upstreams,
+            eviction,
             server,
             held_read_only: false,
             read_only: wanted,
@@ -153,6 +158,7 @@ impl Running {
             scrubbing: None,
             syncing: Vec::new(),
             sync_metrics,
+            evicting: None,
             _ranges: ranges,
             health: Vec::new(),
         };
@@ -160,6 +166,8 @@ impl Running {
         running.start_collecting();
         running.start_scrubbing();
         running.start_syncing(syncs);
+        let eviction = running.eviction.clone();
+        running.evicting = eviction.map(|eviction| Task::spawn(eviction.run_regularly()));
         running.start_health(checks).await;
         Ok(running)
     }
@@ -213,7 +221,7 @@ impl Running {
                 self.shared_cache.as_ref(),
                 &self.notifier,
                 self.upstreams.metrics(),
-                &self.sync_metrics,
+                self.eviction.as_ref(),
                 &self.config,
             ),
             collector: Some(Collector {
@@ -403,9 +411,14 @@ impl Running {
             collecting,
             scrubbing,
             syncing,
+            eviction,
+            evicting,
             ..
         } = self;
-        drop((purging, collecting, scrubbing, syncing));
+        drop((purging, collecting, scrubbing, syncing, evicting));
+        if let Some(eviction) = eviction {
+            let _ = timeout(LAST_WRITES, eviction.write_uses()).await;
+        }
         notifier.shut_down(left).await;
         following.end().await;
         if timeout(LAST_WRITES, registry.make_read_only())

@@ -1,6 +1,7 @@
 //! From the configuration to the options of the crates that do the work, a file for each of them.
 
 mod access;
+mod eviction;
 mod health;
 mod listener;
 mod metrics;
@@ -22,6 +23,7 @@ use std::fmt::Display;
 use thiserror::Error;
 
 pub(crate) use access::access_controller;
+pub(crate) use eviction::eviction;
 pub(crate) use health::health_checks;
 pub(crate) use listener::{debug_listener, listener};
 pub(crate) use metrics::Measured;

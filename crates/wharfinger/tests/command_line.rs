@@ -183,7 +183,7 @@ fn what_stands_in_the_way_is_said_with_its_key() {
 
     fs::write(
         folder.path().join("later.yml"),
-        "version: 0.1\nstorage: swift\nproxy: {remoteurl: 'https://x', ttl: 1h}\n",
+        "version: 0.1\nstorage: swift\nproxy: {remoteurl: 'https://x?', ttl: 1h}\n",
     )
     .unwrap();
     let said = serve(&["later.yml"]);
@@ -192,8 +192,8 @@ fn what_stands_in_the_way_is_said_with_its_key() {
         [
             "wharfinger: later.yml:2:10: storage.swift: the driver swift does not exist, as in \
              Distribution 3",
-            "wharfinger: later.yml:3:38: proxy.ttl: the removal of what is not used any more is not \
-             built yet; without this key, or with 0, everything is kept",
+            "wharfinger: later.yml:3:20: proxy.remoteurl: nothing may follow the path: no query, no \
+             fragment",
         ]
     );
 

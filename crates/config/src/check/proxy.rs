@@ -17,11 +17,6 @@ impl Checker<'_> {
             return;
         }
         self.remote("proxy", proxy.remote());
-        if proxy.ttl.is_some_and(|ttl| !ttl.is_zero()) {
-            let message = "the removal of what is not used any more is not built yet; without this \
-                           key, or with 0, everything is kept";
-            self.wrong("proxy.ttl", message);
-        }
     }
 
     fn without_upstream(&mut self, proxy: &Proxy) {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Exec;
 use crate::duration::GoDuration;
 use crate::secret::{Secret, SecretUrl};
+use crate::size::ByteSize;
 
 /// What clients call Docker Hub, where `debian` is short for `library/debian`.
 const DOCKER_HUB: &str = "docker.io";
@@ -21,8 +22,12 @@ pub struct Proxy {
     pub password: Secret,
     /// A program that knows user and password.
     pub exec: Option<Exec>,
-    /// How long content is kept; 0 is for ever.
+    /// How long content is kept without being used; 0 is for ever.
     pub ttl: Option<GoDuration>,
+    /// How much content is kept; 0 is any amount; ours.
+    pub size: ByteSize,
+    /// Repositories and tags that stay in any case; ours.
+    pub pinned: Vec<String>,
     /// How long storing a blob may go on when it has been downloaded.
     pub cachewritetimeout: Option<GoDuration>,
     /// How long a tag is served without asking what it stands for; ours.
@@ -85,6 +90,8 @@ pub struct Upstream {
     pub deny: Vec<String>,
     /// How long a tag is served without asking what it stands for.
     pub tagttl: GoDuration,
+    /// How long content is kept without being used; without it, as long as that of all others.
+    pub ttl: Option<GoDuration>,
 }
 
 impl Upstream {

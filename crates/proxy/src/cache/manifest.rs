@@ -169,7 +169,10 @@ impl CachedRepository {
             self.local().manifests().put(&parsed?, &digest, tags).await
         };
         let descriptor = match stored.await {
-            Ok(descriptor) => descriptor,
+            Ok(descriptor) => {
+                self.keeps(size);
+                descriptor
+            }
             Err(error) => {
                 self.not_kept(&digest, &error);
                 let media_type = media_type.unwrap_or_else(|| media_type::OCTET_STREAM.into());
@@ -184,6 +187,7 @@ impl CachedRepository {
     }
 
     fn counted(&self, served: Served, hit: bool) -> Served {
+        self.is_used(&served.descriptor.digest);
         let (shared, size) = (&self.shared, served.bytes.len() as u64);
         let upstream = &shared.upstream;
         shared.metrics.served(upstream, Kind::Manifest, size, hit);

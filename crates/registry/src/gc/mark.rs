@@ -4,7 +4,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::manifest::{MAX_SIZE, Mentions, mentions};
 use wharfinger_oci::{Digest, RepositoryName, Tag, media_type};
 
-use super::item::Item;
+use super::item::{Condemned, Item};
 use super::keep::kept;
 use super::{CollectStep, MarkSet};
 use crate::link::{LinkSet, read_link};
@@ -41,6 +41,8 @@ pub(super) struct Node {
 pub(super) struct Marker<'a> {
     pub(super) registry: &'a Registry,
     pub(super) delete_untagged: bool,
+    /// Manifests that do not count: they are evicted.
+    pub(super) leaving: Condemned,
     pub(super) pace: Pace,
 }
 
@@ -58,7 +60,8 @@ impl Marker<'_> {
         told(CollectStep::Repository(name));
         let repository = self.registry.repository(name);
         if !self.delete_untagged {
-            let digests = repository.links(LinkSet::Manifests).digests().await?;
+            let mut digests = repository.links(LinkSet::Manifests).digests().await?;
+            digests.retain(|digest| !self.is_leaving(name, digest));
             self.mark_each(&repository, &digests, marks, told).await?;
             mark_misplaced(&repository, marks, told).await?;
             return Ok(Vec::new());
@@ -75,6 +78,11 @@ impl Marker<'_> {
             }
         }
         Ok(untagged)
+    }
+
+    pub(super) fn is_leaving(&self, name: &RepositoryName, digest: &Digest) -> bool {
+        let leaving = &self.leaving;
+        !leaving.is_empty() && leaving.contains(&Item::Manifest(name.clone(), *digest))
     }
 
     /// The tags of a repository, with what they stand for, and all its manifests.
@@ -130,7 +138,9 @@ impl Marker<'_> {
             }
             false => {
                 let mut digests = repository.links(LinkSet::Manifests).digests().await?;
-                digests.retain(|digest| !marks.manifests.contains(item(digest).fingerprint()));
+                let is_known =
+                    |digest: &Digest| marks.manifests.contains(item(digest).fingerprint());
+                digests.retain(|digest| !is_known(digest) && !self.is_leaving(name, digest));
                 digests
             }
         };
@@ -180,7 +190,7 @@ impl Marker<'_> {
 }
 
 /// The tags, with what they stand for.
-async fn tag_targets(repository: &Repository) -> Result<Vec<(Tag, Digest)>> {
+pub(super) async fn tag_targets(repository: &Repository) -> Result<Vec<(Tag, Digest)>> {
     let tags = match repository.tags().list(None, None).await {
         Err(Error::NameUnknown(_)) => Vec::new(),
         page => page?.items,

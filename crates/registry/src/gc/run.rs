@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use wharfinger_oci::{Digest, RepositoryName};
 
+use super::evict::EvictedLinks;
 use super::item::{Entry, Item, List};
 use super::last::{self, Last};
 use super::mark::{Marker, Marks};
 use super::mark_set::MarkSet;
 use super::progress::{Activity, Working};
-use super::sweep::{self, Blob, Unmarked};
+use super::sweep::{self, Blob, Link, Unmarked};
 use super::{CollectOptions, CollectReport, CollectStep};
 use crate::catalog::CatalogWalk;
 use crate::{Registry, Result};
@@ -26,6 +27,8 @@ pub(super) struct Run<'a, F> {
     pub(super) marks: Marks,
     pub(super) report: CollectReport,
     pub(super) progress: &'a Working<'a>,
+    /// The links that go, where this is no collection but an eviction.
+    pub(super) evicted: Option<EvictedLinks>,
     pub(super) told: F,
 }
 
@@ -200,11 +203,11 @@ where
     pub(super) async fn remove_links(
         &mut self,
         name: &RepositoryName,
-        links: &[Digest],
+        links: &[Link],
         check: impl Fn() -> Result<()>,
     ) -> Result<()> {
-        for digest in links {
-            (self.told)(CollectStep::LayerLink(name, digest));
+        for link in links {
+            (self.told)(CollectStep::LayerLink(name, &link.digest));
         }
         self.report.layer_links += links.len() as u64;
         if self.options.dry_run {

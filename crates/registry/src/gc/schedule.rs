@@ -47,8 +47,8 @@ impl Registry {
                     interval
                 }
                 Err(Error::AlreadyCollecting) => {
-                    info!("another node collects");
-                    interval
+                    info!("another node collects, or this one evicts what a cache keeps");
+                    interval.min(RETRY)
                 }
                 Err(error) => {
                     warn!(%error, "the collection failed");
@@ -77,8 +77,9 @@ impl Registry {
     /// Collects unless that was done less than an interval ago; gives the time to the next one.
     async fn collect_if_due(&self, schedule: CollectSchedule) -> Result<Duration> {
         let last = state::read(&*self.shared.driver).await?;
-        let over = last.filter(|state| state.phase == Phase::Over);
-        let ago = over.map(|state| Timestamp::now().duration_since(state.since).unsigned_abs());
+        let over = last.filter(|state| state.phase == Phase::Over || state.evicts);
+        let collected = over.and_then(|state| state.last_collected());
+        let ago = collected.map(|time| Timestamp::now().duration_since(time).unsigned_abs());
         if let Some(ago) = ago.filter(|ago| *ago < schedule.interval) {
             return Ok(schedule.interval - ago);
         }

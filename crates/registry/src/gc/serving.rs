@@ -59,30 +59,8 @@ where
             }
         }
     }
-    let Some((id, phase, files)) = turn.run().map(|s| (s.run, s.phase, s.files)) else {
-        return Ok(run.report);
-    };
-    let mut going = run.going(id, files).await?;
-    let is_removing = phase == Phase::Executing;
-    if is_removing {
-        // Its collector went while it removed. What that one has struck is written down.
-        run.wait(turn.least_wait().max(turn.notice()), &turn, false)
-            .await?;
-        turn.is_mine().await?;
-        run.find_links(&mut going).await?;
-    } else {
-        let time = turn.least_wait().max(turn.notice() + grace);
-        run.wait(time, &turn, true).await?;
-        turn.check()?;
-        run.mark_again(&mut going).await?;
-        run.strike(&going).await?;
-        turn.go_on(Phase::Executing).await?;
-        run.forget_others(id).await?;
-        run.wait(turn.notice(), &turn, false).await?;
-    }
-    run.spare(id, is_removing).await?;
-    run.remove(&turn, &going, is_removing).await?;
-    run.finish(&mut turn, id).await?;
+    run.carry_out(&mut turn, grace).await?;
+    run.tidy().await?;
     Ok(run.report)
 }
 
@@ -90,11 +68,47 @@ impl<F> Run<'_, F>
 where
     F: FnMut(CollectStep<'_>) + Send,
 {
+    /// Goes through the run that has condemned something, from where it is.
+    pub(super) async fn carry_out(&mut self, turn: &mut Turn, grace: Duration) -> Result<()> {
+        let Some((id, phase, files)) = turn.run().map(|s| (s.run, s.phase, s.files)) else {
+            return Ok(());
+        };
+        let grace = match turn.run().is_some_and(|state| state.evicts) {
+            true => {
+                // Of one that is taken over it is not known which links go, so all count.
+                self.evicted.get_or_insert_default();
+                Duration::ZERO
+            }
+            false => grace,
+        };
+        let mut going = self.going(id, files).await?;
+        let is_removing = phase == Phase::Executing;
+        if is_removing {
+            // Its collector went while it removed. What that one has struck is written down.
+            let time = turn.least_wait().max(turn.notice());
+            self.wait(time, turn, false).await?;
+            turn.is_mine().await?;
+            self.find_links(&mut going).await?;
+        } else {
+            let time = turn.least_wait().max(turn.notice() + grace);
+            self.wait(time, turn, true).await?;
+            turn.check()?;
+            self.mark_again(&mut going).await?;
+            self.strike(&going).await?;
+            turn.go_on(Phase::Executing).await?;
+            self.forget_others(id).await?;
+            self.wait(turn.notice(), turn, false).await?;
+        }
+        self.spare(id, is_removing).await?;
+        self.remove(turn, &going, is_removing).await?;
+        self.finish(turn, id).await
+    }
+
     /// Tells everybody what is going to be removed.
-    async fn condemn(&mut self, turn: &mut Turn, list: List<'_>) -> Result<()> {
+    pub(super) async fn condemn(&mut self, turn: &mut Turn, list: List<'_>) -> Result<()> {
         let _writing = self.registry.shared.writing()?;
         let (run, files) = list.end().await?;
-        turn.condemn(run, files).await
+        turn.condemn(run, files, self.evicted.is_some()).await
     }
 
     /// Lets time pass for others.
@@ -150,6 +164,7 @@ where
             let (marks, told) = (&mut self.marks, &mut |_: CollectStep<'_>| ());
             let goes = |item: &Item| going.condemned.contains(item);
             self.marker.mark_new(&name, goes, marks, told).await?;
+            self.spare_tagged(&name).await?;
             self.look_for_links(name, going).await?;
         }
         self.report.marked = self.marks.needed.len();
@@ -165,9 +180,11 @@ where
         Ok(())
     }
 
-    async fn look_for_links(&self, name: RepositoryName, going: &mut Going) -> Result<()> {
+    async fn look_for_links(&mut self, name: RepositoryName, going: &mut Going) -> Result<()> {
         let goes = |digest: &Digest| going.condemned.contains(&Item::Blob(*digest));
-        if !sweep::links(self.registry, &name, goes).await?.is_empty() {
+        let links = sweep::links(self.registry, &name, goes).await?;
+        self.spare_linked(&name, &links);
+        if !links.is_empty() {
             going.linking.insert(name);
         }
         self.progress.advance(1);
@@ -225,7 +242,11 @@ where
         Ok(())
     }
 
-    async fn spare_manifest(&mut self, name: &RepositoryName, digest: &Digest) -> Result<()> {
+    pub(super) async fn spare_manifest(
+        &mut self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<()> {
         let repository = self.registry.repository(name);
         let subject = LinkSet::Referrers { subject: *digest };
         // Signatures and the like stay with what they are about.
@@ -333,11 +354,8 @@ where
         let shared = &self.registry.shared;
         shared.driver.settled().await;
         turn.go_on(Phase::Over).await?;
-        {
-            let _writing = shared.writing()?;
-            let own = layout::gc_run(&run.to_string());
-            ignore_absent(shared.driver.discard(&own).await)?;
-        }
-        self.tidy().await
+        let _writing = shared.writing()?;
+        let own = layout::gc_run(&run.to_string());
+        ignore_absent(shared.driver.discard(&own).await)
     }
 }

@@ -69,6 +69,36 @@ pub(crate) struct State {
     /// How many files the list of what is condemned has.
     pub(super) files: u32,
     pub(super) collector: CollectorId,
+    /// Whether the run is an eviction, which does not count as a collection.
+    #[serde(default)]
+    pub(super) evicts: bool,
+    /// When the last collection before this run ended.
+    #[serde(default)]
+    pub(super) collected: Option<Timestamp>,
+}
+
+impl State {
+    /// A run's first state, after `last`.
+    pub(super) fn new(last: Option<&Self>, run: RunId, collector: CollectorId) -> Self {
+        Self {
+            run,
+            previous: last.map(|last| last.run),
+            phase: Phase::Condemned,
+            since: Timestamp::now(),
+            files: 0,
+            collector,
+            evicts: false,
+            collected: last.and_then(Self::last_collected),
+        }
+    }
+
+    /// When the last collection ended that was none of a cache.
+    pub(super) fn last_collected(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Over if !self.evicts => Some(self.since),
+            _ => self.collected,
+        }
+    }
 }
 
 /// The state, or `None` where nobody has ever collected.

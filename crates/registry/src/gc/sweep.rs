@@ -170,12 +170,20 @@ pub(super) async fn remove_manifests(
     Ok(())
 }
 
-/// The digests under which a repository links blobs that go.
+/// A repository's link to a blob.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    /// What it grants access under.
+    pub(super) digest: Digest,
+    pub(super) canonical: Digest,
+}
+
+/// A repository's links to blobs that go.
 pub(super) async fn links(
     registry: &Registry,
     name: &RepositoryName,
     goes: impl Fn(&Digest) -> bool,
-) -> Result<Vec<Digest>> {
+) -> Result<Vec<Link>> {
     let layers = registry.repository(name).links(LinkSet::Layers);
     let mut going = Vec::new();
     for digest in layers.digests().await? {
@@ -187,8 +195,8 @@ pub(super) async fn links(
                 canonical => canonical?,
             },
         };
-        if canonical.is_some_and(|canonical| goes(&canonical)) {
-            going.push(digest);
+        if let Some(canonical) = canonical.filter(&goes) {
+            going.push(Link { digest, canonical });
         }
     }
     Ok(going)
@@ -198,16 +206,16 @@ pub(super) async fn links(
 pub(super) async fn unlink(
     registry: &Registry,
     name: &RepositoryName,
-    digests: &[Digest],
+    links: &[Link],
     pace: &Pace,
     check: impl Fn() -> Result<()>,
 ) -> Result<()> {
     let layers = registry.repository(name).links(LinkSet::Layers);
     let _deleting = registry.shared.repositories.exclusive(name).await;
-    for digest in digests {
+    for link in links {
         pace.step().await;
         check()?;
-        layers.unlink_here(digest).await?;
+        layers.unlink_here(&link.digest).await?;
     }
     Ok(())
 }

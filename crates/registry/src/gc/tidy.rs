@@ -114,7 +114,7 @@ where
     }
 
     /// Removes a repository of which there are but folders, and those above it that it leaves empty.
-    async fn tidy_folders(&mut self, name: &RepositoryName) -> Result<()> {
+    pub(super) async fn tidy_folders(&mut self, name: &RepositoryName) -> Result<()> {
         let driver = &*self.registry.shared.driver;
         let Some(mut folders) = empty_folders(driver, name).await? else {
             return Ok(());

@@ -179,15 +179,12 @@ impl Turn {
     }
 
     /// Begins a run: tells everybody of the list of what it wants to remove.
-    pub(super) async fn condemn(&mut self, run: RunId, files: u32) -> Result<()> {
+    pub(super) async fn condemn(&mut self, run: RunId, files: u32, evicts: bool) -> Result<()> {
         self.unchanged().await?;
         self.write(State {
-            run,
-            previous: self.state.as_ref().map(|last| last.run),
-            phase: Phase::Condemned,
-            since: Timestamp::now(),
             files,
-            collector: self.me,
+            evicts,
+            ..State::new(self.state.as_ref(), run, self.me)
         })
         .await
     }
@@ -198,15 +195,12 @@ impl Turn {
         let new = match &self.state {
             Some(last) => State {
                 since: Timestamp::now(),
+                evicts: false,
                 ..last.clone()
             },
             None => State {
-                run: RunId::generate(),
-                previous: None,
                 phase: Phase::Over,
-                since: Timestamp::now(),
-                files: 0,
-                collector: self.me,
+                ..State::new(None, RunId::generate(), self.me)
             },
         };
         state::write(&*self.shared.driver, &new).await

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::{Algorithm, Digest, Tag};
 use wharfinger_registry::{
-    CollectOptions, CollectStep, Error, Options, Registry, Repository, Result, Upload, UploadId,
+    CollectOptions, CollectStep, Error, Eviction, Options, Registry, Repository, Result, Upload,
+    UploadId,
 };
 use wharfinger_storage::Driver;
 
@@ -376,6 +377,30 @@ impl Client {
         };
         let (collected, done) = futures_util::future::join(collecting, meanwhile).await;
         collected.and(done)
+    }
+
+    /// Evicts an image, with the tags that stand for it.
+    pub async fn evict(&self, repository: &'static str, image: &Image) -> Result<()> {
+        let manifest = Digest::canonical(image.manifest.payload());
+        let blobs = [&image.config, &image.layer].map(|bytes| Digest::canonical(bytes));
+        let tags = self.ledger.tags_of(repository, &[manifest]).into_iter();
+        let tags = tags.map(|tag| Thing::Tag(repository, tag));
+        let gone = blobs.map(|digest| Thing::Blob(repository, digest));
+        let gone = gone
+            .into_iter()
+            .chain(tags)
+            .chain([Thing::Manifest(repository, manifest)]);
+        let gone = gone.map(|thing| (thing, State::Absent)).collect();
+        let name = self.repository(repository).name().clone();
+        let eviction = Eviction {
+            manifests: [(name.clone(), vec![manifest])].into(),
+            blobs: [(name, blobs.to_vec())].into(),
+        };
+        self.ask(gone, async || {
+            let evicted = self.registry.evict(&eviction, Duration::ZERO).await;
+            evicted.map(drop)
+        })
+        .await
     }
 
     /// Asks by HEAD for a blob that is there, and is promised that it stays for a while.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry as Metrics;
 use wharfinger_config::Config;
 use wharfinger_notify::Notifier;
+use wharfinger_proxy::Eviction;
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::Registry;
 use wharfinger_storage::{Driver, MeasuredDriver};
@@ -49,6 +50,13 @@ impl Measured {
         self.requests.clone()
     }
 
+    /// Lets what jobs count be told, too.
+    pub(crate) fn tell_of(&mut self, jobs: &SyncMetrics) {
+        if let Some(metrics) = &mut self.metrics {
+            jobs.register(registry_prefix(metrics));
+        }
+    }
+
     /// All that is counted, under the path it is served at; only once.
     pub(crate) fn served(
         &mut self,
@@ -56,7 +64,7 @@ impl Measured {
         shared_cache: Option<&SharedCache>,
         notifier: &Notifier,
         cached: Option<&wharfinger_proxy::Metrics>,
-        sync: &SyncMetrics,
+        eviction: Option<&Eviction>,
         config: &Config,
     ) -> Option<(String, Metrics)> {
         let mut metrics = self.metrics.take()?;
@@ -66,10 +74,12 @@ impl Measured {
             shared.register(ours);
         }
         notifier.metrics().register(ours);
+        if let Some(eviction) = eviction {
+            eviction.metrics().register(ours);
+        }
         if let Some(cached) = cached {
             cached.register(ours);
         }
-        sync.register(ours);
         if let Some(driver) = &self.driver {
             driver.register(ours);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Uri;
 use wharfinger_config::{Config, GoDuration};
 use wharfinger_oci::{NamePattern, RepositoryName};
-use wharfinger_proxy::{Cache, CacheOptions, Kept, Metrics, Upstreams};
+use wharfinger_proxy::{Cache, CacheOptions, Eviction, Kept, Metrics, Upstreams};
 use wharfinger_registry::Registry;
 
 use super::{Unusable, unusable, upstream};
@@ -20,12 +20,19 @@ const STORING: Duration = Duration::from_secs(5 * 60);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The registries of which this one keeps what is pulled.
-pub(crate) fn upstreams(config: &Config, registry: &Registry) -> Result<Upstreams, Unusable> {
+pub(crate) fn upstreams(
+    config: &Config,
+    registry: &Registry,
+    eviction: Option<&Eviction>,
+) -> Result<Upstreams, Unusable> {
     let proxy = &config.proxy;
     // They are counted together, too.
     let metrics = Metrics::default();
     let cache = |upstream, below, tag_ttl| {
-        let options = options(config, below, tag_ttl);
+        let options = CacheOptions {
+            uses: eviction.map(Eviction::uses),
+            ..options(config, below, tag_ttl)
+        };
         Cache::new(registry.clone(), upstream, metrics.clone(), options)
     };
     let rest = match proxy.is_used() {
@@ -70,6 +77,7 @@ fn options(config: &Config, below: Option<RepositoryName>, tag_ttl: GoDuration) 
             Some(filesystem) => PathBuf::from(&filesystem.rootdirectory),
             None => std::env::temp_dir(),
         },
+        uses: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wharfinger_config::{Config, SyncDeletion};
 use wharfinger_oci::RepositoryName;
 use wharfinger_transfer::{
-    Choice, Deletion, Direction, Limits, Naming, NamingRule, SyncJob, SyncMetrics, SyncSchedule,
+    Deletion, Direction, Limits, Naming, NamingRule, Selection, SyncJob, SyncMetrics, SyncSchedule,
 };
 
 use super::{Unusable, unusable, upstream, upstream_to_push};
@@ -66,7 +66,7 @@ fn sync_job(
     Ok(SyncJob {
         name: job.name.clone(),
         direction,
-        choice: Choice::within(patterns, limits),
+        selection: Selection::within(patterns, limits),
         naming: Naming::of(rule.transpose()?),
         deletion: match job.delete {
             SyncDeletion::None => Deletion::None,

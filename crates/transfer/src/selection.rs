@@ -1,14 +1,10 @@
-//! Which repositories and tags are meant.
+//! Which images are copied: of what was chosen, what lies within limits.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::num::NonZeroUsize;
-use std::str::FromStr;
 
-use thiserror::Error;
 use wharfinger_oci::manifest::Manifest;
-use wharfinger_oci::pattern::matches;
-use wharfinger_oci::{Digest, NamePattern, RepositoryName, Tag};
+use wharfinger_oci::{Choice, Digest, Pattern, RepositoryName, Tag};
 
 mod platforms;
 mod versions;
@@ -17,72 +13,10 @@ pub use platforms::{Platform, PlatformError};
 use versions::TagVersion;
 pub use versions::{RangeError, Versions};
 
-/// A pattern is none.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "{0:?} is no repository: NAME, NAME:TAG, or a pattern of these in which * stands for any \
-     characters"
-)]
-pub struct PatternError(String);
-
-/// Repositories, or tags in them: `NAME` or `NAME:TAG`, in which `*` stands for any characters,
-/// slashes too.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    repository: NamePattern,
-    tag: Option<String>,
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.repository.fmt(f)?;
-        match &self.tag {
-            Some(tag) => write!(f, ":{tag}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl FromStr for Pattern {
-    type Err = PatternError;
-
-    fn from_str(s: &str) -> Result<Self, PatternError> {
-        let (repository, tag) = match s.split_once(':') {
-            Some((repository, tag)) => (repository, Some(tag)),
-            None => (s, None),
-        };
-        let is_tag = |c: char| c.is_ascii_alphanumeric() || "._-*".contains(c);
-        let is_valid = tag.is_none_or(|tag| !tag.is_empty() && tag.chars().all(is_tag));
-        match repository.parse() {
-            Ok(repository) if is_valid => Ok(Self {
-                repository,
-                tag: tag.map(str::to_owned),
-            }),
-            _ => Err(PatternError(s.to_owned())),
-        }
-    }
-}
-
-impl Pattern {
-    fn has(&self, name: &RepositoryName) -> bool {
-        self.repository.matches(name)
-    }
-
-    fn has_tag(&self, tag: &Tag) -> bool {
-        let wanted = self.tag.as_deref();
-        wanted.is_none_or(|wanted| matches(wanted, tag.as_str()))
-    }
-
-    /// Whether it means tags that tell more than numbers behind a hyphen.
-    fn asks_for_variants(&self) -> bool {
-        self.tag.as_deref().is_some_and(|tag| tag.contains('-'))
-    }
-}
-
-/// What is to be copied: everything, or what one of some patterns means.
+/// What is to be copied.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
-    patterns: Vec<Pattern>,
+pub struct Selection {
+    choice: Choice,
     limits: Option<Limits>,
 }
 
@@ -101,25 +35,27 @@ pub struct Limits {
     pub referrers: bool,
 }
 
-impl Choice {
-    /// What one of these means; everything where there are none.
-    pub fn of(patterns: Vec<Pattern>) -> Self {
+impl From<Choice> for Selection {
+    fn from(choice: Choice) -> Self {
         Self {
-            patterns,
+            choice,
             limits: None,
         }
     }
+}
 
+impl Selection {
     /// What one of these means, within limits.
     pub fn within(patterns: Vec<Pattern>, limits: Limits) -> Self {
         Self {
-            patterns,
+            choice: Choice::of(patterns),
             limits: Some(limits),
         }
     }
 
-    pub(crate) fn is_everything(&self) -> bool {
-        self.patterns.is_empty()
+    /// What was chosen, whatever the limits are.
+    pub(crate) fn choice(&self) -> &Choice {
+        &self.choice
     }
 
     /// Whether what refers to an image that has a tag comes along.
@@ -127,20 +63,10 @@ impl Choice {
         self.limits.as_ref().is_none_or(|limits| limits.referrers)
     }
 
-    /// The repositories that are named in full, and whether others may be meant.
-    pub(crate) fn names(&self) -> (Vec<RepositoryName>, bool) {
-        let patterns = self.patterns.iter();
-        let names: Vec<Option<RepositoryName>> = patterns
-            .map(|one| one.repository.to_string().parse().ok())
-            .collect();
-        let others = self.is_everything() || names.contains(&None);
-        (names.into_iter().flatten().collect(), others)
-    }
-
     /// Whether anything of a repository may be wanted.
     pub(crate) fn has(&self, name: &RepositoryName) -> bool {
-        let is_excluded = self.excluding(name).any(|pattern| pattern.tag.is_none());
-        !is_excluded && (self.is_everything() || self.of_repository(name).next().is_some())
+        let is_excluded = self.excluding(name).any(|pattern| pattern.tag().is_none());
+        !is_excluded && self.choice.has(name)
     }
 
     /// Those of a repository's tags that are wanted, in their order.
@@ -179,8 +105,9 @@ impl Choice {
 
     /// Whether a tag is named in full.
     fn has_by_name(&self, name: &RepositoryName, tag: &Tag) -> bool {
-        self.of_repository(name)
-            .any(|pattern| pattern.tag.as_deref() == Some(tag.as_str()))
+        self.choice
+            .of_repository(name)
+            .any(|pattern| pattern.tag() == Some(tag.as_str()))
     }
 
     fn has_by_pattern(&self, name: &RepositoryName, tag: &Tag) -> bool {
@@ -193,12 +120,13 @@ impl Choice {
             (None, Some(version)) => with_variants || version.suffix.is_none(),
             (_, None) => false,
         };
-        if self.is_everything() {
+        if self.choice.is_everything() {
             return in_range(false);
         }
-        self.of_repository(name)
+        self.choice
+            .of_repository(name)
             .filter(|pattern| pattern.has_tag(tag))
-            .any(|pattern| in_range(pattern.asks_for_variants()))
+            .any(|pattern| in_range(asks_for_variants(pattern)))
     }
 
     /// The manifests in an index that are wanted; `None` where all are.
@@ -208,31 +136,7 @@ impl Choice {
 
     /// Whether all of a repository is wanted, its untagged manifests too.
     pub(crate) fn has_all_of(&self, name: &RepositoryName) -> bool {
-        self.limits.is_none()
-            && (self.is_everything()
-                || self
-                    .of_repository(name)
-                    .any(|pattern| pattern.tag.is_none()))
-    }
-
-    /// The patterns that mean none of these repositories and tags.
-    pub(crate) fn unmatched<'a>(
-        &'a self,
-        met: &'a [(RepositoryName, Vec<Tag>)],
-    ) -> impl Iterator<Item = &'a Pattern> {
-        self.patterns.iter().filter(|pattern| {
-            !met.iter().any(|(name, tags)| {
-                pattern.repository.matches(name)
-                    && pattern
-                        .tag
-                        .as_deref()
-                        .is_none_or(|wanted| tags.iter().any(|tag| matches(wanted, tag.as_str())))
-            })
-        })
-    }
-
-    fn of_repository(&self, name: &RepositoryName) -> impl Iterator<Item = &Pattern> {
-        self.patterns.iter().filter(|pattern| pattern.has(name))
+        self.limits.is_none() && self.choice.has_all_of(name)
     }
 
     fn excluding(&self, name: &RepositoryName) -> impl Iterator<Item = &Pattern> {
@@ -243,32 +147,19 @@ impl Choice {
     }
 }
 
+/// Whether a pattern means tags that tell more than numbers behind a hyphen.
+fn asks_for_variants(pattern: &Pattern) -> bool {
+    pattern.tag().is_some_and(|tag| tag.contains('-'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_choice_is_of_repositories_or_tags() {
-        let patterns = ["a/*", "b:v1.*", "b:latest"].map(|text| text.parse().unwrap());
-        let choice = Choice::of(patterns.to_vec());
-        let name = |text: &str| text.parse().unwrap();
-        assert!(choice.has_all_of(&name("a/x")) && !choice.has(&name("a")));
-        assert!(choice.has(&name("b")) && !choice.has_all_of(&name("b")));
-        for (tag, wanted) in [("v1.2", true), ("latest", true), ("v2", false)] {
-            assert_eq!(choice.has_tag(&name("b"), &tag.parse().unwrap()), wanted);
-        }
-        let met = [(name("b"), vec!["v1.0".parse().unwrap()])];
-        let unmatched = choice.unmatched(&met).map(Pattern::to_string);
-        assert!(unmatched.eq(["a/*", "b:latest"]));
-        for wrong in ["", ":x", "a:", "A", "a@sha256:0", "a b"] {
-            assert!(wrong.parse::<Pattern>().is_err(), "{wrong}");
-        }
-    }
-
     /// The tags of `a` that are chosen.
     fn selected(patterns: &[&str], limits: Limits, tags: &str) -> String {
         let patterns = patterns.iter().map(|text| text.parse().unwrap()).collect();
-        let choice = Choice::within(patterns, limits);
+        let choice = Selection::within(patterns, limits);
         let tags = tags.split(' ').map(|text| text.parse().unwrap()).collect();
         let chosen = choice.select(&"a".parse().unwrap(), tags);
         let chosen: Vec<&str> = chosen.iter().map(Tag::as_str).collect();
@@ -327,10 +218,10 @@ mod tests {
             exclude: vec!["a/secret".parse().unwrap(), "a/b:old".parse().unwrap()],
             ..Limits::default()
         };
-        let choice = Choice::within(vec!["a/*".parse().unwrap()], limits);
+        let choice = Selection::within(vec!["a/*".parse().unwrap()], limits);
         let has = |name: &str| choice.has(&name.parse().unwrap());
         assert!(has("a/b") && !has("a/secret") && !has("b"));
-        assert_eq!(choice.names(), (vec![], true));
+        assert_eq!(choice.choice().names(), (vec![], true));
         let named = Choice::of(vec!["a/b:1".parse().unwrap()]);
         assert_eq!(named.names(), (vec!["a/b".parse().unwrap()], false));
     }
