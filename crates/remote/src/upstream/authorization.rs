@@ -203,8 +203,8 @@ fn token_request(
     scope: &str,
     login: Option<&Login>,
 ) -> RequestBuilder {
-    let mut pairs = vec![("scope", scope)];
-    pairs.extend(service.map(|service| ("service", service)));
+    let service = service.map(|service| ("service", service));
+    let mut pairs: Vec<_> = service.into_iter().chain([("scope", scope)]).collect();
     if let Some(token) = login.and_then(Login::identity_token) {
         pairs.extend([
             ("grant_type", "refresh_token"),
