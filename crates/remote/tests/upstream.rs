@@ -416,7 +416,7 @@ async fn everything_goes_through_a_proxy_that_is_named() {
     // Also what is on this machine: who names a proxy means it.
     let gone = "http://127.0.0.1:9";
     let upstream = Upstream::new(gone, reach, &Metrics::default()).unwrap();
-    assert_eq!(upstream.blob_size(&name(), &digest).await.unwrap(), 6);
+    assert_eq!(upstream.blob_size(&name(), &digest).await.unwrap(), Some(6));
     let asked = format!("HEAD {gone}/v2/{}/blobs/{digest}", name());
     assert_eq!(proxy.asked(), [asked]);
 }
