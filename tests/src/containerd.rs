@@ -58,9 +58,6 @@ impl Containerd {
     /// When its configuration cannot be written.
     #[must_use]
     pub fn over_tls(mut self, registry: &str, certificates: &Path) -> Self {
-        let hosts = self.home.join("hosts");
-        let folder = hosts.join(registry);
-        fs::create_dir_all(&folder).expect("a folder can be made");
         let of = |name: &str| certificates.join(name).display().to_string();
         let mut text = format!(
             "server = 'https://{registry}'\n[host.'https://{registry}']\nca = '{}'\n",
@@ -73,15 +70,48 @@ impl Containerd {
                 of("client.key")
             );
         }
+        self.find(registry, &text);
+        self
+    }
+
+    /// Asks a mirror for what a registry has, before that itself.
+    ///
+    /// # Panics
+    /// When its configuration cannot be written.
+    #[must_use]
+    pub fn mirrored(mut self, registry: &str, mirror: &str) -> Self {
+        let text = format!("[host.'{mirror}']\ncapabilities = ['pull', 'resolve']\n");
+        self.find(registry, &text);
+        self
+    }
+
+    /// Says where a registry is to be found.
+    fn find(&mut self, registry: &str, text: &str) {
+        let hosts = self.home.join("hosts");
+        let folder = hosts.join(registry);
+        fs::create_dir_all(&folder).expect("a folder can be made");
         fs::write(folder.join("hosts.toml"), text).expect("a configuration can be written");
         self.reach = vec!["--hosts-dir".to_owned(), hosts.display().to_string()];
-        self
     }
 
     /// The `ctr` program, told which containerd to talk to.
     pub fn command(&self) -> Command {
         let mut command = Command::new("ctr");
         command.arg("-a").arg(&self.socket);
+        command
+    }
+
+    /// Pulls an image, and shows a user and a password, `user:password`, where they are asked for.
+    pub fn pull_as(&self, image: &str, user: &str) -> String {
+        let mut command = self.pull_command();
+        run(command.args(["--user", user]).arg(image));
+        self.digest(image)
+    }
+
+    fn pull_command(&self) -> Command {
+        let mut command = self.command();
+        command.args(["images", "pull", "--snapshotter", "native"]);
+        command.args(&self.reach);
         command
     }
 
@@ -108,11 +138,7 @@ impl Client for Containerd {
     }
 
     fn pull(&self, image: &str) -> String {
-        run(self
-            .command()
-            .args(["images", "pull", "--snapshotter", "native"])
-            .args(&self.reach)
-            .arg(image));
+        run(self.pull_command().arg(image));
         self.digest(image)
     }
 

@@ -23,7 +23,16 @@ impl Docker {
     /// # Panics
     /// With its log, when it does not start.
     pub fn start(home: &Path) -> Self {
-        Self::start_as(Command::new("dockerd"), home)
+        Self::start_as(Command::new("dockerd"), home, "{}")
+    }
+
+    /// Starts it with a mirror of Docker Hub.
+    ///
+    /// # Panics
+    /// With its log, when it does not start.
+    pub fn start_with_mirror(home: &Path, mirror: &str) -> Self {
+        let config = format!(r#"{{"registry-mirrors": ["{mirror}"]}}"#);
+        Self::start_as(Command::new("dockerd"), home, &config)
     }
 
     /// Starts it in a network of its own.
@@ -31,15 +40,15 @@ impl Docker {
     /// # Panics
     /// With its log, when it does not start.
     pub fn start_in(network: &Network, home: &Path) -> Self {
-        Self::start_as(network.command("dockerd"), home)
+        Self::start_as(network.command("dockerd"), home, "{}")
     }
 
-    fn start_as(mut command: Command, home: &Path) -> Self {
+    fn start_as(mut command: Command, home: &Path, settings: &str) -> Self {
         let home = home.join("docker");
         fs::create_dir_all(&home).expect("a folder can be made");
         let socket = home.join("docker.sock");
         let config = home.join("daemon.json");
-        fs::write(&config, "{}").expect("a configuration can be written");
+        fs::write(&config, settings).expect("a configuration can be written");
         command
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
             .args(["--storage-driver=vfs", "--insecure-registry=127.0.0.0/8"])

@@ -788,6 +788,15 @@ fn upstreams_that_cannot_be_told_apart_or_reached_are_named() {
     let text = format!("{LEAST}proxy: {{upstreams: [{a}], ns: [a]}}\n");
     let found = wrong(&text, &[]);
     assert!(found.contains("proxy.ns[0]: proxy.upstreams[0]"), "{found}");
+    for (section, warned) in [
+        ("ns: [a]".to_owned(), "without proxy.upstreams"),
+        (format!("{url}, upstreams: [{a}]"), "like docker.io"),
+    ] {
+        let loaded = read(&format!("{LEAST}proxy: {{{section}}}\n"), &[]).unwrap();
+        let warnings = lines(&loaded.warnings);
+        assert_eq!((warnings.len(), loaded.problems), (1, vec![]));
+        assert!(warnings[0].contains(warned), "{warnings:?}");
+    }
     // As of other lists, the environment can say one part of one that stands in the file.
     let from = ("REGISTRY_PROXY_UPSTREAMS_0_PASSWORD", "s-e-cret");
     let user = ("REGISTRY_PROXY_UPSTREAMS_0_USERNAME", "u");

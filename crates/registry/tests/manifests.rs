@@ -79,6 +79,23 @@ async fn what_a_manifest_refers_to_must_be_there() {
         ..Options::default()
     });
     put(&sparse.repository(&name("a")), &index, &["sparse"]).await;
+
+    let (below, _) = with(Options {
+        validation: wharfinger_registry::Validation {
+            sparse_below: vec![name("hub")],
+            ..Default::default()
+        },
+        ..Options::default()
+    });
+    put(&below.repository(&name("hub/a")), &index, &["sparse"]).await;
+    for strict in ["a", "hub", "hub-2/a", "a/hub/a"] {
+        let manifests = below.repository(&name(strict)).manifests();
+        let error = manifests.put(&index, &index_digest, &[]).await.unwrap_err();
+        assert!(
+            matches!(error, Error::ManifestReferencesUnknown(_)),
+            "{strict}: {error}"
+        );
+    }
 }
 
 #[tokio::test]

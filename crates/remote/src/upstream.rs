@@ -272,22 +272,21 @@ impl Upstream {
         })
     }
 
-    /// The size of a blob in bytes.
+    /// The size of a blob in bytes; `None` where the upstream has it and does not say.
     ///
     /// # Errors
-    /// When the upstream does not have it, or does not say.
+    /// When the upstream does not have it.
     pub async fn blob_size(
         &self,
         name: &RepositoryName,
         digest: &Digest,
-    ) -> Result<u64, UpstreamError> {
+    ) -> Result<Option<u64>, UpstreamError> {
         let path = format!("blobs/{digest}");
         let answer = self
             .ask(name, Method::HEAD, &path, HeaderMap::new())
             .await?;
         let size = answer.headers().get(header::CONTENT_LENGTH);
-        let size = size.and_then(|value| value.to_str().ok()?.parse().ok());
-        size.ok_or_else(|| self.wrong(format!("it does not say how long {digest} is")))
+        Ok(size.and_then(|value| value.to_str().ok()?.parse().ok()))
     }
 
     /// The bytes of a blob behind the first `from`. They are not checked.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use wharfinger_oci::{Digest, Reference, RepositoryName, media_type};
 use wharfinger_remote::testing::{Reply, Request, TestUpstream};
-use wharfinger_remote::{Credentials, Metrics, Reach, Upstream, UpstreamError};
+use wharfinger_remote::{Credentials, DockerConfig, Metrics, Reach, Upstream, UpstreamError};
 
 const SECRET: &str = "s-e-cret";
 const BASIC: &str = "Basic dXNlcjpzLWUtY3JldA==";
@@ -105,7 +105,10 @@ async fn a_blob_comes_whole_or_from_where_it_broke_off() {
     let upstream = asking(&server, Credentials::Anonymous);
     let bytes: Vec<u8> = (0..10_000_u32).map(|at| at as u8).collect();
     let digest = server.blob(&bytes);
-    assert_eq!(upstream.blob_size(&name(), &digest).await.unwrap(), 10_000);
+    assert_eq!(
+        upstream.blob_size(&name(), &digest).await.unwrap(),
+        Some(10_000)
+    );
     for ranges in [true, false] {
         if !ranges {
             let bytes = bytes.clone();
@@ -160,7 +163,7 @@ async fn tokens_are_fetched_for_a_repository_and_kept() {
         let digest = server.blob(b"content");
         with_tokens(&server, password, 300);
         for _ in 0..2 {
-            assert_eq!(upstream.blob_size(&name(), &digest).await.unwrap(), 7);
+            assert_eq!(upstream.blob_size(&name(), &digest).await.unwrap(), Some(7));
         }
         let asked = server.asked();
         let account = if password.is_some() {
@@ -214,7 +217,7 @@ async fn user_and_password_are_shown_at_once_when_they_were_asked_for_before() {
     });
     let upstream = asking(&server, known_user());
     for _ in 0..2 {
-        assert_eq!(upstream.blob_size(&name(), &digest).await.unwrap(), 7);
+        assert_eq!(upstream.blob_size(&name(), &digest).await.unwrap(), Some(7));
     }
     assert_eq!(server.requests().len(), 3);
 }
@@ -235,7 +238,7 @@ async fn another_domains_token_service_is_not_shown_the_password() {
         ))),
     });
     let upstream = asking(&server, known_user());
-    assert_eq!(upstream.blob_size(&name(), &digest).await.unwrap(), 7);
+    assert_eq!(upstream.blob_size(&name(), &digest).await.unwrap(), Some(7));
     for request in server.requests() {
         let shown = request.header("authorization").unwrap_or_default();
         assert!(!shown.starts_with("Basic"), "{request:?}");
@@ -398,4 +401,61 @@ async fn referrers_are_listed_and_filtered_where_the_upstream_does_not() {
         .await
         .unwrap_err();
     assert!(none.is_unknown());
+}
+
+#[tokio::test]
+async fn everything_goes_through_a_proxy_that_is_named() {
+    let proxy = TestUpstream::start().await;
+    let bytes = b"a blob";
+    let digest = proxy.blob(bytes);
+    let client = wharfinger_client::builder(wharfinger_client::authorities());
+    let reach = Reach {
+        client: wharfinger_client::through(client, &proxy.url()).unwrap(),
+        ..Reach::default()
+    };
+    // Also what is on this machine: who names a proxy means it.
+    let gone = "http://127.0.0.1:9";
+    let upstream = Upstream::new(gone, reach, &Metrics::default()).unwrap();
+    assert_eq!(upstream.blob_size(&name(), &digest).await.unwrap(), Some(6));
+    let asked = format!("HEAD {gone}/v2/{}/blobs/{digest}", name());
+    assert_eq!(proxy.asked(), [asked]);
+}
+
+#[tokio::test]
+async fn a_file_of_dockers_clients_tells_what_is_shown() {
+    let server = TestUpstream::start().await;
+    let digest = server.blob(b"a blob");
+    server.decide(|request| {
+        let shown = request.header("authorization");
+        (shown.as_deref() != Some(BASIC)).then(|| unauthorized("Basic realm=\"r\""))
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let encoded = &BASIC["Basic ".len()..];
+    for (file, is_let_in) in [
+        (
+            format!(
+                r#"{{"auths":{{"{}":{{"auth":"{encoded}"}}}}}}"#,
+                server.address
+            ),
+            true,
+        ),
+        (
+            format!(r#"{{"auths":{{"other":{{"auth":"{encoded}"}}}}}}"#),
+            false,
+        ),
+        (
+            format!(
+                r#"{{"credHelpers":{{"{}":"there-is-none"}}}}"#,
+                server.address
+            ),
+            false,
+        ),
+    ] {
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, &file).unwrap();
+        let credentials = Credentials::Docker(DockerConfig::new(path).unwrap());
+        let upstream = asking(&server, credentials);
+        let asked = upstream.blob_size(&name(), &digest).await;
+        assert_eq!(asked.is_ok(), is_let_in, "{file}");
+    }
 }

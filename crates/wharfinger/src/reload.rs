@@ -224,6 +224,15 @@ mod tests {
         };
         assert!(!sparse(&plain, &cache));
         assert!(sparse(&cache, &plain));
+
+        let several = config("proxy: {upstreams: [{name: a, remoteurl: 'http://r'}]}\n");
+        let below = |started: &Config, fresh: &Config| {
+            let options = wiring::registry_options(&with_its_upstream(started, fresh));
+            options.unwrap().validation.sparse_below.len()
+        };
+        assert_eq!((below(&plain, &several), below(&several, &plain)), (0, 1));
+        let changes = Changes::between(&plain, &plain, &several);
+        assert_eq!(changes.restart, ["proxy.upstreams"]);
     }
 
     #[test]

@@ -63,6 +63,11 @@ impl Checker<'_> {
                 self.wrong(&format!("proxy.ns[{place}]"), message);
             }
         }
+        if proxy.is_used() && !proxy.upstreams.is_empty() && proxy.ns.is_empty() {
+            let message = "it is missing: by what containerd asks for what no upstream with a name \
+                           has, like docker.io";
+            self.warn("proxy.ns", message);
+        }
         if proxy.upstreams.is_empty() && !proxy.ns.is_empty() {
             let message = "it has no effect without proxy.upstreams: ns is not looked at";
             self.warn("proxy.ns", message);

@@ -203,10 +203,8 @@ fn token_request(
     scope: &str,
     login: Option<&Login>,
 ) -> RequestBuilder {
-    let mut pairs: Vec<_> = service
-        .map(|service| ("service", service))
-        .into_iter()
-        .collect();
+    let service = service.map(|service| ("service", service));
+    let mut pairs: Vec<_> = service.into_iter().collect();
     if let Some(token) = login.and_then(Login::identity_token) {
         pairs.extend([
             ("scope", scope),
