@@ -205,7 +205,11 @@ impl Source for RemoteSource<'_> {
             .ask(|| self.upstream.blob_size(name, digest))
             .await;
         match size {
-            Ok(size) => Ok(Some(size)),
+            Ok(Some(size)) => Ok(Some(size)),
+            Ok(None) => Err(Fault::Unreadable {
+                place: self.place(digest),
+                reason: "the registry does not say how long it is".to_owned(),
+            }),
             Err(error) if error.is_unknown() => Ok(None),
             Err(error) => Err(fault(&error, self.place(digest))),
         }
