@@ -17,6 +17,7 @@ mod redis;
 mod remote;
 mod s3;
 mod storage;
+mod sync;
 mod tls;
 
 use crate::node::{Node, Value};
@@ -78,6 +79,7 @@ pub(crate) fn check(config: &Config, tree: &Node, warnings: &mut Vec<Problem>) -
     checker.notifications(config);
     checker.middleware(config);
     checker.proxy(config);
+    checker.sync(config);
     checker.problems
 }
 

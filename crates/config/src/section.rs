@@ -17,6 +17,7 @@ mod redis;
 mod remote;
 mod s3;
 mod storage;
+mod sync;
 
 use std::collections::BTreeMap;
 
@@ -48,6 +49,7 @@ pub use storage::{
     TagLookup, UploadPurging,
 };
 pub(crate) use storage::{DRIVERS, FOLDER};
+pub use sync::{Sync, SyncDeletion, SyncJob, SyncRegistry};
 
 /// Parameters that the file leaves to those who read them.
 pub type Parameters = BTreeMap<String, serde_json::Value>;
@@ -87,6 +89,8 @@ pub struct Config {
     pub health: Health,
     /// The pull-through cache.
     pub proxy: Proxy,
+    /// Copying from and to other registries.
+    pub sync: Sync,
     /// Support of what is old.
     pub compatibility: Compatibility,
     /// What manifests must fulfil.

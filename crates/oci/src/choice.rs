@@ -53,6 +53,24 @@ impl FromStr for Pattern {
     }
 }
 
+impl Pattern {
+    /// The tag, or the pattern of tags, where it means no whole repositories.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// Whether it means this repository, or something in it.
+    pub fn has(&self, name: &RepositoryName) -> bool {
+        self.repository.matches(name)
+    }
+
+    /// Whether it means this tag of a repository that it means something in.
+    pub fn has_tag(&self, tag: &Tag) -> bool {
+        let wanted = self.tag.as_deref();
+        wanted.is_none_or(|wanted| matches(wanted, tag.as_str()))
+    }
+}
+
 /// What is meant: everything, or what one of some patterns means.
 #[derive(Clone, Debug, Default)]
 pub struct Choice(Vec<Pattern>);
@@ -83,11 +101,7 @@ impl Choice {
 
     /// Whether a tag of a repository is wanted.
     pub fn has_tag(&self, name: &RepositoryName, tag: &Tag) -> bool {
-        self.has_all_of(name)
-            || self
-                .of_repository(name)
-                .filter_map(|pattern| pattern.tag.as_deref())
-                .any(|wanted| matches(wanted, tag.as_str()))
+        self.is_everything() || self.of_repository(name).any(|pattern| pattern.has_tag(tag))
     }
 
     /// The patterns that mean none of these repositories and tags.
@@ -97,19 +111,23 @@ impl Choice {
     ) -> impl Iterator<Item = &'a Pattern> {
         self.0.iter().filter(|pattern| {
             !met.iter().any(|(name, tags)| {
-                pattern.repository.matches(name)
-                    && pattern
-                        .tag
-                        .as_deref()
-                        .is_none_or(|wanted| tags.iter().any(|tag| matches(wanted, tag.as_str())))
+                pattern.has(name)
+                    && (pattern.tag.is_none() || tags.iter().any(|tag| pattern.has_tag(tag)))
             })
         })
     }
 
-    fn of_repository(&self, name: &RepositoryName) -> impl Iterator<Item = &Pattern> {
-        self.0
-            .iter()
-            .filter(|pattern| pattern.repository.matches(name))
+    /// The patterns that mean a repository, or something in it.
+    pub fn of_repository(&self, name: &RepositoryName) -> impl Iterator<Item = &Pattern> {
+        self.0.iter().filter(|pattern| pattern.has(name))
+    }
+
+    /// The repositories that are named in full, and whether others may be meant.
+    pub fn names(&self) -> (Vec<RepositoryName>, bool) {
+        let names = self.0.iter().map(|one| one.repository.to_string().parse());
+        let names: Vec<Option<RepositoryName>> = names.map(Result::ok).collect();
+        let others = self.is_everything() || names.contains(&None);
+        (names.into_iter().flatten().collect(), others)
     }
 }
 

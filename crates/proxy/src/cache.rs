@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 use quick_cache::sync::Cache as Memory;
+use tokio::sync::Semaphore;
 use tracing::{Instrument as _, warn};
-use wharfinger_oci::manifest::ContentDescriptor;
 use wharfinger_oci::{Descriptor, Digest, RepositoryName, Tag, media_type};
-use wharfinger_registry::{Content, Error as RegistryError, Page, Registry, Repository, Served};
+use wharfinger_registry::{Content, Error as RegistryError, Note, Registry, Repository, Served};
 use wharfinger_remote::Upstream;
 
 use crate::download::{Download, Failure};
@@ -20,6 +20,7 @@ use crate::flights::Flights;
 use crate::metrics::{Kind, Metrics};
 use crate::{Result, Uses};
 
+mod listing;
 mod manifest;
 
 /// Of how many tags it is remembered when they were confirmed.
@@ -37,6 +38,8 @@ pub struct CacheOptions {
     pub patience: Duration,
     /// How long storing a blob may go on when it has been downloaded.
     pub store_timeout: Duration,
+    /// How many blobs are downloaded at once; more wait.
+    pub downloads: usize,
     /// A folder of a filesystem with room for what is on its way.
     pub spool: PathBuf,
     /// Where it is noted what is used when, where that decides what stays.
@@ -84,8 +87,13 @@ struct Shared {
     options: CacheOptions,
     #[debug(skip)]
     confirmed: Memory<(RepositoryName, Tag), Instant>,
+    /// When whole lists came.
+    #[debug(skip)]
+    listed: Memory<(RepositoryName, Note), Instant>,
     manifests: Flights<(RepositoryName, String), Result<Served, Failure>>,
     downloads: Mutex<Downloads>,
+    /// One for each download that may be under way; those that wait get theirs in order.
+    slots: Semaphore,
 }
 
 /// What is on its way, by what it is about. It is not shared between repositories: the upstream
@@ -106,8 +114,10 @@ impl Cache {
                 registry,
                 upstream,
                 metrics,
+                slots: Semaphore::new(options.downloads.max(1)),
                 options,
                 confirmed: Memory::new(TAGS),
+                listed: Memory::new(TAGS),
                 manifests: Flights::default(),
                 downloads: Mutex::default(),
             }),
@@ -217,7 +227,11 @@ impl CachedRepository {
         match self.local().blobs().stat(digest).await {
             Err(RegistryError::BlobUnknown(_)) => {
                 let upstream = &self.shared.upstream;
-                let size = upstream.blob_size(&self.there, digest).await?;
+                let size = match upstream.blob_size(&self.there, digest).await? {
+                    Some(size) => size,
+                    // It is known when all has come.
+                    None => self.download(digest).size().await?,
+                };
                 Ok(descriptor(digest, size))
             }
             known => Ok(known?),
@@ -272,6 +286,7 @@ impl CachedRepository {
             let _under_way = under_way;
             let shared = &repository.shared;
             let run = async {
+                let _slot = shared.slots.acquire().await;
                 let (upstream, spool) = (&shared.upstream, &shared.options.spool);
                 if coming.run(upstream, &repository.there, spool).await {
                     let size = coming.size().await.unwrap_or_default();
@@ -324,75 +339,6 @@ impl CachedRepository {
 
     fn not_kept(&self, digest: &Digest, error: &RegistryError) {
         warn!(repository = %self.name, %digest, %error, "what was downloaded is not kept");
-    }
-
-    /// The tags that the upstream lists; or, while it does not, those that are kept.
-    ///
-    /// # Errors
-    /// When neither has the repository.
-    pub async fn tags(
-        &self,
-        after: Option<&str>,
-        limit: Option<usize>,
-    ) -> Result<Answer<Page<Tag>>> {
-        let upstream = &self.shared.upstream;
-        let tags = self.local().tags();
-        if upstream.is_resting()
-            && let Ok(page) = tags.list(after, limit).await
-        {
-            return Ok(self.shared.stale(page));
-        }
-        let error = match upstream.tags(&self.there, limit, after).await {
-            Ok(listed) => {
-                let mut page = Page {
-                    items: listed.tags,
-                    more: listed.more,
-                };
-                // Some give everything whatever they are asked.
-                if let Some(limit) = limit.filter(|limit| page.items.len() > *limit) {
-                    page.items.sort();
-                    page.items
-                        .retain(|tag| after.is_none_or(|after| tag.as_str() > after));
-                    page.more |= page.items.len() > limit;
-                    page.items.truncate(limit);
-                }
-                return Ok(Answer::fresh(page));
-            }
-            Err(error) => error,
-        };
-        match tags.list(after, limit).await {
-            Ok(page) => Ok(self.shared.stale(page)),
-            Err(RegistryError::NameUnknown(_)) => Err(error.into()),
-            Err(local) => Err(local.into()),
-        }
-    }
-
-    /// The referrers that the upstream lists; or, while it does not, those that are kept.
-    ///
-    /// # Errors
-    /// When neither knows any.
-    pub async fn referrers(
-        &self,
-        subject: &Digest,
-        artifact_type: Option<&str>,
-    ) -> Result<Answer<Vec<ContentDescriptor>>> {
-        let upstream = &self.shared.upstream;
-        let error = match upstream
-            .referrers(&self.there, subject, artifact_type)
-            .await
-        {
-            Ok(listed) => return Ok(Answer::fresh(listed)),
-            Err(error) => error,
-        };
-        let kept = self
-            .local()
-            .referrers()
-            .list(subject, artifact_type)
-            .await?;
-        match kept.is_empty() {
-            true => Err(error.into()),
-            false => Ok(self.shared.stale(kept)),
-        }
     }
 }
 

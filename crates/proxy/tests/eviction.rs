@@ -82,6 +82,7 @@ impl World {
             tag_ttl: Duration::ZERO,
             patience: Duration::from_secs(60),
             store_timeout: Duration::from_secs(60),
+            downloads: 8,
             spool: std::env::temp_dir(),
             uses: Some(eviction.uses()),
         };

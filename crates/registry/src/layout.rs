@@ -10,6 +10,7 @@ const BLOBS: &str = "/docker/registry/v2/blobs";
 const REPOSITORIES: &str = "/docker/registry/v2/repositories";
 const GC: &str = "/docker/registry/v2/_gc";
 const QUARANTINE: &str = "/docker/registry/v2/_quarantine";
+const TURNS: &str = "/docker/registry/v2/_turns";
 const SCRUB: &str = "/docker/registry/v2/_scrub";
 const NOTES: &str = "/docker/registry/v2/_notes";
 
@@ -305,6 +306,17 @@ pub fn scrub() -> StoragePath {
 /// How far the check in the background has got.
 pub fn scrub_state() -> StoragePath {
     path(format!("{SCRUB}/state"))
+}
+
+/// The folder of what is remembered of some work that is done again and again. Distribution looks at
+/// none of it. The work's name is made of letters, digits, `-`, `_` and `.`.
+pub fn turn(work: &str) -> StoragePath {
+    path(format!("{TURNS}/{work}"))
+}
+
+/// When that work was done.
+pub fn turn_state(work: &str) -> StoragePath {
+    path(format!("{TURNS}/{work}/state"))
 }
 
 /// The folder of what is noted of a repository. Distribution looks at none of it.

@@ -25,6 +25,7 @@ mod referrer;
 mod repository;
 mod signature;
 mod tag;
+mod turn;
 mod upload;
 mod verify;
 
@@ -42,6 +43,7 @@ pub use referrer::Referrers;
 pub use repository::{Page, Registry, Repository};
 pub use signature::Signatures;
 pub use tag::Tags;
+pub use turn::{Turn, TurnTaking};
 pub use upload::{Progress, PurgeReport, PurgeSchedule, Upload, UploadId};
 pub use verify::{
     Affected, Damage, Finding, Outcome, Position, Repair, ScrubSchedule, VerifyOptions,

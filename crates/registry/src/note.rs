@@ -9,7 +9,7 @@ use crate::link::ignore_absent;
 use crate::{Repository, Result, layout};
 
 /// What is noted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
     /// When what it keeps was used.
     Uses,

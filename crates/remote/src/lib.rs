@@ -1,4 +1,4 @@
-//! Other registries over HTTP: [`Upstream`] asks one of them.
+//! Other registries over HTTP: [`Upstream`] asks one of them, and pushes to it.
 
 mod error;
 mod metrics;
@@ -9,4 +9,7 @@ pub mod testing;
 
 pub use error::{Refusal, UpstreamError};
 pub use metrics::Metrics;
-pub use upstream::{BlobStream, Credentials, DockerConfig, Exec, Fetched, Listed, Reach, Upstream};
+pub use upstream::{
+    BlobStream, Credentials, DockerConfig, Exec, Fetched, Listed, Mounted, PushedManifest, Reach,
+    RemoteUpload, Upstream,
+};

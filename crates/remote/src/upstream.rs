@@ -18,6 +18,7 @@ mod authorization;
 mod blob;
 mod challenge;
 mod credentials;
+mod push;
 mod rest;
 
 use answer::{Asked, body, refused};
@@ -25,6 +26,7 @@ use authorization::{Authorization, host};
 pub use blob::BlobStream;
 use challenge::Challenge;
 pub use credentials::{Credentials, DockerConfig, Exec};
+pub use push::{Mounted, PushedManifest, RemoteUpload};
 use rest::Rest;
 
 /// How long connecting may take.
@@ -33,12 +35,18 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How long an upstream may send nothing while it is waited for.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// The same where it is pushed to: at the end of an upload it reads all of it again.
+const PUSH_SILENCE: Duration = Duration::from_secs(10 * 60);
+
 /// How often a request is sent again with what a challenge asks for: a token that was known may
 /// have been withdrawn.
 const CHALLENGES: usize = 2;
 
 /// The most bytes of one part of a listing.
 const LARGEST_LISTING: usize = 16 << 20;
+
+/// How many repositories are asked for at once.
+const CATALOG_PART: usize = 1000;
 
 /// The most parts that a listing is put together from.
 const MOST_PARTS: usize = 10_000;
@@ -63,6 +71,8 @@ pub struct Upstream {
     authorization: Authorization,
     rest: Rest,
     metrics: UpstreamMetrics,
+    /// What is asked for in a repository, as scopes of tokens name it.
+    actions: &'static str,
 }
 
 /// How an upstream is reached.
@@ -74,6 +84,8 @@ pub struct Reach {
     pub credentials: Credentials,
     /// The client, which knows whom to trust, and what proxy to go through.
     pub client: ClientBuilder,
+    /// Whether it is pushed to: then tokens are asked for that allow it.
+    pub is_pushed_to: bool,
 }
 
 impl Default for Reach {
@@ -88,6 +100,7 @@ impl From<Credentials> for Reach {
             name: None,
             credentials,
             client: wharfinger_client::builder(wharfinger_client::authorities()),
+            is_pushed_to: false,
         }
     }
 }
@@ -133,11 +146,15 @@ impl Upstream {
         }
         let path = format!("{}/", base.path().trim_end_matches('/'));
         base.set_path(&path);
+        let (actions, silence) = match reach.is_pushed_to {
+            true => ("pull,push", PUSH_SILENCE),
+            false => ("pull", SILENCE),
+        };
         // Redirects are followed by the client, which shows other hosts no credentials.
         let client = reach
             .client
             .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
+            .read_timeout(silence)
             .build()
             .map_err(|error| wharfinger_client::chain(&error))?;
         let name = reach.name.unwrap_or_else(|| host(&base));
@@ -148,6 +165,7 @@ impl Upstream {
             name,
             base,
             client,
+            actions,
         })
     }
 
@@ -199,6 +217,27 @@ impl Upstream {
         }
     }
 
+    /// The digest that a tag stands for; `None` only where the upstream says that there is no such
+    /// tag.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub async fn tagged(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<Digest>, UpstreamError> {
+        if let Some(digest) = self.digest_of(name, tag, None).await? {
+            return Ok(Some(digest));
+        }
+        // An answer to HEAD does not tell a tag that is not there from one that is not told.
+        match self.manifest(name, &Reference::Tag(tag.clone())).await {
+            Ok(fetched) => Ok(Some(fetched.digest)),
+            Err(error) if error.is_unknown() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A manifest.
     ///
     /// # Errors
@@ -233,22 +272,21 @@ impl Upstream {
         })
     }
 
-    /// The size of a blob in bytes.
+    /// The size of a blob in bytes; `None` where the upstream has it and does not say.
     ///
     /// # Errors
-    /// When the upstream does not have it, or does not say.
+    /// When the upstream does not have it.
     pub async fn blob_size(
         &self,
         name: &RepositoryName,
         digest: &Digest,
-    ) -> Result<u64, UpstreamError> {
+    ) -> Result<Option<u64>, UpstreamError> {
         let path = format!("blobs/{digest}");
         let answer = self
             .ask(name, Method::HEAD, &path, HeaderMap::new())
             .await?;
         let size = answer.headers().get(header::CONTENT_LENGTH);
-        let size = size.and_then(|value| value.to_str().ok()?.parse().ok());
-        size.ok_or_else(|| self.wrong(format!("it does not say how long {digest} is")))
+        Ok(size.and_then(|value| value.to_str().ok()?.parse().ok()))
     }
 
     /// The bytes of a blob behind the first `from`. They are not checked.
@@ -302,10 +340,45 @@ impl Upstream {
             match (next, n) {
                 (Some(_), Some(_)) => return Ok(Listed { tags, more: true }),
                 (Some(next), None) if next != query => query = next,
-                _ => break,
+                _ => return Ok(Listed { tags, more: false }),
             }
         }
-        Ok(Listed { tags, more: false })
+        Err(self.wrong("its list of tags does not end"))
+    }
+
+    /// The names of its repositories, those alone that it shows.
+    ///
+    /// # Errors
+    /// When the upstream does not give them, as many that are public do not.
+    pub async fn catalog(&self) -> Result<Vec<RepositoryName>, UpstreamError> {
+        #[derive(Deserialize)]
+        struct Body {
+            repositories: Option<Vec<String>>,
+        }
+        let mut query = query([("n", CATALOG_PART.to_string())].into_iter());
+        let mut names = Vec::new();
+        for _ in 0..MOST_PARTS {
+            let url = format!("{}v2/_catalog{query}", self.base);
+            let question = Question {
+                method: Method::GET,
+                url: &url,
+                scope: "registry:catalog:*",
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+            };
+            let answer = self.send(question).await?;
+            let next = next_query(answer.headers());
+            let bytes = body(&self.asked(), answer, LARGEST_LISTING).await?;
+            let part: Body = serde_json::from_slice(&bytes)
+                .map_err(|_| self.wrong("it is no list of repositories"))?;
+            let part = part.repositories.unwrap_or_default();
+            names.extend(part.iter().filter_map(|name| name.parse().ok()));
+            match next {
+                Some(next) if next != query => query = next,
+                _ => return Ok(names),
+            }
+        }
+        Err(self.wrong("its list of repositories does not end"))
     }
 
     /// Descriptors of the manifests whose subject is `subject`, those of an artifact type only
@@ -361,7 +434,7 @@ impl Upstream {
         Ok((bytes, next, filtered))
     }
 
-    /// Asks about a repository, unless the upstream wants to be left alone.
+    /// Asks about a repository.
     async fn ask(
         &self,
         name: &RepositoryName,
@@ -369,27 +442,41 @@ impl Upstream {
         path: &str,
         headers: HeaderMap,
     ) -> Result<Response, UpstreamError> {
+        self.send(Question {
+            method,
+            url: &format!("{}v2/{name}/{path}", self.base),
+            scope: &self.scope(name),
+            headers,
+            body: Bytes::new(),
+        })
+        .await
+    }
+
+    /// Sends a request, unless the upstream wants to be left alone.
+    async fn send(&self, question: Question<'_>) -> Result<Response, UpstreamError> {
         self.rest.may_ask()?;
-        let answer = self.ask_now(name, method, path, headers).await;
+        let answer = self.send_now(question).await;
         self.rest.note(&self.name, answer.as_ref().err());
         answer
     }
 
-    /// Asks with what the upstream wants to be shown.
-    async fn ask_now(
-        &self,
-        name: &RepositoryName,
-        method: Method,
-        path: &str,
-        headers: HeaderMap,
-    ) -> Result<Response, UpstreamError> {
-        let url = format!("{}v2/{name}/{path}", self.base);
-        let scope = format!("repository:{name}:pull");
-        let mut shown = self.authorization.known(&scope).await;
+    /// Sends a request with what the upstream wants to be shown.
+    async fn send_now(&self, question: Question<'_>) -> Result<Response, UpstreamError> {
+        let Question {
+            method,
+            url,
+            scope,
+            headers,
+            body,
+        } = question;
+        let mut shown = self.authorization.known(scope).await;
         let mut challenges = 0;
         loop {
-            let mut request = self.client.request(method.clone(), &url);
+            let mut request = self.client.request(method.clone(), url);
             request = request.headers(headers.clone());
+            if !matches!(method, Method::GET | Method::HEAD) {
+                request = request.body(body.clone());
+            }
             if let Some(shown) = &shown {
                 request = request.header(header::AUTHORIZATION, shown.clone());
             }
@@ -408,7 +495,7 @@ impl Upstream {
                     let asked_for = Challenge::all(answer.headers());
                     let next = self
                         .authorization
-                        .answer(&self.client, &asked_for, &scope, shown.as_ref())
+                        .answer(&self.client, &asked_for, scope, shown.as_ref())
                         .await?;
                     match next {
                         Some(next) => shown = Some(next),
@@ -419,6 +506,16 @@ impl Upstream {
             }
         }
     }
+}
+
+/// A request.
+struct Question<'a> {
+    method: Method,
+    url: &'a str,
+    /// What a token must allow, as token services know it; several with a space between.
+    scope: &'a str,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 fn accepting(media_types: &[&'static str]) -> HeaderMap {

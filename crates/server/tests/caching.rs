@@ -70,6 +70,7 @@ fn options() -> CacheOptions {
         tag_ttl: Duration::ZERO,
         patience: PATIENCE,
         store_timeout: PATIENCE,
+        downloads: 8,
         spool: std::env::temp_dir(),
         uses: None,
     }

@@ -46,6 +46,7 @@ fn kept(
         tag_ttl: Duration::ZERO,
         patience: PATIENCE,
         store_timeout: PATIENCE,
+        downloads: 8,
         spool: std::env::temp_dir(),
         uses: None,
     };

@@ -3,8 +3,10 @@
 //! these, and last the tag.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Semaphore;
 use wharfinger_oci::manifest::{self, Manifest, Referenced, Role};
 use wharfinger_oci::{Digest, RepositoryName, Tag};
 
@@ -12,9 +14,10 @@ use crate::endpoint::{Blob, Place, Source, Target};
 use crate::error::Problem;
 use crate::naming::Naming;
 use crate::report::{Failure, Report, Step};
-use crate::{Choice, Error, Fault, Result};
+use crate::selection::Selection;
+use crate::{Error, Fault, Result};
 
-/// How many blobs are copied at once.
+/// How many blobs of an image are copied at once.
 const CONCURRENCY: usize = 4;
 
 /// How often an image is tried whose content vanishes.
@@ -24,16 +27,41 @@ const TRIES: usize = 5;
 pub(crate) struct Copying<'a, S, T> {
     source: &'a S,
     target: &'a T,
-    choice: &'a Choice,
+    selection: &'a Selection,
     naming: &'a Naming,
     told: &'a (dyn Fn(Step<'_>) + Sync),
+    /// How many images are copied at once.
+    at_once: usize,
+    /// A permit for each of them.
+    images: Semaphore,
+    state: Mutex<State>,
+    /// The blobs that are on their way: what two images have is copied for one of them.
+    on_the_way: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// What is known of what was done.
+#[derive(Debug, Default)]
+struct State {
     report: Report,
     /// Blobs of which is known that they cannot be copied.
     damaged: HashMap<Digest, Fault>,
     /// Blobs that have been told of.
     told_of: HashSet<Digest>,
-    /// What the source has, where only some of it is wanted.
-    listed: Vec<(RepositoryName, Vec<Tag>)>,
+    /// What the source has of what is wanted.
+    listed: Vec<Listed>,
+}
+
+/// A repository that was copied.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) name: RepositoryName,
+    pub(crate) target: RepositoryName,
+    /// All tags that the source has; `None` where it does not tell.
+    pub(crate) all: Option<HashSet<Tag>>,
+    /// Those that were chosen.
+    pub(crate) chosen: Vec<Tag>,
+    /// Whether all of it was copied.
+    pub(crate) is_whole: bool,
 }
 
 /// What has become of a repository's manifests.
@@ -60,30 +88,52 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
     pub(crate) fn new(
         source: &'a S,
         target: &'a T,
-        choice: &'a Choice,
+        selection: &'a Selection,
         naming: &'a Naming,
         told: &'a (dyn Fn(Step<'_>) + Sync),
     ) -> Self {
         Self {
             source,
             target,
-            choice,
+            selection,
             naming,
             told,
-            report: Report::default(),
-            damaged: HashMap::new(),
-            told_of: HashSet::new(),
-            listed: Vec::new(),
+            at_once: 1,
+            images: Semaphore::new(1),
+            state: Mutex::default(),
+            on_the_way: Mutex::default(),
         }
+    }
+
+    /// The same, with so many images at once.
+    pub(crate) fn at_once(self, number: usize) -> Self {
+        let number = number.max(1);
+        Self {
+            at_once: number,
+            images: Semaphore::new(number),
+            ..self
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies all of it.
     ///
     /// # Errors
     /// When the source cannot be listed, or nothing can be written any more.
-    pub(crate) async fn run(mut self) -> Result<Report> {
+    pub(crate) async fn run(self) -> Result<Report> {
+        self.run_and_list().await.map(|(report, _)| report)
+    }
+
+    /// The same, and tells what there was to be copied.
+    ///
+    /// # Errors
+    /// As [`Copying::run`].
+    pub(crate) async fn run_and_list(self) -> Result<(Report, Vec<Listed>)> {
         let mut names = self.source.repositories().await?;
-        names.retain(|name| self.choice.has(name));
+        names.retain(|name| self.selection.has(name));
         let mut targets = BTreeMap::new();
         for name in &names {
             let target = self.naming.apply(name)?;
@@ -91,56 +141,117 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 return Err(Error::Collision(other.clone(), name.clone(), target));
             }
         }
-        for (target, name) in targets {
-            (self.told)(Step::Repository(name));
-            self.repository(name, &target).await?;
-        }
+        let repositories: Vec<_> = targets
+            .iter()
+            .map(|(target, name)| self.repository(name, target))
+            .collect();
+        stream::iter(repositories)
+            .buffer_unordered(self.at_once)
+            .try_collect::<()>()
+            .await?;
         // What was written wrong must not pass for a backup.
-        let listed = std::mem::take(&mut self.listed);
-        for pattern in self.choice.unmatched(&listed) {
-            self.fail(pattern.to_string(), Fault::Unmatched);
+        let listed = std::mem::take(&mut self.state().listed);
+        if !self.selection.choice().is_everything() {
+            let chosen: Vec<_> = listed
+                .iter()
+                .map(|one| (one.name.clone(), one.chosen.clone()))
+                .collect();
+            for pattern in self.selection.choice().unmatched(&chosen) {
+                self.fail(pattern.to_string(), Fault::Unmatched);
+            }
         }
-        Ok(self.report)
+        let state = self.state.into_inner();
+        let report = state.unwrap_or_else(PoisonError::into_inner).report;
+        Ok((report, listed))
     }
 
-    async fn repository(&mut self, name: &RepositoryName, target: &RepositoryName) -> Result<()> {
-        let mut met = Met::default();
+    async fn repository(&self, name: &RepositoryName, target: &RepositoryName) -> Result<()> {
+        (self.told)(Step::Repository(name));
+        let met = Mutex::new(Met::default());
         let tags = self.source.tags(name).await;
-        let mut tags = self.or_fail(name, tags);
-        tags.retain(|tag| self.choice.has_tag(name, tag));
-        for tag in &tags {
-            self.tag(name, target, tag, &mut met).await?;
+        let all = tags.as_ref().ok().cloned();
+        let tags = self.selection.select(name, self.or_fail(name, tags));
+        let copies: Vec<_> = tags
+            .iter()
+            .map(|tag| self.tag(name, target, tag, &met))
+            .collect();
+        stream::iter(copies)
+            .buffer_unordered(self.at_once)
+            .try_collect::<()>()
+            .await?;
+        let has_all = self.selection.has_all_of(name);
+        let reached: Vec<Digest> = lock(&met).reached.iter().copied().collect();
+        if !has_all && self.selection.has_referrers() {
+            let others = all.iter().flatten().filter(|tag| !tags.contains(tag));
+            self.companions(name, target, others, &met).await?;
         }
-        if !self.choice.is_everything() {
-            self.listed.push((name.clone(), tags));
-        }
-        let mut others = match self.choice.has_all_of(name) {
+        let mut others = match has_all {
             true => {
                 let revisions = self.source.revisions(name).await;
                 self.or_fail(name, revisions)
             }
-            false => self.referrers_of(name, met.reached.iter().copied()).await?,
+            false => self.referrers_of(name, reached).await?,
         };
         while let Some(digest) = others.pop() {
-            if met.reached.contains(&digest) || met.failed.contains(&digest) {
+            let is_done = {
+                let met = lock(&met);
+                met.reached.contains(&digest) || met.failed.contains(&digest)
+            };
+            if is_done {
                 continue;
             }
-            self.untagged(name, target, digest, &mut met).await?;
-            if !self.choice.has_all_of(name) {
+            self.untagged(name, target, digest, &met).await?;
+            if !has_all {
                 // A signature may be signed.
                 others.extend(self.referrers_of(name, [digest]).await?);
             }
+        }
+        let mut state = self.state();
+        let of = [format!("{name}:"), format!("{name}@")];
+        let failures = &state.report.failures;
+        let is_whole = !failures.iter().any(|failure| {
+            failure.image == name.as_str() || of.iter().any(|of| failure.image.starts_with(of))
+        });
+        state.listed.push(Listed {
+            name: name.clone(),
+            target: target.clone(),
+            all: all.map(|all| all.into_iter().collect()),
+            chosen: tags,
+            is_whole,
+        });
+        Ok(())
+    }
+
+    /// Copies the tags by which cosign finds signatures and the like: they are called after the
+    /// digests of what was copied.
+    async fn companions(
+        &self,
+        name: &RepositoryName,
+        target: &RepositoryName,
+        tags: impl Iterator<Item = &Tag> + Send,
+        met: &Mutex<Met>,
+    ) -> Result<()> {
+        let reached: HashSet<String> = lock(met).reached.iter().map(digest_tag).collect();
+        let is_companion = |tag: &&Tag| {
+            let of = tag.as_str().split_once('.');
+            of.is_some_and(|(digest, _)| reached.contains(digest))
+        };
+        for tag in tags.filter(is_companion) {
+            self.tag(name, target, tag, met).await?;
         }
         Ok(())
     }
 
     /// What refers to manifests that were copied for their tags: signatures and the like.
     async fn referrers_of(
-        &mut self,
+        &self,
         name: &RepositoryName,
         subjects: impl IntoIterator<Item = Digest>,
     ) -> Result<Vec<Digest>> {
         let mut found = Vec::new();
+        if !self.selection.has_referrers() {
+            return Ok(found);
+        }
         for subject in subjects {
             match self.source.referrers(name, &subject).await {
                 Ok(referrers) => found.extend(referrers),
@@ -153,12 +264,13 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
     /// Copies what a tag stands for: what it did before or does after it is moved meanwhile, never
     /// a part of either.
     async fn tag(
-        &mut self,
+        &self,
         name: &RepositoryName,
         target: &RepositoryName,
         tag: &Tag,
-        met: &mut Met,
+        met: &Mutex<Met>,
     ) -> Result<()> {
+        let _permit = self.images.acquire().await;
         let mut failed: Option<(Digest, Fault)> = None;
         for _ in 0..TRIES {
             let digest = match self.source.tagged(name, tag).await {
@@ -174,14 +286,14 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 && before == digest
                 && matches!(fault, Fault::Missing(_))
             {
-                met.failed.insert(digest);
+                lock(met).failed.insert(digest);
                 self.fail(format!("{name}:{tag}"), fault);
                 return Ok(());
             }
             match self.image(name, target, digest, Some(tag), met).await {
                 Ok(()) => {
                     (self.told)(Step::Tag(target, tag, &digest));
-                    self.report.tags += 1;
+                    self.state().report.tags += 1;
                     return Ok(());
                 }
                 Err(Problem::Fatal(error)) => return Err(error),
@@ -189,7 +301,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                     failed = Some((digest, fault));
                 }
                 Err(Problem::Fault(fault)) => {
-                    met.failed.insert(digest);
+                    lock(met).failed.insert(digest);
                     self.fail(format!("{name}:{tag}"), fault);
                     return Ok(());
                 }
@@ -205,19 +317,20 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
 
     /// Copies a manifest that has no tag, unless it goes meanwhile.
     async fn untagged(
-        &mut self,
+        &self,
         name: &RepositoryName,
         target: &RepositoryName,
         digest: Digest,
-        met: &mut Met,
+        met: &Mutex<Met>,
     ) -> Result<()> {
+        let _permit = self.images.acquire().await;
         let image = format!("{name}@{digest}");
         let mut failed = None;
         for _ in 0..TRIES {
             match self.image(name, target, digest, None, met).await {
                 Ok(()) => {
                     (self.told)(Step::Untagged(target, &digest));
-                    self.report.untagged += 1;
+                    self.state().report.untagged += 1;
                     return Ok(());
                 }
                 Err(Problem::Fatal(error)) => return Err(error),
@@ -244,27 +357,27 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
     }
 
     /// What was listed of a repository; nothing when it cannot be.
-    fn or_fail<L>(&mut self, name: &RepositoryName, listed: Result<Vec<L>, Fault>) -> Vec<L> {
+    fn or_fail<L>(&self, name: &RepositoryName, listed: Result<Vec<L>, Fault>) -> Vec<L> {
         listed.unwrap_or_else(|fault| {
             self.fail(name.to_string(), fault);
             Vec::new()
         })
     }
 
-    fn fail(&mut self, image: String, fault: Fault) {
+    fn fail(&self, image: String, fault: Fault) {
         let failure = Failure { image, fault };
         (self.told)(Step::Failed(&failure));
-        self.report.failures.push(failure);
+        self.state().report.failures.push(failure);
     }
 
     /// Copies a manifest with all that it mentions.
     async fn image(
-        &mut self,
+        &self,
         name: &RepositoryName,
         target: &RepositoryName,
         digest: Digest,
         tag: Option<&Tag>,
-        met: &mut Met,
+        met: &Mutex<Met>,
     ) -> Result<(), Problem> {
         let mut visits = vec![Visit {
             digest,
@@ -275,7 +388,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         let mut reached = Vec::new();
         while let Some(visit) = visits.pop() {
             let is_top = visits.is_empty();
-            if !is_top && met.done.contains(&visit.digest) {
+            if !is_top && lock(met).done.contains(&visit.digest) {
                 reached.push(visit.digest);
                 continue;
             }
@@ -287,8 +400,16 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 }
                 continue;
             };
-            if visit.is_ready || met.done.contains(&visit.digest) {
-                self.blobs(name, target, &manifest).await?;
+            let is_done = visit.is_ready || lock(met).done.contains(&visit.digest);
+            let is_whole = !is_done
+                && self
+                    .target
+                    .is_whole(target, &visit.digest, &manifest)
+                    .await?;
+            if is_done || is_whole {
+                if !is_whole {
+                    self.blobs(name, target, &manifest).await?;
+                }
                 let place = match is_top {
                     true => Place::Top(tag),
                     false => Place::Nested,
@@ -297,7 +418,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                     .target
                     .manifest(target, &manifest, &visit.digest, place);
                 write.await?;
-                met.done.insert(visit.digest);
+                lock(met).done.insert(visit.digest);
                 reached.push(visit.digest);
                 let brings = self.brings_canonical(name, &visit.digest, &manifest);
                 if brings.await? {
@@ -309,8 +430,14 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 is_ready: true,
                 ..visit
             });
+            let chosen = self.selection.chosen_of(&manifest);
+            if chosen.as_ref().is_some_and(HashSet::is_empty) {
+                return Err(Fault::NoPlatform.into());
+            }
+            let is_chosen = |one: &Digest| chosen.as_ref().is_none_or(|all| all.contains(one));
             let references = manifest.references();
-            for reference in references.iter().filter(|one| is_manifest(one)) {
+            let nested = references.iter().filter(|one| is_manifest(one));
+            for reference in nested.filter(|one| is_chosen(&one.digest)) {
                 visits.push(Visit {
                     digest: reference.digest,
                     media_type: reference.media_type.map(str::to_owned),
@@ -319,7 +446,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 });
             }
         }
-        met.reached.extend(reached);
+        lock(met).reached.extend(reached);
         Ok(())
     }
 
@@ -352,7 +479,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
 
     /// Copies the blobs that a manifest mentions.
     async fn blobs(
-        &mut self,
+        &self,
         name: &RepositoryName,
         target: &RepositoryName,
         manifest: &Manifest,
@@ -363,15 +490,14 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
             .filter(|one| !is_manifest(one) && seen.insert(one.digest))
             .map(|one| {
                 let is_required = self.requires(name, target, &one);
-                let is_new = self.told_of.insert(one.digest);
+                let is_new = self.state().told_of.insert(one.digest);
                 (one.digest, one.size, is_required, is_new)
             })
             .collect();
-        let this = &*self;
         let copies: Vec<_> = wanted
             .into_iter()
             .map(|(digest, size, is_required, is_new)| async move {
-                let copied = this.blob(name, target, digest, size, is_required, is_new);
+                let copied = self.blob(name, target, digest, size, is_required, is_new);
                 (digest, copied.await)
             })
             .collect();
@@ -382,13 +508,14 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         let mut problem = None;
         for (digest, outcome) in outcomes {
             match outcome {
-                Ok(copied) => self.report.add(&copied),
+                Ok(copied) => self.state().report.add(&copied),
                 Err(found) => {
-                    self.told_of.remove(&digest);
+                    let mut state = self.state();
+                    state.told_of.remove(&digest);
                     if let Problem::Fault(fault) = &found
                         && !matches!(fault, Fault::Missing(_))
                     {
-                        self.damaged.insert(digest, fault.clone());
+                        state.damaged.insert(digest, fault.clone());
                     }
                     if !matches!(problem, Some(Problem::Fatal(_))) {
                         problem = Some(found);
@@ -408,8 +535,11 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         is_required: bool,
         is_new: bool,
     ) -> Result<Copied, Problem> {
-        if let Some(fault) = self.damaged.get(&digest) {
-            return Err(fault.clone().into());
+        let way = self.way(digest);
+        let _alone = way.lock().await;
+        let damaged = self.state().damaged.get(&digest).cloned();
+        if let Some(fault) = damaged {
+            return Err(fault.into());
         }
         let place = self.source.place(&digest);
         let Some(size) = self.source.size(name, &digest).await? else {
@@ -426,6 +556,9 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 expected,
                 actual: size,
             }));
+        }
+        if is_new {
+            (self.told)(Step::Blob(size));
         }
         if self.target.has(target, &digest, Some(size)).await? {
             if is_new {
@@ -447,6 +580,26 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         self.target.blob(target, blob).await?;
         Ok(Copied::Bytes(size))
     }
+
+    /// What is held while a blob is copied.
+    fn way(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut ways = self.on_the_way.lock();
+        let ways = ways.as_mut().map_err(PoisonError::get_mut);
+        let ways = ways.unwrap_or_else(|poisoned| poisoned);
+        // Nobody holds what stands here alone.
+        ways.retain(|_, way| Arc::strong_count(way) > 1);
+        Arc::clone(ways.entry(digest).or_default())
+    }
+}
+
+fn lock(met: &Mutex<Met>) -> MutexGuard<'_, Met> {
+    met.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The tag under which the referrers of a digest are listed where a registry does not (OCI
+/// distribution specification, "Referrers Tag Schema").
+pub(crate) fn digest_tag(digest: &Digest) -> String {
+    digest.to_string().replacen(':', "-", 1)
 }
 
 /// What became of a blob.

@@ -94,6 +94,18 @@ pub(crate) trait Target: Sync {
         digest: &Digest,
     ) -> impl Future<Output = Result<bool, Problem>> + Send;
 
+    /// Whether a manifest is there with all that it mentions, so that nothing of it is to be looked
+    /// at.
+    fn is_whole(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        manifest: &Manifest,
+    ) -> impl Future<Output = Result<bool, Problem>> + Send {
+        let _ = (name, digest, manifest);
+        std::future::ready(Ok(false))
+    }
+
     /// Writes a blob, unless its bytes are not those of its digest.
     fn blob(
         &self,
@@ -121,4 +133,32 @@ pub(crate) enum Place<'a> {
     Nested,
     /// Under a tag, or under none.
     Top(Option<&'a Tag>),
+}
+
+/// Where images go that are kept like those of a source.
+pub(crate) trait Mirror: Target {
+    /// Whether a blob is there. Writes nothing.
+    fn holds(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> impl Future<Output = Result<bool, Problem>> + Send;
+
+    /// A repository's tags; none where there is no such repository.
+    fn tags(&self, name: &RepositoryName)
+    -> impl Future<Output = Result<Vec<Tag>, Problem>> + Send;
+
+    /// What a tag stands for.
+    fn tagged(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<Option<Digest>, Problem>> + Send;
+
+    /// Removes a tag.
+    fn untag(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
 }

@@ -49,6 +49,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another registry does not tell what it has, or takes nothing.
+    #[error(transparent)]
+    Upstream(#[from] wharfinger_remote::UpstreamError),
     /// The registry that is written to, or of which all is listed, failed.
     #[error(transparent)]
     Registry(#[from] wharfinger_registry::Error),
@@ -123,6 +126,15 @@ pub enum Fault {
     /// What was asked for by this name is not there.
     #[error("there is nothing of this name")]
     Unmatched,
+    /// It is an index of images, none of which is for a platform that is wanted.
+    #[error("it has no image for any of the chosen platforms")]
+    NoPlatform,
+    /// No tag is left of a repository that had some: nothing is removed for that.
+    #[error("no tag is listed any more; none is removed, as this may be a mistake")]
+    Emptied,
+    /// A tag is not listed, but it is there.
+    #[error("the tag is not listed, but it is there; it is not removed")]
+    Unlisted,
     /// The tag was moved again and again while its image was copied.
     #[error("the tag moves faster than its image can be copied")]
     Moving,

@@ -68,7 +68,8 @@ pub async fn export(
     let target = LayoutTarget::new(sink, options.host.clone());
     let source = StoreSource(registry);
     let naming = Naming::default();
-    let copying = Copying::new(&source, &target, &options.choice, &naming, told);
+    let selection = options.choice.clone().into();
+    let copying = Copying::new(&source, &target, &selection, &naming, told);
     let mut report = copying.run().await?;
     let prune = options.prune && report.failures.is_empty();
     report.pruned = target.finish(prune).await?;

@@ -80,10 +80,11 @@ async fn import_from<S: Source>(
     options: &ImportOptions,
     told: &(dyn Fn(Step<'_>) + Sync),
 ) -> Result<Report> {
-    let ImportOptions { choice, naming, .. } = options;
+    let naming = &options.naming;
+    let selection = options.choice.clone().into();
     let trial = Trial::new(registry);
     let tell: &(dyn Fn(Step<'_>) + Sync) = if options.dry_run { told } else { &|_| () };
-    let copying = Copying::new(source, &trial, choice, naming, tell);
+    let copying = Copying::new(source, &trial, &selection, naming, tell);
     let mut report = copying.run().await?;
     let (blobs, bytes) = trial.total();
     if options.dry_run {
@@ -94,7 +95,7 @@ async fn import_from<S: Source>(
     }
     told(Step::Total(bytes));
     let target = StoreTarget::new(registry);
-    Copying::new(source, &target, choice, naming, told)
+    Copying::new(source, &target, &selection, naming, told)
         .run()
         .await
 }

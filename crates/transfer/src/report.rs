@@ -30,12 +30,19 @@ pub enum Step<'a> {
     Total(u64),
     /// A repository is begun, by its name in the source.
     Repository(&'a RepositoryName),
+    /// A blob of so many bytes is mentioned, of which [`Step::Bytes`] will tell.
+    Blob(u64),
     /// So many bytes more were copied, or found to be there.
     Bytes(u64),
     /// A tag is there with all of its image, by its name where it was copied to.
     Tag(&'a RepositoryName, &'a Tag, &'a Digest),
     /// A manifest without a tag is there with all that it mentions.
     Untagged(&'a RepositoryName, &'a Digest),
+    /// A tag would come to stand for this, for which so many blobs with so many bytes would be
+    /// copied.
+    WouldTag(&'a RepositoryName, &'a Tag, &'a Digest, u64, u64),
+    /// A tag was removed, or would be.
+    Removed(&'a RepositoryName, &'a Tag),
     /// An image cannot be copied.
     Failed(&'a Failure),
 }
@@ -53,6 +60,8 @@ pub struct Report {
     pub bytes: u64,
     /// How many blobs were found to be there, as often as an image mentions them.
     pub present: u64,
+    /// How many tags were removed that the source does not have any more.
+    pub removed: u64,
     /// How many blobs were removed that nothing needs any more.
     pub pruned: u64,
     /// What could not be copied.

@@ -8,7 +8,7 @@ use wharfinger_oci::manifest::{Manifest, Referenced};
 use wharfinger_oci::{Descriptor, Digest, RepositoryName, Tag};
 use wharfinger_registry::{Error as RegistryError, Registry, layout};
 
-use crate::endpoint::{Blob, Place, Source, Target};
+use crate::endpoint::{Blob, Mirror, Place, Source, Target};
 use crate::error::Problem;
 use crate::pieces::{self, Pieces};
 use crate::report::Step;
@@ -244,6 +244,37 @@ impl Target for StoreTarget<'_> {
 
     fn requires(&self, name: &RepositoryName, reference: &Referenced<'_>) -> bool {
         self.registry.requires(name, reference)
+    }
+}
+
+impl Mirror for StoreTarget<'_> {
+    async fn holds(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Problem> {
+        let blobs = self.registry.repository(name).blobs();
+        let found = found_or_not(blobs.stat(digest).await.map(Some))?;
+        Ok(found.is_some())
+    }
+
+    async fn tags(&self, name: &RepositoryName) -> Result<Vec<Tag>, Problem> {
+        match self.registry.repository(name).tags().list(None, None).await {
+            Ok(page) => Ok(page.items),
+            Err(RegistryError::NameUnknown(_)) => Ok(Vec::new()),
+            Err(error) => Err(problem(error)),
+        }
+    }
+
+    async fn tagged(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>, Problem> {
+        match self.registry.repository(name).tags().get(tag).await {
+            Ok(digest) => Ok(Some(digest)),
+            Err(RegistryError::ManifestUnknown(_)) => Ok(None),
+            Err(error) => Err(problem(error)),
+        }
+    }
+
+    async fn untag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), Problem> {
+        match self.registry.repository(name).tags().delete(tag).await {
+            Ok(()) | Err(RegistryError::ManifestUnknown(_)) => Ok(()),
+            Err(error) => Err(problem(error)),
+        }
     }
 }
 

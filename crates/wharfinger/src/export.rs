@@ -7,25 +7,19 @@ use std::process::ExitCode;
 use clap::Args;
 use thiserror::Error;
 use wharfinger_config::Config;
-use wharfinger_registry::Registry;
 use wharfinger_transfer::{Choice, Destination, ExportOptions, Pattern, Report, Step};
 
 use crate::bar::{Bar, Unit};
 use crate::size::size;
 use crate::tool::{self, OpenError};
-use crate::wiring::Unusable;
 
 /// Why nothing, or not everything, was exported.
 #[derive(Debug, Error)]
 enum ExportError {
     #[error(transparent)]
     Open(#[from] OpenError),
-    #[error(transparent)]
-    Config(#[from] Unusable),
     #[error("an archive is nothing for a terminal; send standard output to a file or a program")]
     Terminal,
-    #[error(transparent)]
-    Registry(#[from] wharfinger_registry::Error),
     #[error(transparent)]
     Transfer(#[from] wharfinger_transfer::Error),
 }
@@ -59,8 +53,7 @@ impl Export {
         if destination == Destination::Stdout && io::stdout().is_terminal() {
             return Err(ExportError::Terminal);
         }
-        let store = tool::open(config).await?;
-        let registry = Registry::new(store.driver(), tool::copying_options(config)?)?;
+        let registry = tool::registry_to_read(config).await?;
         let options = ExportOptions {
             choice: Choice::of(self.repository.clone()),
             prune: self.prune,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use thiserror::Error;
 use wharfinger_config::Config;
-use wharfinger_registry::{NotWritable, Registry};
+use wharfinger_registry::Registry;
 use wharfinger_transfer::{Choice, Images, ImportOptions, Naming, NamingRule, Pattern, Step};
 
 use crate::bar::{Bar, Unit};
@@ -22,10 +22,6 @@ enum ImportError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Config(#[from] Unusable),
-    #[error("storage.maintenance.readonly.enabled: the registry is not to be written to")]
-    ReadOnly,
-    #[error(transparent)]
-    NotWritable(#[from] NotWritable),
     #[error("{0}")]
     Other(String),
     #[error(transparent)]
@@ -75,7 +71,10 @@ impl Import {
             (None, Some(other)) => Images::of(other_registry(other).await?),
             (None, None) => return Err(ImportError::Other("no source was given".to_owned())),
         };
-        let registry = self.registry(config).await?;
+        let registry = match self.dry_run {
+            true => tool::registry_to_read(config).await?,
+            false => tool::registry_to_write(config).await?,
+        };
         let options = ImportOptions {
             choice: Choice::of(self.repository.clone()),
             naming,
@@ -107,22 +106,6 @@ impl Import {
             false => println!("{}", summary(&report)),
         }
         Ok(exit_code(&report))
-    }
-
-    /// The registry that is written to, with its claim on the store.
-    async fn registry(&self, config: &Config) -> Result<Registry, ImportError> {
-        let store = match self.dry_run {
-            true => tool::open(config).await?,
-            false => tool::open_or_make(config).await?,
-        };
-        if config.storage.maintenance.readonly.enabled && !self.dry_run {
-            return Err(ImportError::ReadOnly);
-        }
-        let registry = Registry::new(store.driver(), tool::copying_options(config)?)?;
-        if !self.dry_run {
-            registry.make_writable().await?;
-        }
-        Ok(registry)
     }
 }
 

@@ -13,6 +13,7 @@ mod running;
 mod serve;
 mod signals;
 mod size;
+mod sync;
 mod systemd;
 mod tool;
 mod verify;
@@ -92,6 +93,11 @@ enum Command {
     /// Copy images from an image layout, an archive of docker save, or another registry's store
     /// into the registry, which may be in use.
     Import(import::Import),
+    /// Copy images from and to other registries, as sync.jobs of the configuration say. The
+    /// registry may be in use.
+    ///
+    /// What is there already is not copied again. The exit status is 0 when all was copied.
+    Sync(sync::Sync),
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -214,6 +220,7 @@ fn main() -> ExitCode {
         Command::Verify { source, how } => verify::run(source.load(), how),
         Command::Export(export) => export.run(),
         Command::Import(import) => import.run(),
+        Command::Sync(sync) => sync.run(),
         Command::Config {
             command: ConfigCommand::Check { source },
         } => check::run(source.load()),

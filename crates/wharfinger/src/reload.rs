@@ -4,6 +4,7 @@ use wharfinger_config::{Config, Loaded, Problem};
 use wharfinger_health::Check;
 use wharfinger_registry::Registry;
 use wharfinger_server::{FreshTls, Tls};
+use wharfinger_transfer::{SyncMetrics, SyncSchedule};
 
 use crate::wiring::{self, Unusable};
 
@@ -21,6 +22,8 @@ pub(crate) enum Part {
     Collection,
     /// The reading of blobs in the background.
     Scrub,
+    /// The copying from and to other registries.
+    Sync,
     /// The health checks.
     Health,
     /// TLS.
@@ -33,7 +36,7 @@ pub(crate) enum Part {
 
 /// Who takes on which keys, each with all below it. What stands nowhere here needs a restart, so
 /// that no key is forgotten: it is taken on, or said not to be.
-const TAKEN_ON: [(&str, Part); 37] = [
+const TAKEN_ON: [(&str, Part); 38] = [
     ("auth", Part::Server),
     ("catalog", Part::Server),
     ("compatibility.schema1.enabled", Part::Registry),
@@ -69,6 +72,7 @@ const TAKEN_ON: [(&str, Part); 37] = [
     ("storage.maintenance.scrub", Part::Scrub),
     ("storage.redirect", Part::Registry),
     ("storage.tag", Part::Registry),
+    ("sync", Part::Sync),
     ("tags", Part::Server),
     ("validation", Part::Registry),
 ];
@@ -137,6 +141,7 @@ pub(crate) struct Reader {
     /// What the store is called in the configuration.
     pub(crate) store: &'static str,
     pub(crate) tls: Option<Tls>,
+    pub(crate) sync_metrics: SyncMetrics,
 }
 
 /// A configuration that can be taken on, and what was made of it.
@@ -152,6 +157,7 @@ pub(crate) struct Parts {
     pub(crate) registry: wharfinger_registry::Options,
     pub(crate) server: wharfinger_server::Options,
     pub(crate) checks: Vec<Check>,
+    pub(crate) syncs: Vec<SyncSchedule>,
     /// `None` where TLS does not stay what it is.
     pub(crate) tls: Option<FreshTls>,
 }
@@ -189,6 +195,7 @@ impl Reader {
             registry: wiring::registry_options(&with_its_upstream(&self.started, config))?,
             server: wiring::server_options(config)?,
             checks: wiring::health_checks(config, &self.registry, self.store)?,
+            syncs: wiring::sync_schedules(config, &self.sync_metrics)?,
             tls: match &self.tls {
                 Some(tls) if tls_stays(&self.started, config) => {
                     Some(wiring::fresh_tls(tls, config)?)
@@ -313,6 +320,7 @@ storage:
     uploadpurging: {dryrun: true}
   redirect: {disable: true}
   tag: {concurrencylimit: 5}
+sync: {jobs: [{name: a, images: [b], from: {remoteurl: 'http://r'}}]}
 tags: {maxtags: 5}
 validation: {enabled: true}
 ";

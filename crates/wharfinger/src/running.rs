@@ -15,6 +15,7 @@ use wharfinger_redis::SharedCache;
 use wharfinger_registry::{CollectSchedule, NotWritable, PurgeSchedule, Registry, ScrubSchedule};
 use wharfinger_server::{Address, Collector, DebugServer, Listener, Options, Server, Tls};
 use wharfinger_telemetry::Telemetry;
+use wharfinger_transfer::{SyncMetrics, SyncSchedule, sync_regularly};
 
 use crate::reload::{Changes, Fresh, Part, Parts, Reader, Refused};
 use crate::serve::{log_problems, warn_of};
@@ -50,6 +51,8 @@ pub(crate) struct Running {
     purging: Option<Task>,
     collecting: Option<Task>,
     scrubbing: Option<Task>,
+    syncing: Vec<Task>,
+    sync_metrics: SyncMetrics,
     evicting: Option<Task>,
     /// Asks for the networks that a middleware wants to know.
     _ranges: Option<Task>,
@@ -120,6 +123,9 @@ impl Running {
             continue_trace: telemetry.continue_trace(),
             ..server_options
         };
+        let sync_metrics = SyncMetrics::default();
+        measured.tell_of(&sync_metrics);
+        let syncs = wiring::sync_schedules(config, &sync_metrics)?;
         let eviction = wiring::eviction(config, &registry)?;
         let upstreams = wiring::upstreams(config, &registry, eviction.as_ref())?;
         let server = Server::caching(registry.clone(), upstreams.clone(), server_options);
@@ -150,6 +156,8 @@ impl Running {
             purging: None,
             collecting: None,
             scrubbing: None,
+            syncing: Vec::new(),
+            sync_metrics,
             evicting: None,
             _ranges: ranges,
             health: Vec::new(),
@@ -157,6 +165,7 @@ impl Running {
         running.start_purging();
         running.start_collecting();
         running.start_scrubbing();
+        running.start_syncing(syncs);
         let eviction = running.eviction.clone();
         running.evicting = eviction.map(|eviction| Task::spawn(eviction.run_regularly()));
         running.start_health(checks).await;
@@ -235,6 +244,7 @@ impl Running {
             registry: self.registry.clone(),
             store: self.store.driver().name(),
             tls: self.tls.clone(),
+            sync_metrics: self.sync_metrics.clone(),
         }
     }
 
@@ -286,6 +296,9 @@ impl Running {
         }
         if changes.concern(Part::Scrub) {
             self.start_scrubbing();
+        }
+        if changes.concern(Part::Sync) {
+            self.start_syncing(parts.syncs);
         }
         if changes.concern(Part::Health) {
             self.start_health(parts.checks).await;
@@ -361,6 +374,16 @@ impl Running {
             .then(|| Task::spawn(registry.scrub_regularly(schedule)));
     }
 
+    /// A run under way ends where it is, and the next one goes on with it.
+    fn start_syncing(&mut self, schedules: Vec<SyncSchedule>) {
+        self.syncing.clear();
+        let started = schedules.into_iter().map(|schedule| {
+            let (registry, metrics) = (self.registry.clone(), self.sync_metrics.clone());
+            Task::spawn(sync_regularly(registry, schedule, metrics))
+        });
+        self.syncing = started.collect();
+    }
+
     async fn start_health(&mut self, checks: Vec<Check>) {
         let health = self.server.health();
         for (name, task) in self.health.drain(..) {
@@ -387,11 +410,12 @@ impl Running {
             purging,
             collecting,
             scrubbing,
+            syncing,
             eviction,
             evicting,
             ..
         } = self;
-        drop((purging, collecting, scrubbing, evicting));
+        drop((purging, collecting, scrubbing, syncing, evicting));
         if let Some(eviction) = eviction {
             let _ = timeout(LAST_WRITES, eviction.write_uses()).await;
         }

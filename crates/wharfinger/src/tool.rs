@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 use wharfinger_config::{Config, Loaded};
 use wharfinger_redis::SharedCache;
-use wharfinger_registry::Options;
+use wharfinger_registry::{NotWritable, Options, Registry};
 use wharfinger_storage::{Claim, ClaimError, Claimed, Driver};
 use wharfinger_telemetry::Telemetry;
 
@@ -27,6 +27,12 @@ pub(crate) enum OpenError {
     Memory,
     #[error("storage.filesystem.rootdirectory: there is no folder {0}")]
     NoFolder(String),
+    #[error("storage.maintenance.readonly.enabled: the registry is not to be written to")]
+    ReadOnly,
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
+    #[error(transparent)]
+    Registry(#[from] wharfinger_registry::Error),
 }
 
 /// Another process has the store for itself.
@@ -171,4 +177,21 @@ pub(crate) fn copying_options(config: &Config) -> Result<Options, Unusable> {
     // What others delete meanwhile is to be seen at once.
     options.descriptor_cache = 0;
     Ok(options)
+}
+
+/// A registry that images are copied from.
+pub(crate) async fn registry_to_read(config: &Config) -> Result<Registry, OpenError> {
+    let store = open(config).await?;
+    Ok(Registry::new(store.driver(), copying_options(config)?)?)
+}
+
+/// A registry that images are copied to, with its claim on the store.
+pub(crate) async fn registry_to_write(config: &Config) -> Result<Registry, OpenError> {
+    let store = open_or_make(config).await?;
+    if config.storage.maintenance.readonly.enabled {
+        return Err(OpenError::ReadOnly);
+    }
+    let registry = Registry::new(store.driver(), copying_options(config)?)?;
+    registry.make_writable().await?;
+    Ok(registry)
 }

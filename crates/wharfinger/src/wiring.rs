@@ -13,6 +13,7 @@ mod registry;
 mod remote;
 mod server;
 mod store;
+mod sync;
 mod telemetry;
 mod tls;
 
@@ -31,9 +32,10 @@ pub(crate) use notifications::{notifier, server_notifications, use_endpoints};
 pub(crate) use proxy::upstreams;
 pub(crate) use redis::shared_cache;
 pub(crate) use registry::{collect_options, registry_options};
-pub(crate) use remote::upstream;
+pub(crate) use remote::{upstream, upstream_to_push};
 pub(crate) use server::server_options;
 pub(crate) use store::Store;
+pub(crate) use sync::{sync_jobs, sync_schedules};
 pub(crate) use telemetry::{log_options, telemetry};
 pub(crate) use tls::{fresh_tls, tls};
 

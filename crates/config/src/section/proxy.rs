@@ -10,6 +10,9 @@ use crate::size::ByteSize;
 /// What clients call Docker Hub, where `debian` is short for `library/debian`.
 const DOCKER_HUB: &str = "docker.io";
 
+/// How many blobs are downloaded from an upstream at once where nothing else is said.
+const DOWNLOADS: usize = 100;
+
 /// The pull-through cache.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -24,6 +27,8 @@ pub struct Proxy {
     pub exec: Option<Exec>,
     /// How long content is kept without being used; 0 is for ever.
     pub ttl: Option<GoDuration>,
+    /// How many blobs are downloaded from an upstream at once; ours.
+    pub downloads: usize,
     /// How much content is kept; 0 is any amount; ours.
     pub size: ByteSize,
     /// Repositories and tags that stay in any case; ours.
@@ -52,6 +57,9 @@ impl Proxy {
 
     /// Puts what is used in place of what is not set.
     pub(crate) fn settle(&mut self) {
+        if self.downloads == 0 {
+            self.downloads = DOWNLOADS;
+        }
         for upstream in &mut self.upstreams {
             upstream.settle();
         }

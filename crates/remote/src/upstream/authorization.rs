@@ -204,9 +204,10 @@ fn token_request(
     login: Option<&Login>,
 ) -> RequestBuilder {
     let service = service.map(|service| ("service", service));
-    let mut pairs: Vec<_> = service.into_iter().chain([("scope", scope)]).collect();
+    let mut pairs: Vec<_> = service.into_iter().collect();
     if let Some(token) = login.and_then(Login::identity_token) {
         pairs.extend([
+            ("scope", scope),
             ("grant_type", "refresh_token"),
             ("client_id", CLIENT),
             ("refresh_token", token),
@@ -218,6 +219,8 @@ fn token_request(
         let request = client.post(realm).header(header::CONTENT_TYPE, FORM);
         return request.body(form).timeout(PATIENCE);
     }
+    // Here, several stand one by one, and not with spaces between.
+    pairs.extend(scope.split(' ').map(|scope| ("scope", scope)));
     pairs.extend(login.map(|login| ("account", login.username.as_str())));
     realm.query_pairs_mut().extend_pairs(pairs);
     let request = client.get(realm).timeout(PATIENCE);

@@ -9,6 +9,7 @@ use wharfinger_proxy::Eviction;
 use wharfinger_redis::SharedCache;
 use wharfinger_registry::Registry;
 use wharfinger_storage::{Driver, MeasuredDriver};
+use wharfinger_transfer::SyncMetrics;
 
 /// What is counted, and where; nothing is unless it can be looked at.
 #[derive(Debug, Default)]
@@ -47,6 +48,13 @@ impl Measured {
     /// Where the server counts requests.
     pub(crate) fn requests(&self) -> Option<Arc<wharfinger_server::Metrics>> {
         self.requests.clone()
+    }
+
+    /// Lets what jobs count be told, too.
+    pub(crate) fn tell_of(&mut self, jobs: &SyncMetrics) {
+        if let Some(metrics) = &mut self.metrics {
+            jobs.register(registry_prefix(metrics));
+        }
     }
 
     /// All that is counted, under the path it is served at; only once.

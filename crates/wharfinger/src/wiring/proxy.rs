@@ -72,6 +72,7 @@ fn options(config: &Config, below: Option<RepositoryName>, tag_ttl: GoDuration) 
         tag_ttl: tag_ttl.get(),
         patience: PATIENCE,
         store_timeout: store_timeout.filter(|it| !it.is_zero()).unwrap_or(STORING),
+        downloads: config.proxy.downloads,
         // Where the store is a folder there is room for what will be in it.
         spool: match &config.storage.filesystem {
             Some(filesystem) => PathBuf::from(&filesystem.rootdirectory),

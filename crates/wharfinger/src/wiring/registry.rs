@@ -6,6 +6,7 @@ use regex::RegexSet;
 use wharfinger_config::{Config, GarbageCollection, Platforms};
 use wharfinger_registry::{CollectOptions, IndexPlatforms, UrlRules};
 
+use super::sync::without_platforms;
 use super::{Unusable, count, unusable};
 
 /// How many descriptors are kept where the configuration asks for a cache without limit: about a
@@ -55,7 +56,8 @@ fn validation(config: &Config) -> Result<wharfinger_registry::Validation, Unusab
     // Of another registry a manifest is kept before what it refers to.
     let sparse = rules.sparse || config.proxy.is_used();
     let names = config.proxy.upstreams.iter();
-    let sparse_below: Vec<_> = names.filter_map(|of| of.name.parse().ok()).collect();
+    let mut sparse_below: Vec<_> = names.filter_map(|of| of.name.parse().ok()).collect();
+    sparse_below.extend(without_platforms(config));
     if validation.disabled {
         return Ok(wharfinger_registry::Validation {
             sparse,

@@ -14,10 +14,30 @@ pub(crate) fn upstream(
     remote: Remote<'_>,
     metrics: &Metrics,
 ) -> Result<Upstream, Unusable> {
+    reached(key, remote, name, false, metrics)
+}
+
+/// The same for one that is pushed to.
+pub(crate) fn upstream_to_push(
+    key: &str,
+    remote: Remote<'_>,
+    metrics: &Metrics,
+) -> Result<Upstream, Unusable> {
+    reached(key, remote, None, true, metrics)
+}
+
+fn reached(
+    key: &str,
+    remote: Remote<'_>,
+    name: Option<&str>,
+    is_pushed_to: bool,
+    metrics: &Metrics,
+) -> Result<Upstream, Unusable> {
     let reach = Reach {
         name: name.map(str::to_owned),
         credentials: credentials(key, remote)?,
         client: client(key, remote)?,
+        is_pushed_to,
     };
     Upstream::new(remote.remoteurl, reach, metrics)
         .map_err(|reason| unusable(format!("{key}.remoteurl"))(&reason))

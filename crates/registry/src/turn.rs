@@ -1,0 +1,215 @@
+//! Work that one of the nodes on a store does at a time, again and again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+use uuid::Uuid;
+use wharfinger_storage::{Claim, ClaimError, Claimed, Durability};
+
+use crate::{Error, Registry, Result, layout};
+
+/// For how long a node that has written nothing is believed to be at work.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// Whether it is a node's turn.
+#[derive(Debug)]
+pub enum TurnTaking {
+    /// It is.
+    Taken(Turn),
+    /// The work was done; it is due after so long.
+    Later(Duration),
+    /// Another node is at work.
+    Others,
+}
+
+/// A node's turn, which is given up with it.
+#[derive(Debug)]
+pub struct Turn {
+    registry: Registry,
+    work: String,
+    node: Uuid,
+    interval: Duration,
+    /// When the work was done before.
+    completed: Option<Timestamp>,
+    _claimed: Option<Claimed>,
+}
+
+/// What lies in the store.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct State {
+    /// The node that is at work, or was.
+    node: Uuid,
+    /// When it wrote this.
+    at: Timestamp,
+    /// Whether it is at work.
+    working: bool,
+    /// When the work was done the last time.
+    completed: Option<Timestamp>,
+}
+
+impl Registry {
+    /// Asks whether it is this node's turn to do some work, which is due after an interval. Where
+    /// files cannot be locked, two nodes may do it at once.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], or when the store fails.
+    pub async fn take_turn(
+        &self,
+        work: &str,
+        node: Uuid,
+        interval: Duration,
+    ) -> Result<TurnTaking> {
+        if self.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let before = self.turn_state(work).await?;
+        if let Some(ago) = before.completed.map(ago).filter(|ago| *ago < interval) {
+            return Ok(TurnTaking::Later(interval - ago));
+        }
+        let Some(claimed) = self.claim_turn(work, &before, node) else {
+            return Ok(TurnTaking::Others);
+        };
+        let turn = Turn {
+            registry: self.clone(),
+            work: work.to_owned(),
+            node,
+            interval,
+            completed: before.completed,
+            _claimed: claimed,
+        };
+        turn.write(true, turn.completed).await?;
+        Ok(TurnTaking::Taken(turn))
+    }
+
+    fn claim_turn(&self, work: &str, state: &State, node: Uuid) -> Option<Option<Claimed>> {
+        let driver = &self.shared.driver;
+        match driver.claim(Claim::Folder(&layout::turn(work))) {
+            Ok(Some(claimed)) => return Some(Some(claimed)),
+            Ok(None) if !driver.has_only_objects() => return Some(None),
+            Err(ClaimError::Taken) => return None,
+            Ok(None) => {}
+            Err(error @ ClaimError::Unlockable(_)) => {
+                warn!(%error, work, "other nodes at this work are known by what they write only");
+            }
+        }
+        let is_at_work = state.node != node && state.working && ago(state.at) < SILENCE;
+        (!is_at_work).then_some(None)
+    }
+
+    async fn turn_state(&self, work: &str) -> Result<State> {
+        let path = layout::turn_state(work);
+        let content = match self.shared.driver.get(&path).await {
+            Err(error) if error.is_not_found() => return Ok(State::default()),
+            content => content?,
+        };
+        Ok(serde_json::from_slice(&content).unwrap_or_else(|error| {
+            warn!(%path, %error, "it does not say when this was done; it is done now");
+            State::default()
+        }))
+    }
+}
+
+impl Turn {
+    /// Tells other nodes that this one is at work. Should be done more often than once in two
+    /// minutes.
+    pub async fn beat(&self) {
+        if let Err(error) = self.write(true, self.completed).await {
+            warn!(work = self.work, %error, "other nodes cannot be told that this one is at work");
+        }
+    }
+
+    /// Tells that the work was done; gives the time to the next one, or nothing when that cannot be
+    /// told.
+    pub async fn end(self) -> Option<Duration> {
+        match self.write(false, Some(Timestamp::now())).await {
+            Ok(()) => Some(self.interval),
+            Err(error) => {
+                warn!(work = self.work, %error, "it cannot be told that this was done");
+                None
+            }
+        }
+    }
+
+    async fn write(&self, working: bool, completed: Option<Timestamp>) -> Result<()> {
+        let shared = &self.registry.shared;
+        let _writing = shared.writing()?;
+        let path = layout::turn_state(&self.work);
+        let state = State {
+            node: self.node,
+            at: Timestamp::now(),
+            working,
+            completed,
+        };
+        let content = serde_json::to_vec(&state).map_err(|error| Error::Damaged {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        // Whatever a crash leaves of it, the work is done once more at worst.
+        let put = shared
+            .driver
+            .put(&path, Bytes::from(content), Durability::Process);
+        Ok(put.await?)
+    }
+}
+
+/// How long ago something was; no time where it lies in the future.
+fn ago(moment: Timestamp) -> Duration {
+    let ago = Timestamp::now().duration_since(moment);
+    Duration::try_from(ago).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wharfinger_storage::{FilesystemDriver, FilesystemOptions};
+
+    use super::*;
+    use crate::Options;
+
+    #[tokio::test]
+    async fn one_node_has_the_turn_and_the_next_comes_when_it_is_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = || {
+            let driver =
+                Arc::new(FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap());
+            Registry::new(driver, Options::default()).unwrap()
+        };
+        let hour = Duration::from_secs(3600);
+        let (one, two) = (node(), node());
+        let [a, b] = [Uuid::new_v4(), Uuid::new_v4()];
+        let TurnTaking::Taken(turn) = one.take_turn("work", a, hour).await.unwrap() else {
+            panic!("nobody else wants it");
+        };
+        turn.beat().await;
+        let others = two.take_turn("work", b, hour).await.unwrap();
+        assert!(matches!(others, TurnTaking::Others), "{others:?}");
+        let other_work = two.take_turn("other", b, hour).await.unwrap();
+        assert!(matches!(other_work, TurnTaking::Taken(_)));
+        // One that has gone without a word leaves it to others.
+        drop(turn);
+        let TurnTaking::Taken(turn) = two.take_turn("work", b, hour).await.unwrap() else {
+            panic!("nobody is at work");
+        };
+        assert_eq!(turn.end().await, Some(hour));
+        let later = one.take_turn("work", a, hour).await.unwrap();
+        let TurnTaking::Later(wait) = later else {
+            panic!("it was done: {later:?}");
+        };
+        assert!(wait <= hour && wait > hour / 2);
+        let again = one.take_turn("work", a, Duration::ZERO).await.unwrap();
+        assert!(matches!(again, TurnTaking::Taken(_)), "{again:?}");
+        let read_only = Registry::new(
+            Arc::new(FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap()),
+            Options {
+                read_only: true,
+                ..Options::default()
+            },
+        );
+        let refused = read_only.unwrap().take_turn("work", a, hour).await;
+        assert!(matches!(refused, Err(Error::ReadOnly)), "{refused:?}");
+    }
+}
