@@ -29,6 +29,7 @@ pub mod redis;
 pub mod s3;
 pub mod store_proxy;
 pub mod token;
+pub mod torn;
 pub mod wharfinger;
 
 use std::path::PathBuf;

@@ -11,8 +11,9 @@ use wharfinger_e2e::clients::copy;
 use wharfinger_e2e::distribution::Distribution;
 use wharfinger_e2e::image::{Layout, MANIFEST};
 use wharfinger_e2e::token::{TokenService, User};
+use wharfinger_e2e::torn::torn;
 use wharfinger_e2e::wharfinger::binary;
-use wharfinger_e2e::{Config, Http, Wharfinger, digest, eventually, folder, output, run};
+use wharfinger_e2e::{Config, Http, Wharfinger, digest, eventually, folder, noise, output, run};
 
 fn below(home: &Path, name: &str) -> PathBuf {
     let folder = home.join(name);
@@ -232,6 +233,57 @@ fn signatures_come_from_behind_tokens_and_go_on_to_distribution_and_back() {
         files
     });
     assert!(here == there && here == back);
+}
+
+#[test]
+fn large_layers_are_sent_in_chunks_that_go_on_where_a_connection_broke() {
+    let home = folder();
+    let home = home.path();
+    let there = Config::new(&below(home, "there")).start();
+    // In the midst of the first chunk, between two, and in the midst of a later one.
+    let way = torn(there.addr, &[3 << 20, 7 << 20, 12 << 20]);
+    let here = Config::new(&below(home, "here"));
+    let server = here.start();
+    let layer = noise(1, 25 << 20);
+    let config = b"{}";
+    for name in ["a/one", "a/two"] {
+        let blobs = [config.as_slice(), &layer].map(|blob| server.http().push_blob(name, blob));
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": blobs[0], "size": 2},
+            "layers": [{
+                "mediaType": "application/octet-stream", "digest": blobs[1], "size": layer.len(),
+            }],
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let put = server.http().push_manifest(name, "1", MANIFEST, &manifest);
+        assert_eq!(put.status, 201, "{put:?}");
+    }
+    let job = json!({
+        "name": "out", "to": {"remoteurl": format!("http://{way}")}, "images": ["*"], "parallelism": 1,
+    });
+    let here = here.set("sync.jobs", json!([job]));
+    let (is_well, said) = told(&mut sync(&here, &[]));
+    assert!(is_well, "{said}");
+    for name in ["a/one", "a/two"] {
+        assert_eq!(tags(there.http(), name), tags(server.http(), name));
+        let got = there
+            .http()
+            .get(&format!("/v2/{name}/blobs/{}", digest(&layer)));
+        assert!(got.body == layer, "{name}");
+    }
+    let log = there.log();
+    let requests = |method: &str, part: &str| {
+        let asked = log
+            .lines()
+            .filter(|line| line.contains(&format!("\"{method} /v2/")));
+        asked.filter(|line| line.contains(part)).count()
+    };
+    // Four chunks, and three that go on; where each of those is, is asked for.
+    assert!(requests("PATCH", "/blobs/uploads/") >= 5, "{log}");
+    assert!(requests("GET", "/blobs/uploads/") >= 2, "{log}");
+    // The second repository has it without another upload.
+    assert_eq!(requests("POST", "mount=sha256"), 2, "{log}");
 }
 
 #[test]

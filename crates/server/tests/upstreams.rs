@@ -251,7 +251,10 @@ async fn another_registrys_content_is_never_given_for_what_nobody_caches() {
     mixed.server.push_image("team/app", "1", 7).await;
     for (host, path) in [
         ("r.test", "/v2/team/app/manifests/1?ns=other.test"),
-        ("r.test", "/v2/docker.io/library/a/manifests/1?ns=other.test"),
+        (
+            "r.test",
+            "/v2/docker.io/library/a/manifests/1?ns=other.test",
+        ),
         ("hub.test", "/v2/team/app/manifests/1?ns=other.test:5000"),
     ] {
         let answer = mixed.at(host, path).await;
