@@ -918,6 +918,43 @@ async fn pushes_deletions_and_collections_go_on_meanwhile() {
     }
 }
 
+/// The record of a referrer is mended where the manifest's own link is broken as well, and removed
+/// where the repository has no such manifest.
+#[tokio::test]
+async fn broken_records_go_with_their_manifests() {
+    for (revision, outcome) in [
+        (
+            Some(Bytes::from_static(b"sha256:cut off")),
+            Outcome::Restored,
+        ),
+        (None, Outcome::Removed),
+    ] {
+        let store = Store::new().await;
+        let hex = store.referrer.hex().to_string();
+        let all = files(&store.driver).await;
+        let path = |folder: &str| -> StoragePath {
+            let end = format!("{hex}/link");
+            let is_meant = |path: &&String| path.contains(folder) && path.ends_with(&end);
+            all.keys().find(is_meant).unwrap().parse().unwrap()
+        };
+        let [record, manifest] = ["/_manifests/referrers/", "/_manifests/revisions/"].map(path);
+        let empty = store.driver.put(&record, Bytes::new(), Durability::Process);
+        empty.await.unwrap();
+        match revision {
+            Some(cut) => {
+                let put = store.driver.put(&manifest, cut, Durability::Process);
+                put.await.unwrap();
+            }
+            None => store.delete(&manifest).await,
+        }
+        let (found, _) = store.verify(Repair::Alone).await;
+        let of_record = found.iter().find(|one| one.path == record.as_str());
+        assert_eq!(of_record.unwrap().outcome, outcome, "{found:?}");
+        let (left, _) = store.verify(Repair::Alone).await;
+        assert_eq!(left, []);
+    }
+}
+
 /// What is done to a file.
 #[derive(Clone, Copy, Debug)]
 enum Harm {

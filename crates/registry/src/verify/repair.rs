@@ -96,7 +96,7 @@ impl Verification<'_> {
             Err(Error::Collecting) => return gone(),
             kept => kept?,
         }
-        let _pushing = shared.repositories.shared(repository.name()).await;
+        let pushing = shared.repositories.shared(repository.name()).await;
         let size = match set {
             // It says which manifest, and not where its bytes are.
             LinkSet::TagIndex { .. } => Some(0),
@@ -105,14 +105,16 @@ impl Verification<'_> {
         let Some(size) = size else {
             return gone();
         };
-        if let LinkSet::Referrers { .. } = set
-            && repository
-                .links(LinkSet::Manifests)
-                .resolve(digest)
-                .await?
-                .is_none()
-        {
-            return gone();
+        if let LinkSet::Referrers { .. } = set {
+            match repository.links(LinkSet::Manifests).resolve(digest).await {
+                Ok(None) => {
+                    drop(pushing);
+                    return self.forget_record(repository, set, digest).await;
+                }
+                // It is mended in its turn.
+                Ok(Some(_)) | Err(Error::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.clear_place(repository, set, digest).await?;
         let canonical = *to;
@@ -122,6 +124,23 @@ impl Verification<'_> {
             Err(Error::Collecting) => gone(),
             confirmed => confirmed.map(|()| Outcome::Restored),
         }
+    }
+
+    /// A broken record of a manifest that the repository does not have is of no use, unless somebody
+    /// is about to push that.
+    async fn forget_record(
+        &self,
+        repository: &Repository,
+        set: &LinkSet,
+        digest: &Digest,
+    ) -> Result<Outcome> {
+        if self.repair != Repair::Alone {
+            return Ok(Outcome::Left("its manifest is not there".to_owned()));
+        }
+        let repositories = &repository.shared.repositories;
+        let _deleting = repositories.exclusive(repository.name()).await;
+        repository.links(set.clone()).unlink_here(digest).await?;
+        Ok(Outcome::Removed)
     }
 
     /// Removes a folder that lies where a link belongs.
