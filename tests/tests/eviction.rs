@@ -101,6 +101,8 @@ fn what_is_due_goes_whatever_happens_to_the_process() {
     eventually("it is condemned", || is_in("condemned"));
     server.kill();
     server.start_again();
+    // Each phase lasts as long as others may need to hear of it.
+    eventually("what was cut off goes on", || is_in("executing"));
     eventually("what was cut off is ended", || is_in("over"));
     let blob = |digest: &String| server.blob_file(digest).exists();
     eventually("both are gone", || {
