@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use uuid::Uuid;
-use wharfinger_storage::{Claim, ClaimError, Claimed, Durability};
+use wharfinger_storage::{Claim, ClaimError, Claimed, Driver, Durability, StoragePath};
 
 use crate::{Error, Registry, Result, layout};
 
@@ -69,7 +69,9 @@ impl Registry {
         if let Some(ago) = before.completed.map(ago).filter(|ago| *ago < interval) {
             return Ok(TurnTaking::Later(interval - ago));
         }
-        let Some(claimed) = self.claim_turn(work, &before, node) else {
+        let is_at_work = before.node != node && before.working && is_recent(before.at);
+        let claim = claim(&*self.shared.driver, &layout::turn(work));
+        let Some(Claimant { claimed, .. }) = claim.filter(|one| one.is_alone || !is_at_work) else {
             return Ok(TurnTaking::Others);
         };
         let turn = Turn {
@@ -82,21 +84,6 @@ impl Registry {
         };
         turn.write(true, turn.completed).await?;
         Ok(TurnTaking::Taken(turn))
-    }
-
-    fn claim_turn(&self, work: &str, state: &State, node: Uuid) -> Option<Option<Claimed>> {
-        let driver = &self.shared.driver;
-        match driver.claim(Claim::Folder(&layout::turn(work))) {
-            Ok(Some(claimed)) => return Some(Some(claimed)),
-            Ok(None) if !driver.has_only_objects() => return Some(None),
-            Err(ClaimError::Taken) => return None,
-            Ok(None) => {}
-            Err(error @ ClaimError::Unlockable(_)) => {
-                warn!(%error, work, "other nodes at this work are known by what they write only");
-            }
-        }
-        let is_at_work = state.node != node && state.working && ago(state.at) < SILENCE;
-        (!is_at_work).then_some(None)
     }
 
     async fn turn_state(&self, work: &str) -> Result<State> {
@@ -155,8 +142,36 @@ impl Turn {
     }
 }
 
+/// Whoever has claimed work that one node does at a time.
+#[derive(Debug)]
+pub(crate) struct Claimant {
+    /// What ends with the claim, where there is a lock.
+    pub(crate) claimed: Option<Claimed>,
+    /// Whether no other node can have claimed it. Else they know each other by what they write only.
+    pub(crate) is_alone: bool,
+}
+
+/// Claims the work that has a folder of its own; `None` when another node has it.
+pub(crate) fn claim(driver: &dyn Driver, folder: &StoragePath) -> Option<Claimant> {
+    let (claimed, is_alone) = match driver.claim(Claim::Folder(folder)) {
+        Ok(Some(claimed)) => (Some(claimed), true),
+        Ok(None) => (None, !driver.has_only_objects()),
+        Err(ClaimError::Taken) => return None,
+        Err(error @ ClaimError::Unlockable(_)) => {
+            warn!(%folder, %error, "other nodes at this work are known by what they write only");
+            (None, false)
+        }
+    };
+    Some(Claimant { claimed, is_alone })
+}
+
+/// Whether a node that wrote something then is believed to be still at work.
+pub(crate) fn is_recent(moment: Timestamp) -> bool {
+    ago(moment) < SILENCE
+}
+
 /// How long ago something was; no time where it lies in the future.
-fn ago(moment: Timestamp) -> Duration {
+pub(crate) fn ago(moment: Timestamp) -> Duration {
     let ago = Timestamp::now().duration_since(moment);
     Duration::try_from(ago).unwrap_or_default()
 }

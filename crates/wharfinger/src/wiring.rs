@@ -19,6 +19,7 @@ mod tls;
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::str::FromStr;
 
 use thiserror::Error;
 
@@ -56,6 +57,20 @@ pub(crate) fn unusable(key: impl Into<Cow<'static, str>>) -> impl Fn(&dyn Displa
         key: key.clone(),
         reason: reason.to_string(),
     }
+}
+
+/// The value of a key, in a form of its own.
+fn parse<T: FromStr<Err: Display>>(key: &str, text: &str) -> Result<T, Unusable> {
+    text.parse()
+        .map_err(|error: T::Err| unusable(key.to_owned())(&error))
+}
+
+/// The values of a list.
+fn parse_all<T: FromStr<Err: Display>>(key: &str, texts: &[String]) -> Result<Vec<T>, Unusable> {
+    let texts = texts.iter().enumerate();
+    texts
+        .map(|(index, text)| parse(&format!("{key}[{index}]"), text))
+        .collect()
 }
 
 /// A number of things: what is more than the machine can count is as many as it can.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::proxy::{Proxy, Upstream};
+use super::sync::SyncRegistry;
 use crate::duration::GoDuration;
 use crate::secret::{Secret, SecretUrl};
 
@@ -36,32 +37,24 @@ pub struct Exec {
     pub lifetime: Option<GoDuration>,
 }
 
-impl Proxy {
-    /// How the registry is reached that this one is a cache of.
-    pub fn remote(&self) -> Remote<'_> {
-        Remote {
-            remoteurl: &self.remoteurl,
-            username: &self.username,
-            password: &self.password,
-            exec: self.exec.as_ref(),
-            dockerconfig: &self.dockerconfig,
-            ca: &self.ca,
-            proxy: &self.proxy,
+/// Gives a section that has these keys among its own the view of them.
+macro_rules! has_remote {
+    ($($section:ty),+) => {$(
+        impl $section {
+            /// How the registry is reached.
+            pub fn remote(&self) -> Remote<'_> {
+                Remote {
+                    remoteurl: &self.remoteurl,
+                    username: &self.username,
+                    password: &self.password,
+                    exec: self.exec.as_ref(),
+                    dockerconfig: &self.dockerconfig,
+                    ca: &self.ca,
+                    proxy: &self.proxy,
+                }
+            }
         }
-    }
+    )+};
 }
 
-impl Upstream {
-    /// How it is reached.
-    pub fn remote(&self) -> Remote<'_> {
-        Remote {
-            remoteurl: &self.remoteurl,
-            username: &self.username,
-            password: &self.password,
-            exec: self.exec.as_ref(),
-            dockerconfig: &self.dockerconfig,
-            ca: &self.ca,
-            proxy: &self.proxy,
-        }
-    }
-}
+has_remote!(Proxy, Upstream, SyncRegistry);

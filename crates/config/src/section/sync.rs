@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exec, Remote};
+use super::Exec;
 use crate::duration::GoDuration;
 use crate::secret::{Secret, SecretUrl};
 
@@ -95,19 +95,4 @@ pub struct SyncRegistry {
     pub ca: String,
     /// The proxy through which it is asked, or `direct`.
     pub proxy: SecretUrl,
-}
-
-impl SyncRegistry {
-    /// How it is reached.
-    pub fn remote(&self) -> Remote<'_> {
-        Remote {
-            remoteurl: &self.remoteurl,
-            username: &self.username,
-            password: &self.password,
-            exec: self.exec.as_ref(),
-            dockerconfig: &self.dockerconfig,
-            ca: &self.ca,
-            proxy: &self.proxy,
-        }
-    }
 }

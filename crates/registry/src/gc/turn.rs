@@ -9,11 +9,12 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{info, warn};
-use wharfinger_storage::{Claim, ClaimError, Claimed, Durability};
+use wharfinger_storage::{Claimed, Durability};
 
 use super::moment::Moment;
 use super::state::{self, CollectorId, Phase, RunId, State};
 use crate::repository::Shared;
+use crate::turn::{Claimant, claim};
 use crate::{Error, Result, layout};
 
 /// For how many leases others watch a collector for a sign of life before they take over, and for
@@ -82,28 +83,20 @@ impl Turn {
     pub(super) async fn take(shared: &Arc<Shared>) -> Result<Self> {
         let here = Arc::clone(&shared.collecting).try_lock_owned();
         let here = here.map_err(|_| Error::AlreadyCollecting)?;
-        let folder = layout::gc();
-        let (lock, is_exclusive) = match shared.driver.claim(Claim::Folder(&folder)) {
-            Ok(Some(claimed)) => (Some(claimed), true),
-            Ok(None) => (None, !shared.driver.has_only_objects()),
-            Err(ClaimError::Taken) => return Err(Error::AlreadyCollecting),
-            Err(error @ ClaimError::Unlockable(_)) => {
-                warn!(%error, "other collectors are known by what they write only");
-                (None, false)
-            }
-        };
+        let claimant = claim(&*shared.driver, &layout::gc()).ok_or(Error::AlreadyCollecting)?;
+        let Claimant { claimed, is_alone } = claimant;
         let mut turn = Self {
             shared: Arc::clone(shared),
             me: CollectorId::generate(),
             state: None,
-            sure: (!is_exclusive).then(|| Arc::new(Sure(Lock::new(Some(Moment::now()))))),
+            sure: (!is_alone).then(|| Arc::new(Sure(Lock::new(Some(Moment::now()))))),
             beating: None,
             _here: here,
-            _lock: lock,
+            _lock: claimed,
         };
         turn.state = turn.read().await?;
         if let Some(state) = turn.run().cloned() {
-            if !is_exclusive {
+            if !is_alone {
                 turn.watch(&state).await?;
             }
             turn.take_over(state).await?;

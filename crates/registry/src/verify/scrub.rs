@@ -13,19 +13,17 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 use wharfinger_oci::Digest;
-use wharfinger_storage::{Claim, ClaimError, Claimed, Durability};
+use wharfinger_storage::Durability;
 
 use super::blobs::Blobs;
 use super::quarantine::{Quarantined, quarantine, settle_suspects};
 use super::{Position, Repair, VerifyOptions, VerifyStep};
+use crate::turn::{ago, claim, is_recent};
 use crate::upload::random;
 use crate::{Error, Registry, Result, layout};
 
 /// How often it is written down how far it has got, and damage is dealt with.
 const EVERY: Duration = Duration::from_secs(10);
-
-/// For how long a node that has written nothing is believed to be at work.
-const SILENCE: Duration = Duration::from_secs(120);
 
 /// The first time comes within this time.
 const FIRST_WITHIN: Duration = Duration::from_secs(600);
@@ -113,7 +111,11 @@ impl Registry {
                 return Ok(schedule.interval - ago);
             }
         }
-        let Some(_claimed) = self.claim_scrub(&state, node) else {
+        let is_at_work =
+            state.node != node && state.position != Position::default() && is_recent(state.at);
+        // Where two nodes read at once, both read, and no more.
+        let claim = claim(&*self.shared.driver, &layout::scrub());
+        let Some(_claimed) = claim.filter(|one| one.is_alone || !is_at_work) else {
             return Ok(RETRY);
         };
         settle_suspects(&self.shared).await?;
@@ -201,24 +203,6 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes care that no other node does it too, as far as that can be seen. Where two do, both
-    /// read, and no more.
-    fn claim_scrub(&self, state: &State, node: Uuid) -> Option<Option<Claimed>> {
-        let driver = &self.shared.driver;
-        match driver.claim(Claim::Folder(&layout::scrub())) {
-            Ok(Some(claimed)) => return Some(Some(claimed)),
-            Ok(None) if !driver.has_only_objects() => return Some(None),
-            Err(ClaimError::Taken) => return None,
-            Ok(None) => {}
-            Err(error @ ClaimError::Unlockable(_)) => {
-                warn!(%error, "other nodes that read blobs are known by what they write only");
-            }
-        }
-        let is_at_work =
-            state.node != node && state.position != Position::default() && ago(state.at) < SILENCE;
-        (!is_at_work).then_some(None)
-    }
-
     async fn scrub_state(&self) -> Result<State> {
         let path = layout::scrub_state();
         let content = match self.shared.driver.get(&path).await {
@@ -243,10 +227,4 @@ impl Registry {
         let driver = &self.shared.driver;
         Ok(driver.put(&path, content, Durability::Process).await?)
     }
-}
-
-/// How long ago something was; no time where it lies in the future.
-fn ago(moment: Timestamp) -> Duration {
-    let ago = Timestamp::now().duration_since(moment);
-    Duration::try_from(ago).unwrap_or_default()
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wharfinger_config::Config;
-use wharfinger_oci::{Choice, Pattern, RepositoryName};
+use wharfinger_oci::{Choice, RepositoryName};
 use wharfinger_proxy::{Eviction, EvictionOptions, Retention};
 use wharfinger_registry::Registry;
 
-use super::{Unusable, unusable};
+use super::{Unusable, parse, parse_all};
 
 /// How long content is kept unless the configuration says something else, as in Distribution.
 const TTL: Duration = Duration::from_secs(168 * 3600);
@@ -16,12 +16,7 @@ const TTL: Duration = Duration::from_secs(168 * 3600);
 /// What evicts, where something can be due.
 pub(crate) fn eviction(config: &Config, registry: &Registry) -> Result<Option<Eviction>, Unusable> {
     let proxy = &config.proxy;
-    let patterns = proxy.pinned.iter().enumerate().map(|(index, text)| {
-        let key = format!("proxy.pinned[{index}]");
-        let pattern = text.parse::<Pattern>();
-        pattern.map_err(|error| unusable(key)(&error))
-    });
-    let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
+    let patterns = parse_all("proxy.pinned", &proxy.pinned)?;
     let pinned = (!patterns.is_empty()).then(|| Choice::of(patterns));
     let all = proxy.ttl.map_or(TTL, |ttl| ttl.get());
     let retention = |ttl: Duration| {
@@ -31,9 +26,8 @@ pub(crate) fn eviction(config: &Config, registry: &Registry) -> Result<Option<Ev
     };
     let mut named = Vec::new();
     for (index, upstream) in proxy.upstreams.iter().enumerate() {
-        let name = upstream.name.parse::<RepositoryName>();
         let key = format!("proxy.upstreams[{index}].name");
-        let name = name.map_err(|error| unusable(key)(&error))?;
+        let name: RepositoryName = parse(&key, &upstream.name)?;
         named.push((name, retention(upstream.ttl.map_or(all, |ttl| ttl.get()))));
     }
     let rest = proxy.is_used().then(|| retention(all));

@@ -1,17 +1,15 @@
 //! What is kept of other registries.
 
-use std::fmt::Display;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use http::Uri;
 use wharfinger_config::{Config, GoDuration};
-use wharfinger_oci::{NamePattern, RepositoryName};
+use wharfinger_oci::RepositoryName;
 use wharfinger_proxy::{Cache, CacheOptions, Eviction, Kept, Metrics, Upstreams};
 use wharfinger_registry::Registry;
 
-use super::{Unusable, unusable, upstream};
+use super::{Unusable, parse, parse_all, upstream};
 
 /// How long storing may go on unless the configuration says something else, as in Distribution.
 const STORING: Duration = Duration::from_secs(5 * 60);
@@ -45,7 +43,7 @@ pub(crate) fn upstreams(
     let mut named = Vec::new();
     for (index, of) in proxy.upstreams.iter().enumerate() {
         let key = format!("proxy.upstreams[{index}]");
-        let name: RepositoryName = parsed(&format!("{key}.name"), &of.name)?;
+        let name: RepositoryName = parse(&format!("{key}.name"), &of.name)?;
         let metrics = metrics.upstreams();
         let upstream = upstream(&key, Some(&of.name), of.remote(), metrics)?;
         named.push(Kept {
@@ -54,8 +52,8 @@ pub(crate) fn upstreams(
             ns: of.ns.clone(),
             hosts: of.hosts.clone(),
             library: of.library.unwrap_or_default(),
-            allow: patterns(&format!("{key}.allow"), &of.allow)?,
-            deny: patterns(&format!("{key}.deny"), &of.deny)?,
+            allow: parse_all(&format!("{key}.allow"), &of.allow)?,
+            deny: parse_all(&format!("{key}.deny"), &of.deny)?,
         });
     }
     Ok(Upstreams {
@@ -80,18 +78,6 @@ fn options(config: &Config, below: Option<RepositoryName>, tag_ttl: GoDuration) 
         },
         uses: None,
     }
-}
-
-fn patterns(key: &str, texts: &[String]) -> Result<Vec<NamePattern>, Unusable> {
-    let texts = texts.iter().enumerate();
-    texts
-        .map(|(index, text)| parsed(&format!("{key}[{index}]"), text))
-        .collect()
-}
-
-fn parsed<T: FromStr<Err: Display>>(key: &str, text: &str) -> Result<T, Unusable> {
-    text.parse()
-        .map_err(|error: T::Err| unusable(key.to_owned())(&error))
 }
 
 /// What clients may call this registry itself, and the one that has all the rest.

@@ -1,8 +1,6 @@
 //! Jobs that copy from and to other registries.
 
-use std::fmt::Display;
 use std::num::NonZeroUsize;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use wharfinger_config::{Config, SyncDeletion};
@@ -11,7 +9,7 @@ use wharfinger_transfer::{
     Deletion, Direction, Limits, Naming, NamingRule, Selection, SyncJob, SyncMetrics, SyncSchedule,
 };
 
-use super::{Unusable, unusable, upstream, upstream_to_push};
+use super::{Unusable, parse, parse_all, unusable, upstream, upstream_to_push};
 
 /// The jobs that are done again and again.
 pub(crate) fn sync_schedules(
@@ -87,16 +85,4 @@ pub(super) fn without_platforms(config: &Config) -> impl Iterator<Item = Reposit
     let jobs = config.sync.jobs.iter();
     let sparse = jobs.filter(|job| job.from.is_some() && !job.platforms.is_empty());
     sparse.filter_map(|job| job.prefix.trim_end_matches('/').parse().ok())
-}
-
-fn parse<T: FromStr<Err: Display>>(key: &str, text: &str) -> Result<T, Unusable> {
-    let parsed = text.parse();
-    parsed.map_err(|error| unusable(key.to_owned())(&error))
-}
-
-fn parse_all<T: FromStr<Err: Display>>(key: &str, texts: &[String]) -> Result<Vec<T>, Unusable> {
-    let texts = texts.iter().enumerate();
-    texts
-        .map(|(index, text)| parse(&format!("{key}[{index}]"), text))
-        .collect()
 }
