@@ -56,16 +56,27 @@ pub async fn append(upload: &mut Upload, bytes: &Bytes) -> Result<()> {
 
 /// Pushes a blob through an upload.
 pub async fn push(repository: &Repository, bytes: &Bytes) -> Descriptor {
+    try_push(repository, bytes).await.unwrap()
+}
+
+/// Pushes a blob through an upload, which collections may refuse.
+pub async fn try_push(repository: &Repository, bytes: &Bytes) -> Result<Descriptor> {
     let digest = Digest::canonical(bytes);
-    let mut upload = repository.blobs().create(digest.algorithm()).unwrap();
-    append(&mut upload, bytes).await.unwrap();
-    upload.commit(&digest).await.unwrap()
+    let mut upload = repository.blobs().create(digest.algorithm())?;
+    append(&mut upload, bytes).await?;
+    upload.commit(&digest).await
 }
 
 /// An OCI image manifest of a config and layers that are in the repository.
 pub async fn image(repository: &Repository, seed: u8, extra: &str) -> Manifest {
-    let config = push(repository, &Bytes::from(format!("{{\"seed\":{seed}}}"))).await;
-    let layer = push(repository, &content(seed, 1000)).await;
+    try_image(repository, seed, extra).await.unwrap()
+}
+
+/// An OCI image manifest of what is pushed, which collections may refuse.
+pub async fn try_image(repository: &Repository, seed: u8, extra: &str) -> Result<Manifest> {
+    let config = Bytes::from(format!("{{\"seed\":{seed}}}"));
+    let config = try_push(repository, &config).await?;
+    let layer = try_push(repository, &content(seed, 1000)).await?;
     let text = format!(
         r#"{{"schemaVersion":2,"mediaType":"{}",
         "config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},
@@ -77,7 +88,7 @@ pub async fn image(repository: &Repository, seed: u8, extra: &str) -> Manifest {
         layer.digest,
         layer.size,
     );
-    parse(media_type::OCI_IMAGE_MANIFEST, text)
+    Ok(parse(media_type::OCI_IMAGE_MANIFEST, text))
 }
 
 pub fn parse(media_type: &str, text: String) -> Manifest {
