@@ -216,21 +216,21 @@ mod tests {
         for (width, wanted) in [
             (
                 80,
-                "   50%    1.0 MiB of    2.0 MiB mirror/library/postgres:17.2-bookworm",
+                "  50%    1.0 MiB of    2.0 MiB mirror/library/postgres:17.2-bookworm",
             ),
             (
                 60,
-                "   50%    1.0 MiB of    2.0 MiB …/postgres:17.2-bookworm",
+                "  50%    1.0 MiB of    2.0 MiB …brary/postgres:17.2-bookworm",
             ),
-            (40, "   50% …/library/postgres:17.2-bookworm"),
-            (20, "   50% …7.2-bookworm"),
-            (0, "   50% …"),
+            (40, "  50% …or/library/postgres:17.2-bookworm"),
+            (20, "  50% …17.2-bookworm"),
+            (0, "  50% …"),
         ] {
             let line = fitted(name, mebi, 2 * mebi, width);
             assert_eq!(line, wanted);
             assert!(width < 8 || line.chars().count() <= width, "{line}");
         }
-        assert_eq!(fitted("a:b", 0, 0, 20), "    0% a:b");
-        assert_eq!(fitted("a:b", u64::MAX, 1, 20), "  100% a:b");
+        assert_eq!(fitted("a:b", 0, 0, 20), "   0% a:b");
+        assert_eq!(fitted("a:b", u64::MAX, 1, 20), " 100% a:b");
     }
 }
