@@ -14,6 +14,7 @@ pub mod debian;
 pub mod distribution;
 pub mod docker;
 pub mod edge;
+pub mod gate;
 pub mod gcs;
 pub mod http;
 pub mod image;

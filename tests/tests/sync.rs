@@ -1,6 +1,7 @@
 //! Mirroring with real registries on the other side.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wharfinger_e2e::clients::copy;
 use wharfinger_e2e::distribution::Distribution;
+use wharfinger_e2e::gate::Gate;
 use wharfinger_e2e::image::{Layout, MANIFEST};
 use wharfinger_e2e::token::{TokenService, User};
 use wharfinger_e2e::torn::torn;
@@ -335,6 +337,91 @@ fn what_was_killed_goes_on_where_it_was() {
         json!({"1": image["digest"]})
     );
     pull(&server.image("a/large:1"), &home.join("pulled"));
+}
+
+/// On a terminal each image that is being copied has a line, and none of them stays there.
+#[test]
+fn images_on_a_terminal_have_lines_that_go() {
+    let home = folder();
+    let home = home.path();
+    let upstream = Config::new(&below(home, "upstream")).start();
+    for seed in 1..=12 {
+        let tag = format!("{seed:02}");
+        upstream
+            .http()
+            .push_image("a/long-name-of-a-repository", &tag, seed);
+    }
+    let gate = Gate::before(upstream.addr, 40_000);
+    let job = json!({
+        "name": "in", "images": ["a/*"], "prefix": "mirror/", "parallelism": 12,
+        "from": {"remoteurl": format!("http://{}", gate.addr)},
+    });
+    let mirror = Config::new(&below(home, "mirror")).set("sync.jobs", json!([job]));
+    let shown = home.join("shown");
+    let on_terminal = || {
+        let file = mirror.write();
+        let sync = format!(
+            "stty cols 60 rows 24; exec {} sync {}",
+            binary().display(),
+            file.display()
+        );
+        let mut command = Command::new("script");
+        command
+            .args(["-qfec", &sync, "/dev/null"])
+            .stdin(Stdio::piped());
+        let out = fs::File::create(&shown).unwrap();
+        command.stdout(out).spawn().unwrap()
+    };
+    let read = || fs::read_to_string(&shown).unwrap_or_default();
+    let is_shown = || {
+        let shown = read();
+        let has_line = |tag: &u32| {
+            let line = format!("KiB of   97.7 KiB …long-name-of-a-repository:{tag:02}");
+            shown.contains(&line)
+        };
+        shown.contains("and 2 more") && (1..=12).filter(has_line).count() == 10
+    };
+
+    let mut broken_off = on_terminal();
+    eventually("ten images have a line", is_shown);
+    assert!(read().contains("% of 1.14 MiB"), "the sum: {}", read());
+    let mut keyboard = broken_off.stdin.take().unwrap();
+    keyboard.write_all(b"\x03").unwrap();
+    assert_eq!(broken_off.wait().unwrap().code(), Some(130));
+    assert_eq!(left_of(&read()), "");
+
+    let mut whole = on_terminal();
+    eventually("ten images have a line again", is_shown);
+    gate.open();
+    assert!(whole.wait().unwrap().success(), "{}", read());
+    let shown = read();
+    let left = left_of(&shown);
+    assert!(
+        left.starts_with("in: 12 tags and 0 manifests without one; "),
+        "{left}"
+    );
+    for tag in 1..=12 {
+        let line = format!("mirror/a/long-name-of-a-repository:{tag:02} sha256:");
+        let lines: Vec<_> = shown.lines().filter(|text| text.contains(&line)).collect();
+        let [line] = lines[..] else {
+            panic!("{tag}: {lines:?}");
+        };
+        let (before, _) = line.split_once("mirror/").unwrap();
+        assert_eq!(left_of(before), "", "{line:?}");
+    }
+    // Nothing is left to be copied, so that only the sum is told.
+    let mut again = on_terminal();
+    assert!(again.wait().unwrap().success());
+    assert!(!read().contains("…long-name"), "{}", read());
+}
+
+/// What stays on the terminal behind the last line that was wiped out.
+fn left_of(shown: &str) -> &str {
+    let wiped = shown.rsplit_once("\u{1b}[2K");
+    let left = wiped.map_or(shown, |(_, left)| left);
+    // The cursor goes back to where that was.
+    let up = |letter: char| letter.is_ascii_digit() || "\u{1b}[A".contains(letter);
+    left.trim_start_matches(up)
 }
 
 #[test]

@@ -10,15 +10,18 @@ use tokio::sync::Semaphore;
 use wharfinger_oci::manifest::{self, Manifest, Referenced, Role};
 use wharfinger_oci::{Digest, RepositoryName, Tag};
 
-use crate::endpoint::{Blob, Place, Source, Target};
+use crate::endpoint::{Place, Source, Target};
 use crate::error::Problem;
 use crate::naming::Naming;
 use crate::report::{Failure, Report, Step};
 use crate::selection::Selection;
 use crate::{Error, Fault, Result};
 
-/// How many blobs of an image are copied at once.
-const CONCURRENCY: usize = 4;
+mod blobs;
+mod meter;
+
+pub(crate) use blobs::Copied;
+use meter::Meter;
 
 /// How often an image is tried whose content vanishes.
 const TRIES: usize = 5;
@@ -290,7 +293,9 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                 self.fail(format!("{name}:{tag}"), fault);
                 return Ok(());
             }
-            match self.image(name, target, digest, Some(tag), met).await {
+            let meter = Meter::new(format!("{target}:{tag}"), self.told);
+            let copied = self.image(name, target, digest, Some(tag), met, &meter);
+            match copied.await {
                 Ok(()) => {
                     (self.told)(Step::Tag(target, tag, &digest));
                     self.state().report.tags += 1;
@@ -327,7 +332,9 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         let image = format!("{name}@{digest}");
         let mut failed = None;
         for _ in 0..TRIES {
-            match self.image(name, target, digest, None, met).await {
+            let meter = Meter::new(format!("{target}@{digest}"), self.told);
+            let copied = self.image(name, target, digest, None, met, &meter);
+            match copied.await {
                 Ok(()) => {
                     (self.told)(Step::Untagged(target, &digest));
                     self.state().report.untagged += 1;
@@ -378,6 +385,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
         digest: Digest,
         tag: Option<&Tag>,
         met: &Mutex<Met>,
+        meter: &Meter<'_>,
     ) -> Result<(), Problem> {
         let mut visits = vec![Visit {
             digest,
@@ -408,7 +416,7 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
                     .await?;
             if is_done || is_whole {
                 if !is_whole {
-                    self.blobs(name, target, &manifest).await?;
+                    self.blobs(name, target, &manifest, meter).await?;
                 }
                 let place = match is_top {
                     true => Place::Top(tag),
@@ -476,120 +484,6 @@ impl<'a, S: Source, T: Target> Copying<'a, S, T> {
     ) -> bool {
         self.source.requires(name, reference) || self.target.requires(target, reference)
     }
-
-    /// Copies the blobs that a manifest mentions.
-    async fn blobs(
-        &self,
-        name: &RepositoryName,
-        target: &RepositoryName,
-        manifest: &Manifest,
-    ) -> Result<(), Problem> {
-        let mut seen = HashSet::new();
-        let references = manifest.references().into_iter();
-        let wanted: Vec<_> = references
-            .filter(|one| !is_manifest(one) && seen.insert(one.digest))
-            .map(|one| {
-                let is_required = self.requires(name, target, &one);
-                let is_new = self.state().told_of.insert(one.digest);
-                (one.digest, one.size, is_required, is_new)
-            })
-            .collect();
-        let copies: Vec<_> = wanted
-            .into_iter()
-            .map(|(digest, size, is_required, is_new)| async move {
-                let copied = self.blob(name, target, digest, size, is_required, is_new);
-                (digest, copied.await)
-            })
-            .collect();
-        let outcomes: Vec<_> = stream::iter(copies)
-            .buffer_unordered(CONCURRENCY)
-            .collect()
-            .await;
-        let mut problem = None;
-        for (digest, outcome) in outcomes {
-            match outcome {
-                Ok(copied) => self.state().report.add(&copied),
-                Err(found) => {
-                    let mut state = self.state();
-                    state.told_of.remove(&digest);
-                    if let Problem::Fault(fault) = &found
-                        && !matches!(fault, Fault::Missing(_))
-                    {
-                        state.damaged.insert(digest, fault.clone());
-                    }
-                    if !matches!(problem, Some(Problem::Fatal(_))) {
-                        problem = Some(found);
-                    }
-                }
-            }
-        }
-        problem.map_or(Ok(()), Err)
-    }
-
-    async fn blob(
-        &self,
-        name: &RepositoryName,
-        target: &RepositoryName,
-        digest: Digest,
-        expected: Option<u64>,
-        is_required: bool,
-        is_new: bool,
-    ) -> Result<Copied, Problem> {
-        let way = self.way(digest);
-        let _alone = way.lock().await;
-        let damaged = self.state().damaged.get(&digest).cloned();
-        if let Some(fault) = damaged {
-            return Err(fault.into());
-        }
-        let place = self.source.place(&digest);
-        let Some(size) = self.source.size(name, &digest).await? else {
-            if is_required && !self.target.has(target, &digest, None).await? {
-                return Err(Fault::Missing(digest).into());
-            }
-            return Ok(Copied::Nothing);
-        };
-        if let Some(expected) = expected
-            && expected != size
-        {
-            return Err(Problem::Fault(Fault::Length {
-                place,
-                expected,
-                actual: size,
-            }));
-        }
-        if is_new {
-            (self.told)(Step::Blob(size));
-        }
-        if self.target.has(target, &digest, Some(size)).await? {
-            if is_new {
-                (self.told)(Step::Bytes(size));
-            }
-            return Ok(Copied::WasThere);
-        }
-        let Some(pieces) = self.source.open(name, &digest, size).await? else {
-            return Err(Fault::Missing(digest).into());
-        };
-        let silent: &(dyn Fn(Step<'_>) + Sync) = &|_| ();
-        let blob = Blob {
-            digest,
-            size,
-            place,
-            pieces,
-            told: if is_new { self.told } else { silent },
-        };
-        self.target.blob(target, blob).await?;
-        Ok(Copied::Bytes(size))
-    }
-
-    /// What is held while a blob is copied.
-    fn way(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
-        let mut ways = self.on_the_way.lock();
-        let ways = ways.as_mut().map_err(PoisonError::get_mut);
-        let ways = ways.unwrap_or_else(|poisoned| poisoned);
-        // Nobody holds what stands here alone.
-        ways.retain(|_, way| Arc::strong_count(way) > 1);
-        Arc::clone(ways.entry(digest).or_default())
-    }
 }
 
 fn lock(met: &Mutex<Met>) -> MutexGuard<'_, Met> {
@@ -600,17 +494,6 @@ fn lock(met: &Mutex<Met>) -> MutexGuard<'_, Met> {
 /// distribution specification, "Referrers Tag Schema").
 pub(crate) fn digest_tag(digest: &Digest) -> String {
     digest.to_string().replacen(':', "-", 1)
-}
-
-/// What became of a blob.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Copied {
-    /// It was not there, and need not be.
-    Nothing,
-    /// It was where it goes to already.
-    WasThere,
-    /// So many bytes were copied.
-    Bytes(u64),
 }
 
 /// Whether what is referred to is a manifest. An index may mention what is none, as those do in

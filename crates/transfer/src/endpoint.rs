@@ -5,7 +5,6 @@ use wharfinger_oci::{Digest, RepositoryName, Tag};
 
 use crate::error::Problem;
 use crate::pieces::Pieces;
-use crate::report::Step;
 use crate::{Fault, Result};
 
 /// Where images come from.
@@ -73,7 +72,8 @@ pub(crate) struct Blob<'a> {
     /// Where it comes from, for people.
     pub(crate) place: String,
     pub(crate) pieces: Pieces,
-    pub(crate) told: &'a (dyn Fn(Step<'_>) + Sync),
+    /// Is told how many bytes more were written.
+    pub(crate) told: &'a (dyn Fn(u64) + Sync),
 }
 
 /// Where images go.

@@ -28,7 +28,7 @@ pub use error::{Error, Fault, Result};
 pub use export::{Destination, ExportOptions, export};
 pub use import::{Images, ImportOptions, import};
 pub use naming::{Naming, NamingRule};
-pub use report::{Failure, Report, Step};
+pub use report::{Failure, Progress, Report, Step};
 pub use selection::{Limits, Platform, PlatformError, RangeError, Selection, Versions};
 pub use sync::{Deletion, Direction, SyncJob, SyncMetrics, SyncSchedule, sync, sync_regularly};
 pub use wharfinger_oci::{Choice, Pattern, PatternError};

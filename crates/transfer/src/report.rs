@@ -34,6 +34,12 @@ pub enum Step<'a> {
     Blob(u64),
     /// So many bytes more were copied, or found to be there.
     Bytes(u64),
+    /// So much is there of an image, by its name where it is copied to (`repository:tag` or
+    /// `repository@digest`). Told from the first blob on that has to be copied, again and again.
+    Image(&'a str, Progress),
+    /// No more is told of an image: it is there, or this attempt to copy it has failed. Comes after
+    /// [`Step::Tag`].
+    ImageEnded(&'a str),
     /// A tag is there with all of its image, by its name where it was copied to.
     Tag(&'a RepositoryName, &'a Tag, &'a Digest),
     /// A manifest without a tag is there with all that it mentions.
@@ -45,6 +51,15 @@ pub enum Step<'a> {
     Removed(&'a RepositoryName, &'a Tag),
     /// An image cannot be copied.
     Failed(&'a Failure),
+}
+
+/// How many bytes of an image's blobs are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// So many were copied or found to be there.
+    pub done: u64,
+    /// Out of so many, as far as the image's manifests have been read.
+    pub total: u64,
 }
 
 /// What was done.

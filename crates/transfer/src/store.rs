@@ -11,7 +11,6 @@ use wharfinger_registry::{Error as RegistryError, Registry, layout};
 use crate::endpoint::{Blob, Mirror, Place, Source, Target};
 use crate::error::Problem;
 use crate::pieces::{self, Pieces};
-use crate::report::Step;
 use crate::{Fault, Result};
 
 /// How many repositories are listed at once.
@@ -203,7 +202,7 @@ impl Target for StoreTarget<'_> {
         let told = blob.told;
         let pieces = blob.pieces.inspect(|piece| {
             if let Ok(bytes) = piece {
-                told(Step::Bytes(bytes.len() as u64));
+                told(bytes.len() as u64);
             }
         });
         if let Err(error) = upload.append(pieces).await {

@@ -6,6 +6,7 @@ mod check;
 mod collect;
 mod explain;
 mod export;
+mod images;
 mod import;
 mod manual;
 mod reload;

@@ -13,6 +13,7 @@ use wharfinger_transfer::{Direction, Report, Step, SyncJob, SyncMetrics};
 
 use crate::bar::{Bar, Unit};
 use crate::export::summary;
+use crate::images::Images;
 use crate::size::size;
 use crate::tool::{self, OpenError};
 use crate::wiring::{self, Unusable};
@@ -101,21 +102,12 @@ impl Sync {
         job: &SyncJob,
     ) -> Result<Report, wharfinger_transfer::Error> {
         let bar = Bar::new("mirroring", Unit::Bytes);
+        let images = Images::new(&bar);
         let total = AtomicU64::new(0);
-        let in_lines = !io::stderr().is_terminal();
+        // What goes to a file or a program is wanted whole.
+        let in_lines = !(io::stderr().is_terminal() && io::stdout().is_terminal());
         let told = |step: Step<'_>| match step {
-            Step::Blob(bytes) if !self.dry_run => {
-                let before = total.fetch_add(bytes, Relaxed);
-                match before {
-                    0 => bar.begin("mirroring", Some(bytes)),
-                    before => bar.expect(before + bytes),
-                }
-            }
-            Step::Bytes(bytes) if !self.dry_run => bar.advance(bytes),
             Step::Failed(failure) => bar.beside(|| eprintln!("error: {failure}")),
-            Step::Tag(name, tag, digest) if in_lines && !self.dry_run => {
-                println!("{name}:{tag} {digest}");
-            }
             Step::WouldTag(name, tag, digest, blobs, bytes) => bar.beside(|| {
                 println!("{name}:{tag} {digest}: {blobs} blobs ({})", size(bytes));
             }),
@@ -123,9 +115,24 @@ impl Sync {
                 true => println!("{name}:{tag} would be removed"),
                 false => println!("{name}:{tag} removed"),
             }),
+            Step::Repository(name) if self.dry_run => {
+                bar.begin_saying(format!("comparing {name}"));
+            }
+            _ if self.dry_run => {}
+            Step::Blob(bytes) => match total.fetch_add(bytes, Relaxed) {
+                0 => bar.begin("mirroring", Some(bytes)),
+                before => bar.expect(before + bytes),
+            },
+            Step::Bytes(bytes) => bar.advance(bytes),
+            Step::Image(image, progress) => images.set(image, progress),
+            Step::ImageEnded(image) => images.remove(image),
+            Step::Tag(name, tag, digest) if in_lines || images.has(&format!("{name}:{tag}")) => {
+                bar.beside(|| println!("{name}:{tag} {digest}"));
+            }
             _ => {}
         };
         let report = wharfinger_transfer::sync(registry, job, self.dry_run, &told).await?;
+        drop(images);
         drop(bar);
         let name = &job.name;
         match self.dry_run {

@@ -1,12 +1,13 @@
 //! What the commands that work on a store and end have in common.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 use wharfinger_config::{Config, Loaded};
@@ -43,6 +44,12 @@ pub(crate) enum OpenError {
 )]
 pub(crate) struct Taken;
 
+/// The status of a process that SIGINT has ended, as shells tell it.
+const INTERRUPTED: u8 = 130;
+
+/// How long work that is broken off may take to notice.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often it is looked whether the store is free.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -68,14 +75,41 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(work(&loaded.config)),
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
         Err(error) => return refuse(&[no_runtime(what, &error)]),
     };
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = work(&loaded.config) => Some(outcome),
+            Ok(()) = interruption() => None,
+        }
+    });
     match outcome {
-        Ok(code) => code,
-        Err(error) => refuse(&[format!("failed to {what}: {error}")]),
+        Some(Ok(code)) => code,
+        Some(Err(error)) => refuse(&[format!("failed to {what}: {error}")]),
+        None => {
+            // What threads are waiting for may take long.
+            runtime.shutdown_background();
+            ExitCode::from(INTERRUPTED)
+        }
     }
+}
+
+/// Tells when somebody at a terminal breaks the work off: it is dropped then, so that no bar stays
+/// there. Elsewhere the signal ends the process by itself.
+fn interruption() -> oneshot::Receiver<()> {
+    let (tell, told) = oneshot::channel();
+    if io::stderr().is_terminal() {
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                let _ = tell.send(());
+                sleep(PATIENCE).await;
+                std::process::exit(INTERRUPTED.into());
+            }
+        });
+    }
+    told
 }
 
 fn no_runtime(what: &str, error: &io::Error) -> String {

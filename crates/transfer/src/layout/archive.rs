@@ -14,7 +14,6 @@ use super::folder::blocking;
 use super::{BLOCK, INDEX, MARKER, MARKER_CONTENT, blob_path};
 use crate::endpoint::Blob;
 use crate::error::Problem;
-use crate::report::Step;
 use crate::{Error, Fault, Result};
 
 type Output = tar::Builder<BufWriter<File>>;
@@ -115,7 +114,7 @@ impl ArchiveSink {
                 }
             };
             left -= bytes.len() as u64;
-            (blob.told)(Step::Bytes(bytes.len() as u64));
+            (blob.told)(bytes.len() as u64);
             hasher = self
                 .write(move |tar| {
                     hasher.update(&bytes);

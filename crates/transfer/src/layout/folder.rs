@@ -15,7 +15,6 @@ use wharfinger_oci::{Algorithm, Digest, Hasher};
 use super::{INDEX, Index, MARKER, MARKER_CONTENT, blob_path};
 use crate::endpoint::Blob;
 use crate::error::Problem;
-use crate::report::Step;
 use crate::{Error, Fault, Result};
 
 /// Where blobs are until they are whole. What a killed export leaves there goes with the next one.
@@ -121,7 +120,7 @@ impl FolderSink {
                 Ok(unfinished)
             })
             .await?;
-            (blob.told)(Step::Bytes(length));
+            (blob.told)(length);
         }
         let digest = blob.digest;
         let root = Arc::clone(&self.root);

@@ -15,7 +15,6 @@ use crate::Fault;
 use crate::copy::digest_tag;
 use crate::endpoint::{Blob, Mirror, Place, Target};
 use crate::error::Problem;
-use crate::report::Step;
 
 /// How many bytes are sent at once, and kept until they have come.
 const CHUNK: usize = 8 << 20;
@@ -82,7 +81,7 @@ impl RemoteTarget {
                 let sent = chunk.split_to(size).freeze();
                 let length = sent.len() as u64;
                 self.append(name, &mut upload, sent).await?;
-                (blob.told)(Step::Bytes(length));
+                (blob.told)(length);
             }
         }
         let actual = hasher.finish();
@@ -91,7 +90,7 @@ impl RemoteTarget {
         }
         let length = chunk.len() as u64;
         self.finish(name, upload, &digest, chunk.freeze()).await?;
-        (blob.told)(Step::Bytes(length));
+        (blob.told)(length);
         Ok(None)
     }
 
