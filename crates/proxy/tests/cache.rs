@@ -10,12 +10,23 @@ use wharfinger_proxy::{Answer, Cache, CacheOptions, CachedRepository, Metrics};
 use wharfinger_registry::{Content, Options, Page, Registry, Validation};
 use wharfinger_remote::testing::{Reply, TestUpstream};
 use wharfinger_remote::{Reach, Upstream};
+use wharfinger_storage::testing::fault::{Effect, Fault, FaultDriver, Operation};
 use wharfinger_storage::{Driver, MemoryDriver};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A fresh process over a store, one download at a time.
 fn cache(driver: &Arc<dyn Driver>, upstream: &TestUpstream, tag_ttl: Duration) -> CachedRepository {
+    storing(driver, upstream, tag_ttl, PATIENCE)
+}
+
+/// The same, where storing may go on for so long.
+fn storing(
+    driver: &Arc<dyn Driver>,
+    upstream: &TestUpstream,
+    tag_ttl: Duration,
+    store_timeout: Duration,
+) -> CachedRepository {
     let options = Options {
         validation: Validation {
             sparse: true,
@@ -30,7 +41,7 @@ fn cache(driver: &Arc<dyn Driver>, upstream: &TestUpstream, tag_ttl: Duration) -
         below: None,
         tag_ttl,
         patience: PATIENCE,
-        store_timeout: PATIENCE,
+        store_timeout,
         downloads: 1,
         spool: std::env::temp_dir(),
         uses: None,
@@ -264,4 +275,62 @@ async fn a_blob_of_which_the_length_is_not_told_is_downloaded_first() {
         .into_iter()
         .filter(|it| it.starts_with("GET"));
     assert_eq!(downloads.count(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_given_up_and_what_it_did_not_take_is_downloaded_again() {
+    let upstream = TestUpstream::start().await;
+    let faulty = Arc::new(FaultDriver::new(MemoryDriver::new()));
+    faulty.plan(Fault::new(Effect::Hang).on(Operation::Put).times(1));
+    let driver: Arc<dyn Driver> = faulty.clone();
+    let repository = storing(
+        &driver,
+        &upstream,
+        Duration::ZERO,
+        Duration::from_millis(50),
+    );
+    let digest = upstream.blob(b"content");
+    assert_eq!(read(&repository, &digest).await, b"content");
+    assert_eq!(upstream.asked().len(), 1);
+    let again = async {
+        while upstream.asked().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            // Until then, it comes from the download that is not stored yet.
+            assert_eq!(read(&repository, &digest).await, b"content");
+        }
+    };
+    tokio::time::timeout(PATIENCE / 2, again)
+        .await
+        .expect("it is given up");
+    while faulty.under_way() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fail(&upstream);
+    assert_eq!(read(&repository, &digest).await, b"content");
+}
+
+#[tokio::test]
+async fn the_time_that_storing_may_take_does_not_begin_before_all_has_come() {
+    let (driver, upstream) = (memory(), TestUpstream::start().await);
+    let allowed = Duration::from_millis(400);
+    let repository = storing(&driver, &upstream, Duration::ZERO, allowed);
+    let digest = upstream.blob(b"content");
+    let (open, gate) = watch::channel(false);
+    upstream.decide(move |_| Some(Reply::new(200, b"content").hold(2, gate.clone())));
+    let slow = async {
+        tokio::time::sleep(allowed + Duration::from_millis(100)).await;
+        open.send(true).unwrap();
+    };
+    let (bytes, ()) = tokio::join!(read(&repository, &digest), slow);
+    assert_eq!(bytes, b"content");
+    let blobs = Registry::new(Arc::clone(&driver), Options::default()).unwrap();
+    let blobs = blobs.repository(&"a".parse().unwrap()).blobs();
+    let kept = async {
+        while blobs.stat(&digest).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE / 2, kept)
+        .await
+        .expect("it is kept");
 }

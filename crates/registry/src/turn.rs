@@ -180,7 +180,8 @@ pub(crate) fn ago(moment: Timestamp) -> Duration {
 mod tests {
     use std::sync::Arc;
 
-    use wharfinger_storage::{FilesystemDriver, FilesystemOptions};
+    use wharfinger_storage::testing::fault::{Cause, Effect, Fault, FaultDriver, Operation};
+    use wharfinger_storage::{FilesystemDriver, FilesystemOptions, MemoryDriver};
 
     use super::*;
     use crate::Options;
@@ -226,5 +227,48 @@ mod tests {
         );
         let refused = read_only.unwrap().take_turn("work", a, hour).await;
         assert!(matches!(refused, Err(Error::ReadOnly)), "{refused:?}");
+    }
+    /// As in a bucket, where nodes know each other by what they write alone.
+    #[tokio::test]
+    async fn where_nothing_can_be_locked_a_node_is_known_by_what_it_wrote() {
+        let driver = Arc::new(FaultDriver::new(MemoryDriver::new()));
+        driver.plan(Fault::new(Effect::Fail(Cause::Io)).on(Operation::Claim));
+        let node = || {
+            let driver: Arc<dyn Driver> = driver.clone();
+            Registry::new(driver, Options::default()).unwrap()
+        };
+        let hour = Duration::from_secs(3600);
+        let (one, two) = (node(), node());
+        let [a, b] = [Uuid::new_v4(), Uuid::new_v4()];
+        let TurnTaking::Taken(turn) = one.take_turn("work", a, hour).await.unwrap() else {
+            panic!("nobody else wants it");
+        };
+        turn.beat().await;
+        let others = two.take_turn("work", b, hour).await.unwrap();
+        assert!(matches!(others, TurnTaking::Others), "{others:?}");
+        // One that has gone without a word is waited for, unless it comes back itself.
+        drop(turn);
+        let others = two.take_turn("work", b, hour).await.unwrap();
+        assert!(matches!(others, TurnTaking::Others), "{others:?}");
+        let TurnTaking::Taken(turn) = one.take_turn("work", a, hour).await.unwrap() else {
+            panic!("it is its own turn");
+        };
+        let silent = State {
+            node: a,
+            at: Timestamp::now() - SILENCE,
+            working: true,
+            completed: None,
+        };
+        let silent = Bytes::from(serde_json::to_vec(&silent).unwrap());
+        let state = layout::turn_state("work");
+        let put = driver.put(&state, silent, Durability::Process);
+        put.await.unwrap();
+        drop(turn);
+        let TurnTaking::Taken(turn) = two.take_turn("work", b, hour).await.unwrap() else {
+            panic!("the other one has been silent for too long");
+        };
+        assert_eq!(turn.end().await, Some(hour));
+        let later = one.take_turn("work", a, hour).await.unwrap();
+        assert!(matches!(later, TurnTaking::Later(_)), "{later:?}");
     }
 }
