@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use serde_json::json;
+use wharfinger_e2e::bucket::{ROOT, Store as _};
 use wharfinger_e2e::clients::copy;
 use wharfinger_e2e::distribution::Distribution;
 use wharfinger_e2e::docker::Docker;
 use wharfinger_e2e::image::small_image;
+use wharfinger_e2e::s3::S3;
 use wharfinger_e2e::token::{TokenService, User};
 use wharfinger_e2e::{Config, Wharfinger, digest, eventually, folder, noise, run};
 
@@ -158,6 +160,54 @@ fn a_private_upstream_lets_in_who_knows_its_password() {
     let refused = server.http().get("/v2/team/app/manifests/1");
     assert_eq!(refused.outcome(), (401, "UNAUTHORIZED".to_owned()));
     assert!(!server.log().contains("s-e-cret"), "{}", server.log());
+    server.stop();
+}
+
+#[test]
+fn what_is_kept_in_a_bucket_outlives_the_upstream() {
+    let home = folder();
+    let s3 = S3::start(home.path());
+    let mut upstream = Wharfinger::start(&below(home.path(), "upstream"));
+    let to = format!("docker://{}", upstream.image("team/app:1"));
+    run(&mut copy(&small_image(home.path(), 11), &to));
+    let manifest = upstream.http().get("/v2/team/app/manifests/1");
+    let (text, manifest) = (manifest.body.clone(), manifest.json());
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let blobs = layers.chain([&manifest["config"]]);
+    let mut digests: Vec<_> = blobs
+        .map(|blob| blob["digest"].as_str().unwrap().to_owned())
+        .collect();
+    digests.push(digest(&text));
+    let mut server = s3
+        .config(&below(home.path(), "cache"), s3.addr)
+        .set("proxy.remoteurl", format!("http://{}", upstream.addr))
+        .start();
+    pull(&server, "team/app:1", home.path(), "cold");
+    eventually("it is kept", || {
+        let keys = s3.keys();
+        digests.iter().all(|digest| {
+            let hex = digest.trim_start_matches("sha256:");
+            keys.contains(&format!("{ROOT}/blobs/sha256/{}/{hex}/data", &hex[..2]))
+        })
+    });
+    upstream.stop();
+    server.stop();
+    server.start_again();
+    pull(&server, "team/app:1", home.path(), "warm");
+    let answer = server.http().get("/v2/team/app/manifests/1");
+    assert_eq!((answer.status, answer.header("warning")), (200, STALE));
+    assert_eq!(answer.body, text);
+    let tags = server.http().get("/v2/team/app/tags/list");
+    assert_eq!((tags.status, tags.header("warning")), (200, STALE));
+    assert_eq!(tags.json()["tags"], json!(["1"]));
+    // Clients get blobs from the bucket itself.
+    let blob = server
+        .http()
+        .get(&format!("/v2/team/app/blobs/{}", digests[0]));
+    assert_eq!(blob.status, 307);
+    assert!(blob.header("location").unwrap().contains(S3::SIGNED));
+    let unknown = server.http().get("/v2/team/app/manifests/2");
+    assert_eq!(unknown.outcome(), (503, "UNAVAILABLE".to_owned()));
     server.stop();
 }
 
