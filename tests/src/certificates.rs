@@ -12,8 +12,12 @@ use time::{Duration, OffsetDateTime};
 
 use crate::network;
 
+/// An address that leads to this machine and is none of those of which a client knows that: what is
+/// said of proxies holds for it.
+pub const ANYWHERE: &str = "0.0.0.0";
+
 /// The names that registries under test have.
-pub const NAMES: [&str; 3] = ["127.0.0.1", "localhost", network::ADDRESS];
+pub const NAMES: [&str; 4] = ["127.0.0.1", "localhost", ANYWHERE, network::ADDRESS];
 
 /// The files of a certificate and its key.
 #[derive(Clone, Debug)]

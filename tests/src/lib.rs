@@ -31,6 +31,7 @@ pub mod s3;
 pub mod store_proxy;
 pub mod token;
 pub mod torn;
+pub mod tunnel;
 pub mod wharfinger;
 
 use std::path::PathBuf;

@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use wharfinger_e2e::certificates::{Authority, path};
+use wharfinger_e2e::certificates::{ANYWHERE, Authority, path};
 use wharfinger_e2e::clients::{Client as _, Skopeo, copy};
 use wharfinger_e2e::containerd::Containerd;
 use wharfinger_e2e::distribution::Distribution;
 use wharfinger_e2e::docker::Docker;
 use wharfinger_e2e::http::Http;
 use wharfinger_e2e::image::small_image;
+use wharfinger_e2e::network::ADDRESS;
 use wharfinger_e2e::token::{TokenService, User};
+use wharfinger_e2e::tunnel::TunnelProxy;
 use wharfinger_e2e::wharfinger::binary;
 use wharfinger_e2e::{Config, Wharfinger, folder, output, run};
 
@@ -247,6 +249,107 @@ fn an_upstream_is_reached_with_its_own_authorities_and_through_its_own_proxy() {
             "{text}"
         );
     }
+    server.stop();
+}
+
+#[test]
+fn tunnels_lead_to_an_upstream_and_proxies_that_refuse_are_told_to_the_operator_alone() {
+    let home = folder();
+    let authority = Authority::new(home.path(), "authority");
+    let users = home.path().join("users");
+    let user = run(Command::new("htpasswd").args(["-nbB", "reader", "u-s-e-cret"]));
+    fs::write(&users, user).unwrap();
+    let upstream = Config::new(&below(home.path(), "upstream"))
+        .secured(&authority.server(home.path(), "server"))
+        .set("auth.htpasswd", json!({"realm": "r", "path": path(&users)}))
+        .start();
+    let image = small_image(home.path(), 5);
+    let to = format!("docker://{}", upstream.image("team/app:1"));
+    run(copy(&image, &to).arg("--dest-creds=reader:u-s-e-cret"));
+
+    let proxy = TunnelProxy::start("p@user", "p-s-e-cret");
+    let known = format!("http://p%40user:p-s-e-cret@{}", proxy.addr);
+    let stranger = format!("http://p%40user:other-s-e-cret@{}", proxy.addr);
+    let broken = TunnelProxy::refusing("502 Bad Gateway");
+    let strict = TunnelProxy::refusing("407 Proxy Authentication Required");
+    // Neither is a loopback address, to which the environment's proxy would not lead.
+    let port = upstream.addr.port();
+    let (excepted, other) = (format!("{ANYWHERE}:{port}"), format!("{ADDRESS}:{port}"));
+    let reached = |name: &str, host: &str, proxy: &str| {
+        json!({
+            "name": name,
+            "remoteurl": format!("https://{host}"),
+            "username": "reader",
+            "password": "u-s-e-cret",
+            "ca": path(&authority.certificate),
+            "proxy": proxy,
+        })
+    };
+    let mut server = caching(
+        home.path(),
+        &json!([
+            reached("named", &excepted, &known),
+            reached("environment", &other, ""),
+            reached("excepted", &excepted, ""),
+            reached("stranger", "inner.invalid", &stranger),
+            reached("broken", "inner.invalid", &url(broken.addr)),
+            {"name": "strict", "remoteurl": "http://inner.invalid", "proxy": url(strict.addr)},
+            reached("absent", "inner.invalid", "http://127.0.0.1:9"),
+        ]),
+    )
+    .env("HTTPS_PROXY", known.clone())
+    .env("NO_PROXY", ANYWHERE)
+    .start();
+    let http = http(&server);
+    for (name, target) in [
+        ("named", Some(&excepted)),
+        ("environment", Some(&other)),
+        ("excepted", None),
+    ] {
+        let from = format!("docker://{}/{name}/team/app:1", at(&server, "127.0.0.1"));
+        let pulled = format!("dir:{}", below(home.path(), name).display());
+        run(&mut copy(&from, &pulled));
+        let mut asked = proxy.asked();
+        asked.dedup();
+        let tunnels: Vec<_> = target
+            .iter()
+            .map(|t| format!("CONNECT {t}: open"))
+            .collect();
+        assert_eq!(asked, tunnels, "{name}");
+    }
+    for (name, said) in [
+        (
+            "stranger",
+            "its HTTP proxy wants a user and a password, or others",
+        ),
+        ("broken", "its HTTP proxy does not lead there: unsuccessful"),
+        ("strict", "407 Proxy Authentication Required"),
+        (
+            "absent",
+            "its HTTP proxy does not lead there: Connection refused",
+        ),
+    ] {
+        let failed = http.get(&format!("/v2/{name}/team/app/manifests/1"));
+        assert_eq!(failed.outcome(), (503, "UNAVAILABLE".to_owned()), "{name}");
+        let told = String::from_utf8_lossy(&failed.body).into_owned();
+        for secret in ["inner", "127.0.0.1", "s-e-cret", "user"] {
+            assert!(!told.contains(secret), "{name}: {told}");
+        }
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains(said));
+        let line = line.unwrap_or_else(|| panic!("{name}: not {said:?} in {log}"));
+        assert!(line.contains(&format!("the upstream {name} ")), "{line}");
+    }
+    assert_eq!(
+        [proxy.asked(), broken.asked(), strict.asked()].concat(),
+        [
+            "CONNECT inner.invalid:443: 407 Proxy Authentication Required",
+            "CONNECT inner.invalid:443: 502 Bad Gateway",
+            "GET http://inner.invalid/v2/team/app/manifests/1: 407 Proxy Authentication Required",
+        ]
+    );
+    let log = server.log();
+    assert!(!log.contains("s-e-cret"), "{log}");
     server.stop();
 }
 

@@ -201,6 +201,29 @@ pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
     cause
 }
 
+/// How the errors of a tunnel through a proxy begin. Their type is not public.
+const TUNNEL: &str = "tunnel error: ";
+
+/// Why no answer came, as the last cause says it, and what a proxy had to do with that. The other
+/// side's proxy is called "its HTTP proxy".
+pub fn reason(error: &reqwest::Error) -> String {
+    let last = cause(error).to_string();
+    let mut error: Option<&dyn Error> = Some(error);
+    while let Some(one) = error {
+        match one.to_string().strip_prefix(TUNNEL) {
+            Some("proxy authorization required") => {
+                return "its HTTP proxy wants a user and a password, or others".to_owned();
+            }
+            Some(_) => {
+                let last = last.strip_prefix(TUNNEL).unwrap_or(&last);
+                return format!("its HTTP proxy does not lead there: {last}");
+            }
+            None => error = one.source(),
+        }
+    }
+    last
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,7 +74,9 @@ impl UpstreamError {
             Self::Unreachable { .. } => true,
             Self::Refused { refusal, .. } => matches!(
                 refusal.status,
-                StatusCode::TOO_MANY_REQUESTS
+                // A proxy before it says so.
+                StatusCode::PROXY_AUTHENTICATION_REQUIRED
+                    | StatusCode::TOO_MANY_REQUESTS
                     | StatusCode::BAD_GATEWAY
                     | StatusCode::SERVICE_UNAVAILABLE
                     | StatusCode::GATEWAY_TIMEOUT

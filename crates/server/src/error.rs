@@ -173,7 +173,9 @@ impl From<ProxyError> for ApiError {
 /// What an upstream's refusal becomes: its status and its code, as in Distribution, in our words.
 /// What is no fault of the request is a failure of the upstream.
 fn refused(refusal: &Refusal) -> ApiError {
-    let error = if refusal.status.is_client_error() {
+    // The credentials that a proxy wants are the registry's own, and none of the client's.
+    let is_proxys = refusal.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+    let error = if refusal.status.is_client_error() && !is_proxys {
         let told = refusal.code.as_deref();
         let known = Code::ALL.iter().find(|code| told == Some(code.name));
         let code = known.copied().unwrap_or(match refusal.status {

@@ -28,7 +28,7 @@ impl Asked<'_> {
         let reason = match (error.is_timeout(), error.is_redirect()) {
             (true, _) => "it takes too long to answer".to_owned(),
             (_, true) => "it redirects again and again".to_owned(),
-            _ => wharfinger_client::cause(&error.without_url()).to_string(),
+            _ => wharfinger_client::reason(&error.without_url()),
         };
         UpstreamError::Unreachable {
             upstream: self.upstream.to_owned(),
