@@ -56,11 +56,19 @@ fn docker_config(home: &Path, text: &Value) -> Value {
 
 /// A folder with a credential helper that knows a user.
 fn helper(home: &Path, name: &str, username: &str, secret: &str) -> PathBuf {
-    let folder = below(home, "helpers");
     let answer = json!({ "Username": username, "Secret": secret });
-    let script = format!("#!/bin/sh\ntest \"$1\" = get && echo '{answer}'\n");
+    script(
+        home,
+        name,
+        &format!("test \"$1\" = get && echo '{answer}'\n"),
+    )
+}
+
+/// The same with one that does as a shell script says.
+fn script(home: &Path, name: &str, script: &str) -> PathBuf {
+    let folder = below(home, "helpers");
     let file = folder.join(format!("docker-credential-{name}"));
-    fs::write(&file, script).unwrap();
+    fs::write(&file, format!("#!/bin/sh\n{script}")).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     folder
 }
@@ -253,6 +261,93 @@ fn an_upstream_is_reached_with_its_own_authorities_and_through_its_own_proxy() {
 }
 
 #[test]
+fn helpers_of_dockers_clients_are_asked_for_the_upstream_and_their_failures_logged() {
+    let home = folder();
+    let users = home.path().join("users");
+    let user = run(Command::new("htpasswd").args(["-nbB", "reader", "u-s-e-cret"]));
+    fs::write(&users, user).unwrap();
+    let login = json!({"auth": {"htpasswd": {"realm": "r", "path": path(&users)}}});
+    let data = below(home.path(), "upstream");
+    let upstream = Distribution::start_with(home.path(), &data, &login);
+    let image = small_image(home.path(), 6);
+    let to = format!("docker://{}", upstream.image("team/app:1"));
+    run(copy(&image, &to).arg("--dest-creds=reader:u-s-e-cret"));
+
+    let (host, asked) = (upstream.addr.to_string(), home.path().join("asked"));
+    let answer = json!({ "Username": "reader", "Secret": "u-s-e-cret" });
+    let knows = format!(
+        "read host\necho $1 $host >> {}\n\
+         test $host = {host} && echo '{answer}' && exit\n\
+         echo credentials not found in native keychain\nexit 1\n",
+        asked.display()
+    );
+    script(home.path(), "store", &knows);
+    let helpers = script(home.path(), "broken", "echo s-e-cret is locked\nexit 3\n");
+    let alias = format!("localhost:{}", upstream.addr.port());
+    let upstreams = [
+        ("store", &host, json!({"credsStore": "store"})),
+        // What is named for the registry is before what is for all.
+        (
+            "own",
+            &host,
+            json!({"credsStore": "broken", "credHelpers": {&host: "store"}}),
+        ),
+        (
+            "broken",
+            &host,
+            json!({"credsStore": "store", "credHelpers": {&host: "broken"}}),
+        ),
+        ("unknown", &alias, json!({"credsStore": "store"})),
+    ];
+    let upstreams = upstreams.map(|(name, host, config)| {
+        let file = docker_config(&below(home.path(), name), &config);
+        json!({"name": name, "remoteurl": format!("http://{host}"), "dockerconfig": file})
+    });
+    let search = format!("{}:{}", helpers.display(), env::var("PATH").unwrap());
+    let mut server = caching(home.path(), &json!(upstreams))
+        .env("PATH", search)
+        .start();
+    for name in ["store", "own"] {
+        let from = format!("docker://{}/{name}/team/app:1", at(&server, "127.0.0.1"));
+        let pulled = format!(
+            "dir:{}",
+            below(home.path(), &format!("of-{name}")).display()
+        );
+        run(&mut copy(&from, &pulled));
+    }
+    let log = server.log();
+    assert!(!log.contains("nobody is known"), "{log}");
+    for name in ["unknown", "broken"] {
+        let refused = http(&server).get(&format!("/v2/{name}/team/app/manifests/1"));
+        assert_eq!(
+            refused.outcome(),
+            (401, "UNAUTHORIZED".to_owned()),
+            "{name}"
+        );
+        let told = String::from_utf8_lossy(&refused.body).into_owned();
+        assert!(
+            told.contains(&format!("cached as \\\"{name}\\\" refuses")),
+            "{told}"
+        );
+        for secret in ["s-e-cret", "helper", "credential-", &host] {
+            assert!(!told.contains(secret), "{told}");
+        }
+        let log = server.log();
+        // A helper that knows nobody does not fail.
+        let fails = log.contains("docker-credential-broken: it ends with exit status: 3");
+        assert_eq!(fails, name == "broken", "{log}");
+    }
+    let log = server.log();
+    assert!(!log.contains("s-e-cret"), "{log}");
+    // Each of them once for a whole image: what a helper knows holds for a minute.
+    let asked = fs::read_to_string(asked).unwrap();
+    let lines: Vec<_> = asked.lines().collect();
+    let (get, other) = (format!("get {host}"), format!("get {alias}"));
+    assert_eq!(lines, [&get, &get, &other]);
+    server.stop();
+}
+
+#[test]
 fn tunnels_lead_to_an_upstream_and_proxies_that_refuse_are_told_to_the_operator_alone() {
     let home = folder();
     let authority = Authority::new(home.path(), "authority");
@@ -332,6 +427,10 @@ fn tunnels_lead_to_an_upstream_and_proxies_that_refuse_are_told_to_the_operator_
         let failed = http.get(&format!("/v2/{name}/team/app/manifests/1"));
         assert_eq!(failed.outcome(), (503, "UNAVAILABLE".to_owned()), "{name}");
         let told = String::from_utf8_lossy(&failed.body).into_owned();
+        assert!(
+            told.contains(&format!("cached as \\\"{name}\\\" cannot")),
+            "{told}"
+        );
         for secret in ["inner", "127.0.0.1", "s-e-cret", "user"] {
             assert!(!told.contains(secret), "{name}: {told}");
         }

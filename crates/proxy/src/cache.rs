@@ -175,12 +175,16 @@ impl CachedBlob {
     ///
     /// # Errors
     /// As those of [`wharfinger_registry::Blobs::redirect`].
-    pub async fn redirect(&self, method: &str, client: Option<IpAddr>) -> Result<Option<String>> {
+    pub async fn redirect(
+        &self,
+        method: &str,
+        client: Option<IpAddr>,
+    ) -> Result<Option<String>, RegistryError> {
         if self.download.is_some() {
             return Ok(None);
         }
         let blobs = self.repository.blobs();
-        Ok(blobs.redirect(&self.descriptor, method, client).await?)
+        blobs.redirect(&self.descriptor, method, client).await
     }
 
     /// A part of it, which must lie within its size. Of one that is still being downloaded, the
@@ -188,9 +192,9 @@ impl CachedBlob {
     ///
     /// # Errors
     /// As those of [`wharfinger_registry::Blobs::open`].
-    pub async fn open(&self, part: Range<u64>) -> Result<Content> {
+    pub async fn open(&self, part: Range<u64>) -> Result<Content, RegistryError> {
         match &self.download {
-            None => Ok(self.repository.blobs().open(&self.descriptor, part).await?),
+            None => self.repository.blobs().open(&self.descriptor, part).await,
             Some(download) => Ok(Content::Stream {
                 length: part.end - part.start,
                 reader: download.reader(part),
@@ -200,6 +204,12 @@ impl CachedBlob {
 }
 
 impl CachedRepository {
+    /// Below which name it lies, with all others of its upstream; `None` where they are called as
+    /// they are there.
+    pub fn below(&self) -> Option<&RepositoryName> {
+        self.shared.options.below.as_ref()
+    }
+
     fn local(&self) -> Repository {
         self.shared.registry.repository(&self.name)
     }

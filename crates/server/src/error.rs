@@ -6,16 +6,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 use wharfinger_oci::manifest::ManifestError;
-use wharfinger_proxy::{Error as ProxyError, Misdirected};
+use wharfinger_proxy::{CachedRepository, Error as ProxyError, Misdirected};
 use wharfinger_registry::Error as RegistryError;
 use wharfinger_remote::{Refusal, UpstreamError};
 
 use crate::answer::empty;
 use crate::body::Body;
 use crate::request_body::BodyError;
-
-/// What a client is told of another registry that is not to be had.
-const UPSTREAM_FAILS: &str = "the registry that this is a cache of cannot be asked now";
 
 /// A code and the status it goes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,18 +146,19 @@ impl ApiError {
     }
 }
 
-impl From<ProxyError> for ApiError {
-    fn from(error: ProxyError) -> Self {
+impl ApiError {
+    /// Why a cache does not serve a repository.
+    pub(crate) fn of_cache(error: ProxyError, repository: &CachedRepository) -> Self {
         match error {
             ProxyError::Registry(error) => error.into(),
             ProxyError::Upstream(UpstreamError::Refused { upstream, refusal }) => {
                 info!(upstream, %refusal, "another registry refuses a request");
-                refused(&refusal)
+                refused(&refusal, repository)
             }
             // What these say is for the operator: names of hosts are no client's business.
             ProxyError::Upstream(error) => {
                 warn!(%error, "a request for another registry failed");
-                Self::says(Code::UNAVAILABLE, UPSTREAM_FAILS)
+                fails(repository)
             }
             error @ ProxyError::Spool(_) => {
                 error!(%error, "a request failed");
@@ -170,9 +168,23 @@ impl From<ProxyError> for ApiError {
     }
 }
 
+/// What clients may know another registry by: what it is called in the names of repositories.
+fn known_as(repository: &CachedRepository) -> String {
+    match repository.below() {
+        Some(name) => format!("the registry that is cached as {:?}", name.as_str()),
+        None => "the registry that this is a cache of".to_owned(),
+    }
+}
+
+/// What a client is told of another registry that is not to be had.
+fn fails(repository: &CachedRepository) -> ApiError {
+    let message = format!("{} cannot be asked now", known_as(repository));
+    ApiError::says(Code::UNAVAILABLE, message)
+}
+
 /// What an upstream's refusal becomes: its status and its code, as in Distribution, in our words.
 /// What is no fault of the request is a failure of the upstream.
-fn refused(refusal: &Refusal) -> ApiError {
+fn refused(refusal: &Refusal, repository: &CachedRepository) -> ApiError {
     // The credentials that a proxy wants are the registry's own, and none of the client's.
     let is_proxys = refusal.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
     let error = if refusal.status.is_client_error() && !is_proxys {
@@ -185,10 +197,10 @@ fn refused(refusal: &Refusal) -> ApiError {
             StatusCode::TOO_MANY_REQUESTS => Code::TOOMANYREQUESTS,
             _ => Code::UNKNOWN,
         });
-        let message = "the registry that this is a cache of refuses the request";
+        let message = format!("{} refuses the request", known_as(repository));
         ApiError::says(code, message).status(refusal.status)
     } else {
-        ApiError::says(Code::UNAVAILABLE, UPSTREAM_FAILS)
+        fails(repository)
     };
     match refusal.retry_after {
         None => error,

@@ -38,7 +38,10 @@ impl Source {
         method: &Method,
     ) -> Result<Answer<Served>> {
         let repository = match self {
-            Self::Cached(repository) => return Ok(repository.manifest(reference).await?),
+            Self::Cached(repository) => {
+                let served = repository.manifest(reference).await;
+                return served.map_err(|error| ApiError::of_cache(error, repository));
+            }
             Self::Own(repository) => repository,
         };
         let manifests = repository.manifests();
@@ -60,20 +63,23 @@ impl Source {
     }
 
     pub(crate) async fn blob(&self, digest: &Digest, method: &Method) -> Result<Blob> {
-        Ok(match self {
+        match self {
             Self::Own(repository) => {
                 let blobs = repository.blobs();
                 let descriptor = match *method {
                     Method::HEAD => blobs.promise(digest).await?,
                     _ => blobs.stat(digest).await?,
                 };
-                Blob::Own { blobs, descriptor }
+                Ok(Blob::Own { blobs, descriptor })
             }
-            Self::Cached(repository) if *method == Method::HEAD => {
-                Blob::Described(repository.stat(digest).await?)
+            Self::Cached(repository) => {
+                let blob = match *method {
+                    Method::HEAD => repository.stat(digest).await.map(Blob::Described),
+                    _ => repository.blob(digest).await.map(Blob::Cached),
+                };
+                blob.map_err(|error| ApiError::of_cache(error, repository))
             }
-            Self::Cached(repository) => Blob::Cached(repository.blob(digest).await?),
-        })
+        }
     }
 
     pub(crate) async fn tags(
@@ -81,10 +87,13 @@ impl Source {
         after: Option<&str>,
         limit: Option<usize>,
     ) -> Result<Answer<Page<Tag>>> {
-        Ok(match self {
-            Self::Own(repository) => Answer::fresh(repository.tags().list(after, limit).await?),
-            Self::Cached(repository) => repository.tags(after, limit).await?,
-        })
+        match self {
+            Self::Own(repository) => Ok(Answer::fresh(repository.tags().list(after, limit).await?)),
+            Self::Cached(repository) => {
+                let tags = repository.tags(after, limit).await;
+                tags.map_err(|error| ApiError::of_cache(error, repository))
+            }
+        }
     }
 
     pub(crate) async fn referrers(
@@ -92,13 +101,16 @@ impl Source {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Answer<Vec<ContentDescriptor>>> {
-        Ok(match self {
+        match self {
             Self::Own(repository) => {
                 let referrers = repository.referrers();
-                Answer::fresh(referrers.list(subject, artifact_type).await?)
+                Ok(Answer::fresh(referrers.list(subject, artifact_type).await?))
             }
-            Self::Cached(repository) => repository.referrers(subject, artifact_type).await?,
-        })
+            Self::Cached(repository) => {
+                let referrers = repository.referrers(subject, artifact_type).await;
+                referrers.map_err(|error| ApiError::of_cache(error, repository))
+            }
+        }
     }
 }
 
