@@ -44,7 +44,6 @@ use crate::{Registry, Result};
 pub(crate) use blob_set::BlobSet;
 pub use evict::Eviction;
 pub use explain::{Explanation, Need, Standing};
-use item::Condemned;
 pub(crate) use item::Item;
 use mark::{Marker, Marks};
 use mark_set::MarkSet;
@@ -178,7 +177,7 @@ impl Registry {
             marker: Marker {
                 registry: self,
                 delete_untagged: options.delete_untagged,
-                leaving: Condemned::default(),
+                leaving: None,
                 pace: Pace::new(
                     options
                         .rate
@@ -188,7 +187,6 @@ impl Registry {
             marks: Marks::default(),
             report: CollectReport::default(),
             progress: &working,
-            evicted: None,
             told: |step: CollectStep<'_>| {
                 working.note(&step);
                 told(step);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use wharfinger_oci::manifest::Referenced;
 use wharfinger_oci::{Digest, RepositoryName};
-use wharfinger_storage::Driver;
+use wharfinger_storage::{Driver, spawn_errand};
 
 use crate::blob::BlobStore;
 use crate::content_cache::{ContentCache, SmallContent};
@@ -146,6 +147,19 @@ impl Registry {
             shared: Arc::clone(&self.shared),
             name: name.clone(),
         }
+    }
+
+    /// Begins a request that writes, which runs to its end whether anybody waits for it or not, and
+    /// on a thread of its own where that spares the store's calls their way to one. What it waits
+    /// for besides, such as bytes of a slow client, keeps that thread too.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        spawn_errand(&*self.shared.driver, request)
     }
 
     /// Takes over what may change while a registry is in use: whether deletion, redirects and

@@ -97,9 +97,10 @@ impl Tags {
             page => page?.items,
         };
         let at_once = self.repository.shared.options.load().tag_concurrency;
+        let digests: HashSet<_> = digests.iter().collect();
         let removals: Vec<_> = tags
             .into_iter()
-            .map(|tag| self.remove_if_of(tag, digests))
+            .map(|tag| self.remove_if_of(tag, &digests))
             .collect();
         stream::iter(removals)
             .buffered(at_once.max(1))
@@ -109,7 +110,7 @@ impl Tags {
     }
 
     /// Gives the tag if it was removed.
-    async fn remove_if_of(&self, tag: Tag, digests: &[Digest]) -> Result<Option<Tag>> {
+    async fn remove_if_of(&self, tag: Tag, digests: &HashSet<&Digest>) -> Result<Option<Tag>> {
         let current = match self.get(&tag).await {
             Ok(current) => current,
             // A tag that stands for nothing readable does not stand for these.

@@ -422,7 +422,7 @@ impl Upload {
         publication.write().await?;
         reliance.confirm().await?;
         UploadCounts::add(&shared.uploads_counted.completed);
-        if was_small && !self.has_file && shared.driver.has_only_objects() {
+        if was_small && !self.has_file {
             self.remove_record().await;
         } else if self.recorded || !was_small {
             self.remove_folder().await;
@@ -453,13 +453,20 @@ impl Upload {
         Ok(())
     }
 
-    /// Removes the record of a session of which there is nothing else, and no folder.
+    /// Removes the record of a session of which there is nothing else, and the folder it is in where
+    /// there are folders.
     async fn remove_record(&self) {
         if !self.recorded {
             return;
         }
-        let (path, _) = self.record();
-        if let Err(error) = self.links.shared.driver.discard_file(&path).await {
+        let driver = &self.links.shared.driver;
+        let remove = async {
+            driver.discard_file(&self.record().0).await?;
+            driver
+                .remove_empty(&layout::upload(&self.links.name, &self.id))
+                .await
+        };
+        if let Err(error) = remove.await {
             warn!(upload = %self.id, %error, "the record of an upload cannot be removed yet");
         }
     }

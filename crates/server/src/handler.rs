@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
+use tokio::task::{JoinError, JoinHandle};
 use tracing::{Instrument as _, error};
 use wharfinger_oci::RepositoryName;
 use wharfinger_proxy::Upstreams;
@@ -20,6 +21,9 @@ use crate::limits::Turn;
 use crate::request_body::RequestBody;
 use crate::route::Route;
 use crate::{access, base, blob, catalog, manifest, probes, referrer, tag, upload};
+
+/// What a handler says.
+type Answer = Result<Response<Body>>;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -97,7 +101,7 @@ async fn admit(
     Ok(route)
 }
 
-async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response<Body>> {
+async fn perform(call: Call, route: Route, body: RequestBody) -> Answer {
     let writes = !matches!(
         call.request.method,
         Method::GET | Method::HEAD | Method::OPTIONS
@@ -123,12 +127,9 @@ async fn perform(call: Call, route: Route, body: RequestBody) -> Result<Response
         }
         _ => None,
     };
-    // What writes goes on to its end when the client leaves in the middle: a commit past its point
-    // of no return must not be cut off, and what was received must be kept.
     let outcome = if writes {
-        tokio::spawn(guarded(call, route, body, turn).in_current_span())
-            .await
-            .unwrap_or_else(|error| Err(Box::new(error)))
+        let written = Write::new(call, route, body, turn).perform().await;
+        written.unwrap_or_else(|error| Err(Box::new(error)))
     } else {
         // It is guarded where it stands: as it is large, moving it would take longer than many an
         // answer.
@@ -153,14 +154,53 @@ fn cannot_write(upstreams: &Upstreams, name: &RepositoryName) -> String {
     }
 }
 
-/// The answer, or the panic that came in its way.
-fn guarded(
-    call: Call,
-    route: Route,
-    body: RequestBody,
-    turn: Option<Turn>,
-) -> impl Future<Output = std::thread::Result<Result<Response<Body>>>> {
-    AssertUnwindSafe(dispatch(call, route, body, turn)).catch_unwind()
+/// A request that writes. It goes on to its end when the client leaves in the middle: a commit past
+/// its point of no return must not be cut off, and what was received must be kept.
+struct Write {
+    /// `None` when it has begun.
+    parts: Option<(Call, Route, RequestBody, Option<Turn>)>,
+}
+
+impl Write {
+    fn new(call: Call, route: Route, body: RequestBody, turn: Option<Turn>) -> Self {
+        Self {
+            parts: Some((call, route, body, turn)),
+        }
+    }
+
+    /// The answer, or the panic that came in its way.
+    async fn perform(mut self) -> std::result::Result<std::thread::Result<Answer>, JoinError> {
+        let mut is_whole = false;
+        if let Some((call, _, body, _)) = &mut self.parts {
+            // Who waits to be told to go on may be told not to.
+            let asks = call.request.headers.contains_key(header::EXPECT);
+            is_whole = body.is_empty() || !asks && body.come().await;
+        }
+        match self.begin(is_whole) {
+            Some(answering) => answering.await,
+            None => unreachable!("it begins once"),
+        }
+    }
+
+    fn begin(&mut self, is_whole: bool) -> Option<JoinHandle<std::thread::Result<Answer>>> {
+        let (call, route, body, turn) = self.parts.take()?;
+        let registry = call.registry().clone();
+        let answering = AssertUnwindSafe(dispatch(call, route, body, turn)).catch_unwind();
+        let answering = answering.in_current_span();
+        Some(match is_whole {
+            true => registry.spawn(answering),
+            // A thread of its own would wait for the client.
+            false => tokio::spawn(answering),
+        })
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.begin(false);
+        }
+    }
 }
 
 /// Handlers that write or list are boxed, or every request would be moved about in as much memory

@@ -1,5 +1,7 @@
 //! The bodies of requests.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::request::Parts;
 use http::{Version, header};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use thiserror::Error;
@@ -18,6 +20,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::metrics::{Handler, Metrics};
+
+/// Of a body of up to this many bytes, which a handler keeps in memory anyway, all is waited for
+/// before the handler begins.
+const SHORT: usize = 64 * 1024;
 
 /// How long the rest of a body is taken that nobody wants any more.
 const LINGER: Duration = Duration::from_secs(5);
@@ -64,6 +70,8 @@ impl Counted {
 /// for ever), so it is better to answer when the [`Rest`] has come.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
+    /// What has come and was not taken yet.
+    front: VecDeque<Result<Bytes, BodyError>>,
     /// `None` when there is nothing more to come.
     body: Option<Incoming>,
     patience: Duration,
@@ -106,6 +114,7 @@ impl RequestBody {
         let body = (!body.is_end_stream()).then_some(body);
         let (rest, has_come) = body.as_ref().map(|_| oneshot::channel()).unzip();
         let body = Self {
+            front: VecDeque::new(),
             body,
             patience,
             alarm: None,
@@ -121,6 +130,18 @@ impl RequestBody {
 
     /// Whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
+        self.front.is_empty() && self.body.is_none()
+    }
+
+    /// Waits until a short body has come; gives whether there is nothing more to come.
+    pub(crate) async fn come(&mut self) -> bool {
+        let mut length = 0;
+        while length <= SHORT
+            && let Some(bytes) = poll_fn(|context| self.poll_body(context)).await
+        {
+            length += bytes.as_ref().map_or(0, Bytes::len);
+            self.front.push_back(bytes);
+        }
         self.body.is_none()
     }
 
@@ -128,6 +149,41 @@ impl RequestBody {
     pub(crate) fn at_most(mut self, bytes: u64) -> Self {
         self.most = bytes;
         self
+    }
+
+    /// What comes next from the client.
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let bytes = loop {
+            let Some(body) = &mut self.body else {
+                return Poll::Ready(None);
+            };
+            match Pin::new(&mut *body).poll_frame(context) {
+                Poll::Ready(frame) => {
+                    self.is_waiting = false;
+                    match frame.map(|frame| frame.map(Frame::into_data)) {
+                        Some(Ok(Ok(bytes))) => break bytes,
+                        Some(Ok(Err(_trailers))) => {}
+                        Some(Err(error)) => {
+                            self.body = None;
+                            return Poll::Ready(Some(Err(error.into())));
+                        }
+                        None => self.body = None,
+                    }
+                }
+                Poll::Pending => {
+                    ready!(self.poll_paused(context));
+                    self.body = None;
+                    return Poll::Ready(Some(Err(BodyError::Timeout(self.patience))));
+                }
+            }
+        };
+        if self.body.as_ref().is_some_and(Incoming::is_end_stream) {
+            self.body = None;
+        }
+        if let Some(counted) = &self.counted {
+            counted.count(&bytes);
+        }
+        Poll::Ready(Some(Ok(bytes)))
     }
 
     fn poll_paused(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -145,41 +201,18 @@ impl Stream for RequestBody {
     type Item = Result<Bytes, BodyError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let frame = loop {
-            let Some(body) = &mut this.body else {
-                return Poll::Ready(None);
-            };
-            match Pin::new(body).poll_frame(context) {
-                Poll::Ready(frame) => {
-                    this.is_waiting = false;
-                    match frame {
-                        Some(Ok(frame)) => match frame.into_data() {
-                            Ok(bytes) => break bytes,
-                            Err(_trailers) => {}
-                        },
-                        Some(Err(error)) => {
-                            this.body = None;
-                            return Poll::Ready(Some(Err(error.into())));
-                        }
-                        None => this.body = None,
-                    }
-                }
-                Poll::Pending => {
-                    ready!(this.poll_paused(context));
-                    this.body = None;
-                    return Poll::Ready(Some(Err(BodyError::Timeout(this.patience))));
-                }
-            }
+        let next = match self.front.pop_front() {
+            Some(next) => Some(next),
+            None => ready!(self.poll_body(context)),
         };
-        this.received += frame.len() as u64;
-        if let Some(counted) = &this.counted {
-            counted.count(&frame);
-        }
-        Poll::Ready(Some(if this.received > this.most {
-            Err(BodyError::TooLarge(this.most))
+        let Some(Ok(bytes)) = next else {
+            return Poll::Ready(next);
+        };
+        self.received += bytes.len() as u64;
+        Poll::Ready(Some(if self.received > self.most {
+            Err(BodyError::TooLarge(self.most))
         } else {
-            Ok(frame)
+            Ok(bytes)
         }))
     }
 }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::{Claim, ClaimError, Claimed, Error, Listing, Result, StoragePath};
+use crate::{Claim, ClaimError, Claimed, Errand, Error, Listing, Result, StoragePath};
 
 /// A file's content from some offset on, in pieces of bounded size.
 pub type Reader = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -275,6 +275,13 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ClaimError::Taken`] when others' claims are in the way.
     fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError>;
+
+    /// Leave for work that will make many calls in a row to make them on one thread of its own,
+    /// which may wait ([`spawn_errand`](crate::spawn_errand)). `None` where calls do not keep a
+    /// thread waiting, and where too many do already.
+    fn errand(&self) -> Option<Errand> {
+        None
+    }
 
     /// Writes something and removes it again, to tell whether the store can be written to.
     ///

@@ -7,7 +7,8 @@
 //!
 //! Every operation is one hop to tokio's blocking pool, which runs to its end even when the
 //! future that waits for it is dropped; only a small file whose bytes are in memory, and a folder
-//! whose listing is, are read on the spot.
+//! whose listing is, are read on the spot. An errand has made its hop before all that, and its
+//! operations run where it is.
 
 mod batch;
 mod cached;
@@ -39,8 +40,8 @@ pub use self::claim::{Claim, ClaimError, Claimed};
 use self::store::Store;
 use self::writer::WriterSlots;
 use crate::{
-    Driver, Durability, Entry, Error, Listing, Reader, Result, Stat, Steps, StoragePath, WriteMode,
-    Writer,
+    Driver, Durability, Entry, Errand, Error, Listing, Reader, Result, Stat, Steps, StoragePath,
+    WriteMode, Writer,
 };
 
 /// How many folders at the most are looked at on the spot. To look at one in a way that never waits
@@ -77,6 +78,9 @@ impl FilesystemOptions {
 pub struct FilesystemDriver {
     store: Arc<Store>,
     threads: Arc<Semaphore>,
+    /// Those who wait for something else than the disk on a thread of theirs must not keep it from
+    /// whoever they wait for: they have leave of their own.
+    errands: Arc<Semaphore>,
     /// How many of them there are.
     max_threads: u32,
     writers: Arc<WriterSlots>,
@@ -103,6 +107,7 @@ impl FilesystemDriver {
         Ok(Self {
             store,
             threads: Arc::new(Semaphore::new(max_threads as usize)),
+            errands: Arc::new(Semaphore::new(max_threads as usize)),
             max_threads,
             writers: Arc::default(),
         })
@@ -113,13 +118,16 @@ impl FilesystemDriver {
         self.store.root()
     }
 
-    /// Runs `work` on the blocking pool when a thread may be used.
+    /// Runs `work` on the blocking pool, or right here on an errand, when a thread may be used.
     async fn hop<T: Send + 'static>(
         &self,
         path: &StoragePath,
         work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let permit = self.permit().await;
+        if Errand::is_here() {
+            return run(permit, || work(&self.store));
+        }
         let store = Arc::clone(&self.store);
         joined(
             path,
@@ -278,6 +286,10 @@ impl Driver for FilesystemDriver {
 
     fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         claim::claim(self.root(), claim).map(Some)
+    }
+
+    fn errand(&self) -> Option<Errand> {
+        Errand::one_of(&self.errands)
     }
 
     async fn check(&self) -> Result<()> {

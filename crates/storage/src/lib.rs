@@ -10,6 +10,7 @@
 //! - [`MeasuredDriver`] times and traces the calls of another driver.
 //! - [`MiddlewareDriver`] lets a [`Middleware`] decide where clients of another driver are sent:
 //!   [`Redirect`], [`Rewrite`] or [`CloudFront`].
+//! - [`spawn_errand`] runs what makes many small calls where a driver answers them soonest.
 //! - [`Walk`] goes through a tree in path order, over any driver.
 //!
 //! What may be relied on, with every driver: a [`put`](Driver::put) and a
@@ -55,6 +56,7 @@
 //! ```
 
 mod driver;
+mod errand;
 mod error;
 mod filesystem;
 mod listing;
@@ -70,6 +72,7 @@ mod walk;
 pub use driver::{
     Driver, Durability, Entry, Reader, RedirectRequest, Stat, Steps, WriteMode, Writer,
 };
+pub use errand::{Errand, spawn_errand};
 pub use error::{Error, Result};
 pub use filesystem::{Claim, ClaimError, Claimed, FilesystemDriver, FilesystemOptions};
 pub use listing::{Listed, Listing};

@@ -14,8 +14,8 @@ use prometheus_client::registry::Registry;
 use tracing::{Instrument as _, Span};
 
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Listing, Reader, RedirectRequest,
-    Result, Stat, Steps, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Errand, Listing, Reader,
+    RedirectRequest, Result, Stat, Steps, StoragePath, WriteMode, Writer,
 };
 
 /// The upper ends of the histogram's buckets, in seconds: CNCF Distribution's, and smaller ones
@@ -338,6 +338,10 @@ impl Driver for MeasuredDriver {
 
     fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         self.driver.claim(claim)
+    }
+
+    fn errand(&self) -> Option<Errand> {
+        self.driver.errand()
     }
 
     async fn check(&self) -> Result<()> {

@@ -20,8 +20,8 @@ pub use self::redirect::Redirect;
 pub use self::rewrite::Rewrite;
 pub use self::url::InvalidUrl;
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Listing, Reader, RedirectRequest,
-    Result, Stat, Steps, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Errand, Listing, Reader,
+    RedirectRequest, Result, Stat, Steps, StoragePath, WriteMode, Writer,
 };
 
 /// Decides where clients are sent.
@@ -142,6 +142,10 @@ impl Driver for MiddlewareDriver {
 
     fn claim(&self, claim: Claim<'_>) -> Result<Option<Claimed>, ClaimError> {
         self.driver.claim(claim)
+    }
+
+    fn errand(&self) -> Option<Errand> {
+        self.driver.errand()
     }
 
     async fn check(&self) -> Result<()> {

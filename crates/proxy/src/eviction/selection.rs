@@ -222,6 +222,13 @@ impl Selection {
         };
         let mut gone: BTreeMap<_, (u64, u64)> = BTreeMap::new();
         let mut counted = HashSet::new();
+        let all = now.repositories.values();
+        let needed: HashSet<(Kind, Digest)> = all
+            .flat_map(|kept| {
+                let manifests = kept.manifests.keys().map(|it| (Kind::Manifest, *it));
+                manifests.chain(kept.blobs.keys().map(|it| (Kind::Blob, *it)))
+            })
+            .collect();
         for leaving in &self.0 {
             let kept = now.repositories.get(&leaving.repository);
             if kept.is_some_and(|kept| is_there(kept, leaving)) {
@@ -229,9 +236,8 @@ impl Selection {
             }
             let (number, bytes) = gone.entry((leaving.reason, leaving.kind)).or_default();
             *number += 1;
-            let has = |kept: &Kept| is_there(kept, leaving);
-            let is_needed =
-                now.elsewhere.contains(&leaving.digest) || now.repositories.values().any(has);
+            let is_needed = now.elsewhere.contains(&leaving.digest)
+                || needed.contains(&(leaving.kind, leaving.digest));
             if !is_needed && counted.insert(leaving.digest) {
                 *bytes += leaving.size;
             }

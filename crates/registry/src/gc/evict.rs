@@ -44,9 +44,44 @@ impl Eviction {
     }
 }
 
-/// The links that go.
+/// What goes although it may be needed.
 #[derive(Debug, Default)]
-pub(super) struct EvictedLinks(HashSet<(RepositoryName, Digest)>);
+pub(super) struct Leaving {
+    manifests: Condemned,
+    /// The repositories that have them.
+    of: HashSet<RepositoryName>,
+    links: HashSet<(RepositoryName, Digest)>,
+}
+
+impl Leaving {
+    fn new(eviction: &Eviction) -> Self {
+        let mut leaving = Self::default();
+        for (name, digests) in &eviction.manifests {
+            leaving.of.insert(name.clone());
+            for digest in digests {
+                let item = Item::Manifest(name.clone(), *digest);
+                leaving.manifests.insert(&item);
+            }
+        }
+        leaving.manifests.sort();
+        for (name, digests) in &eviction.blobs {
+            let links = digests.iter().map(|digest| (name.clone(), *digest));
+            leaving.links.extend(links);
+        }
+        leaving
+    }
+
+    pub(super) fn has_manifest(&self, name: &RepositoryName, digest: &Digest) -> bool {
+        self.of.contains(name)
+            && self
+                .manifests
+                .contains(&Item::Manifest(name.clone(), *digest))
+    }
+
+    pub(super) fn has_link(&self, name: &RepositoryName, digest: &Digest) -> bool {
+        self.links.contains(&(name.clone(), *digest))
+    }
+}
 
 impl Registry {
     /// Removes what a cache can fetch again: manifests, links to blobs, and the blobs that nothing
@@ -94,13 +129,12 @@ impl<'a> Run<'a, fn(CollectStep<'_>)> {
             marker: Marker {
                 registry,
                 delete_untagged: false,
-                leaving: Condemned::default(),
+                leaving: None,
                 pace: Pace::new(None),
             },
             marks: Marks::default(),
             report: CollectReport::default(),
             progress,
-            evicted: None,
             told: |_| (),
         }
     }
@@ -114,8 +148,6 @@ where
     /// tags, and links to blobs that stay.
     async fn choose(&mut self, eviction: &Eviction) -> Result<List<'a>> {
         let registry = self.registry;
-        let leaving = &mut self.marker.leaving;
-        let mut links = HashSet::new();
         let mut candidates = MarkSet::default();
         let mut blobs = Vec::new();
         for (name, digests) in &eviction.manifests {
@@ -124,18 +156,15 @@ where
             let _deleting = registry.shared.repositories.exclusive(name).await;
             repository.tags().remove_all_of(digests).await?;
             for digest in digests {
-                leaving.insert(&Item::Manifest(name.clone(), *digest));
                 blobs.extend(canonical(registry, name, LinkSet::Manifests, digest).await?);
             }
         }
-        leaving.sort();
         for (name, digests) in &eviction.blobs {
             for digest in digests {
-                links.insert((name.clone(), *digest));
                 blobs.extend(canonical(registry, name, LinkSet::Layers, digest).await?);
             }
         }
-        self.evicted = Some(EvictedLinks(links));
+        self.marker.leaving = Some(Leaving::new(eviction));
         blobs.sort_unstable();
         blobs.dedup();
         for blob in &blobs {
@@ -161,11 +190,11 @@ where
 
     /// Lets blobs stay to which there is another link than those that are evicted.
     pub(super) fn spare_linked(&mut self, name: &RepositoryName, links: &[Link]) {
-        let Some(EvictedLinks(evicted)) = &self.evicted else {
+        let Some(leaving) = &self.marker.leaving else {
             return;
         };
         for link in links {
-            if !evicted.contains(&(name.clone(), link.digest)) {
+            if !leaving.has_link(name, &link.digest) {
                 let item = Item::Blob(link.canonical);
                 self.marks.needed.insert(item.fingerprint());
             }
@@ -174,7 +203,8 @@ where
 
     /// Lets manifests stay that a tag leads to again.
     pub(super) async fn spare_tagged(&mut self, name: &RepositoryName) -> Result<()> {
-        if self.evicted.is_none() {
+        let leaving = self.marker.leaving.as_ref();
+        if !leaving.is_some_and(|leaving| leaving.of.contains(name)) {
             return Ok(());
         }
         let repository = self.registry.repository(name);
@@ -189,9 +219,9 @@ where
     /// Takes access away to blobs that others need.
     async fn unlink_what_stays(&mut self, all: Vec<(RepositoryName, Vec<Link>)>) -> Result<()> {
         for (name, mut links) in all {
-            let evicted = self.evicted.as_ref();
+            let leaving = self.marker.leaving.as_ref();
             links.retain(|link| {
-                let goes = evicted.is_some_and(|all| all.0.contains(&(name.clone(), link.digest)));
+                let goes = leaving.is_some_and(|leaving| leaving.has_link(&name, &link.digest));
                 let item = Item::Blob(link.canonical);
                 goes && self.marks.needed.contains(item.fingerprint())
             });

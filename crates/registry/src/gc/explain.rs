@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use wharfinger_oci::{Digest, RepositoryName, Tag};
 
-use super::item::{self, Condemned, Item};
+use super::item::{self, Item};
 use super::mark::{Marker, Node};
 use super::state::{self, Phase};
 use crate::catalog::CatalogWalk;
@@ -75,7 +75,7 @@ impl Registry {
     ) -> Result<Explanation> {
         let marker = Marker {
             registry: self,
-            leaving: Condemned::default(),
+            leaving: None,
             delete_untagged,
             pace: Pace::new(None),
         };

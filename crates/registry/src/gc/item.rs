@@ -54,10 +54,6 @@ impl Condemned {
         self.0.push(Self::key(item));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// To be called when all are in it.
     pub(super) fn sort(&mut self) {
         self.0.sort_unstable();

@@ -4,7 +4,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use wharfinger_oci::manifest::{MAX_SIZE, Mentions, mentions};
 use wharfinger_oci::{Digest, RepositoryName, Tag, media_type};
 
-use super::item::{Condemned, Item};
+use super::evict::Leaving;
+use super::item::Item;
 use super::keep::kept;
 use super::{CollectStep, MarkSet};
 use crate::link::{LinkSet, read_link};
@@ -41,8 +42,8 @@ pub(super) struct Node {
 pub(super) struct Marker<'a> {
     pub(super) registry: &'a Registry,
     pub(super) delete_untagged: bool,
-    /// Manifests that do not count: they are evicted.
-    pub(super) leaving: Condemned,
+    /// What does not count, where this is no collection but an eviction.
+    pub(super) leaving: Option<Leaving>,
     pub(super) pace: Pace,
 }
 
@@ -63,7 +64,7 @@ impl Marker<'_> {
             let mut digests = repository.links(LinkSet::Manifests).digests().await?;
             digests.retain(|digest| !self.is_leaving(name, digest));
             self.mark_each(&repository, &digests, marks, told).await?;
-            mark_misplaced(&repository, marks, told).await?;
+            self.mark_misplaced(&repository, marks, told).await?;
             return Ok(Vec::new());
         }
         let (tags, nodes) = self.read_repository(&repository).await?;
@@ -81,8 +82,8 @@ impl Marker<'_> {
     }
 
     pub(super) fn is_leaving(&self, name: &RepositoryName, digest: &Digest) -> bool {
-        let leaving = &self.leaving;
-        !leaving.is_empty() && leaving.contains(&Item::Manifest(name.clone(), *digest))
+        let leaving = self.leaving.as_ref();
+        leaving.is_some_and(|leaving| leaving.has_manifest(name, digest))
     }
 
     /// The tags of a repository, with what they stand for, and all its manifests.
@@ -168,6 +169,42 @@ impl Marker<'_> {
                     pending.extend(&node.mentions.digests);
                 }
                 mark_manifest(&repository, &node, marks, &mut |_| ()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the manifests that Distribution 2.1.0 linked among the layers, all of them of schema 1.
+    /// Only what nothing else needs is looked at, and not what is evicted: that goes as manifests do
+    /// that leave.
+    async fn mark_misplaced(
+        &self,
+        repository: &Repository,
+        marks: &mut Marks,
+        told: &mut (impl FnMut(CollectStep<'_>) + Send),
+    ) -> Result<()> {
+        let blobs = &repository.shared.blobs;
+        for digest in repository.links(LinkSet::Layers).digests().await? {
+            let goes = |leaving: &Leaving| leaving.has_link(repository.name(), &digest);
+            if self.leaving.as_ref().is_some_and(goes) {
+                continue;
+            }
+            if !digest.is_canonical() || marks.needed.contains(Item::Blob(digest).fingerprint()) {
+                continue;
+            }
+            let size = blobs.stat(&digest).await?;
+            if size.is_none_or(|size| size > MAX_SIZE as u64) {
+                continue;
+            }
+            let content = match blobs.get(&digest).await {
+                // Nobody needs it, so it need not be whole.
+                Err(Error::BlobUnknown(_) | Error::Damaged { .. }) => continue,
+                content => content?.bytes,
+            };
+            if is_schema1(&content)
+                && let Some(node) = read(repository, digest).await?
+            {
+                mark_manifest(repository, &node, marks, told).await?;
             }
         }
         Ok(())
@@ -286,36 +323,6 @@ async fn mark_manifest(
             if let Some(canonical) = signatures.resolve(&signature).await? {
                 mark(&canonical);
             }
-        }
-    }
-    Ok(())
-}
-
-/// Marks the manifests that Distribution 2.1.0 linked among the layers, all of them of schema 1.
-/// Only what nothing else needs is looked at.
-async fn mark_misplaced(
-    repository: &Repository,
-    marks: &mut Marks,
-    told: &mut (impl FnMut(CollectStep<'_>) + Send),
-) -> Result<()> {
-    let blobs = &repository.shared.blobs;
-    for digest in repository.links(LinkSet::Layers).digests().await? {
-        if !digest.is_canonical() || marks.needed.contains(Item::Blob(digest).fingerprint()) {
-            continue;
-        }
-        let size = blobs.stat(&digest).await?;
-        if size.is_none_or(|size| size > MAX_SIZE as u64) {
-            continue;
-        }
-        let content = match blobs.get(&digest).await {
-            // Nobody needs it, so it need not be whole.
-            Err(Error::BlobUnknown(_) | Error::Damaged { .. }) => continue,
-            content => content?.bytes,
-        };
-        if is_schema1(&content)
-            && let Some(node) = read(repository, digest).await?
-        {
-            mark_manifest(repository, &node, marks, told).await?;
         }
     }
     Ok(())

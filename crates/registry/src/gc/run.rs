@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use wharfinger_oci::{Digest, RepositoryName};
 
-use super::evict::EvictedLinks;
 use super::item::{Entry, Item, List};
 use super::last::{self, Last};
 use super::mark::{Marker, Marks};
@@ -27,8 +26,6 @@ pub(super) struct Run<'a, F> {
     pub(super) marks: Marks,
     pub(super) report: CollectReport,
     pub(super) progress: &'a Working<'a>,
-    /// The links that go, where this is no collection but an eviction.
-    pub(super) evicted: Option<EvictedLinks>,
     pub(super) told: F,
 }
 

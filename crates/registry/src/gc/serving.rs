@@ -76,7 +76,7 @@ where
         let grace = match turn.run().is_some_and(|state| state.evicts) {
             true => {
                 // Of one that is taken over it is not known which links go, so all count.
-                self.evicted.get_or_insert_default();
+                self.marker.leaving.get_or_insert_default();
                 Duration::ZERO
             }
             false => grace,
@@ -108,7 +108,8 @@ where
     pub(super) async fn condemn(&mut self, turn: &mut Turn, list: List<'_>) -> Result<()> {
         let _writing = self.registry.shared.writing()?;
         let (run, files) = list.end().await?;
-        turn.condemn(run, files, self.evicted.is_some()).await
+        let evicts = self.marker.leaving.is_some();
+        turn.condemn(run, files, evicts).await
     }
 
     /// Lets time pass for others.

@@ -1,3 +1,4 @@
+mod errands;
 mod listings;
 mod model;
 mod syncs;

@@ -3,10 +3,13 @@
 //! A sync mostly waits for the device to empty its cache, and for the journal where there is one.
 //! The kernel lets one such wait serve all who ask meanwhile: it merges flushes, and a commit takes
 //! along all that was changed before it. So what may become durable in any order is synced on
-//! several threads, which takes about as long as one of the syncs alone.
+//! several threads, which takes about as long as one of the syncs alone. Where that is so short that
+//! waking a thread takes no less, one does all of it.
 
 use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -20,14 +23,26 @@ const HELPERS: usize = 7;
 /// How many of them there are: where more ask at once, they serve each other.
 const ALL_HELPERS: usize = 32;
 
+/// From when on a sync is so long that help is worth it, in microseconds. To wake a thread takes some
+/// fifty of them, of a processor that others could use.
+const WORTH_HELP: u64 = 400;
+
 /// Threads that help those who sync. Nobody waits for one to begin: they come from the pool that
 /// those who ask are of themselves, where all may be busy.
 #[derive(Debug)]
-pub(super) struct Helpers(Arc<Semaphore>);
+pub(super) struct Helpers {
+    permits: Arc<Semaphore>,
+    /// How long a sync takes that has no others beside it, in microseconds: an average in which the
+    /// last ones count most.
+    one_takes: AtomicU64,
+}
 
 impl Default for Helpers {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ALL_HELPERS)))
+        Self {
+            permits: Arc::new(Semaphore::new(ALL_HELPERS)),
+            one_takes: AtomicU64::new(WORTH_HELP),
+        }
     }
 }
 
@@ -72,14 +87,17 @@ impl Helpers {
     /// Makes all of these survive the machine, in no order.
     pub(super) fn sync(&self, mut targets: Vec<Target>) -> Result<()> {
         if targets.len() <= 1 {
-            return targets.pop().map_or(Ok(()), |target| target.sync());
+            return targets.pop().map_or(Ok(()), |target| self.sync_one(target));
         }
-        let wanted = (targets.len() - 1).min(HELPERS);
+        let wanted = match self.one_takes.load(Relaxed) {
+            ..WORTH_HELP => 0,
+            _ => (targets.len() - 1).min(HELPERS),
+        };
         let round = Arc::new(Round::new(targets));
         // Without a runtime this thread does all of it.
         if let Ok(runtime) = Handle::try_current() {
             for _ in 0..wanted {
-                let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+                let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
                     break;
                 };
                 let round = Arc::clone(&round);
@@ -91,6 +109,17 @@ impl Helpers {
         }
         round.help();
         round.ended()
+    }
+
+    fn sync_one(&self, target: Target) -> Result<()> {
+        let begun = Instant::now();
+        let synced = target.sync();
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        // One that is lost to another thread's makes no difference.
+        let average = self.one_takes.load(Relaxed);
+        let next = (average / 8 * 7).saturating_add(took / 8);
+        self.one_takes.store(next, Relaxed);
+        synced
     }
 }
 
