@@ -103,7 +103,7 @@ impl Nested {
             path,
             name: match &*self.folder.name {
                 "" => entry.name.to_owned(),
-                parent => format!("{parent}/{}", entry.name),
+                parent => [parent, "/", entry.name].concat(),
             },
             after: after.map(|(_, rest)| rest.to_owned()),
             share: self.folder.share * (entry.end - from) as f64 / of_all as f64,
