@@ -15,6 +15,8 @@
 mod checker;
 #[path = "collection_protocol/collectors.rs"]
 mod collectors;
+#[path = "collection_protocol/evictions.rs"]
+mod evictions;
 #[path = "collection_protocol/requests.rs"]
 mod requests;
 #[path = "collection_protocol/without.rs"]
@@ -63,6 +65,8 @@ struct Protocol {
     /// Uploads and mounts are promised until a `mark` that begins later, and not only for the
     /// grace period.
     mark_ends_promises: bool,
+    /// `mark_again` of an eviction looks for links in other repositories.
+    spare_linked: bool,
 }
 
 /// What a request does where `confirm` finds the next run.
@@ -98,6 +102,7 @@ const WHOLE: Protocol = Protocol {
     removals_in_time: true,
     state_in_time: true,
     mark_ends_promises: false,
+    spare_linked: true,
 };
 
 /// What there is in the beginning, and who may do something.
@@ -116,6 +121,8 @@ struct Scenario {
     runs: u8,
     /// Whether collectors have a lock, as on a file system.
     lock: bool,
+    /// Whether the runs are evictions, of the image in `a` and the link to its layer.
+    evicts: bool,
 }
 
 const PLAIN: Scenario = Scenario {
@@ -129,6 +136,7 @@ const PLAIN: Scenario = Scenario {
     deletions: 0,
     runs: 2,
     lock: true,
+    evicts: false,
 };
 
 const NEW: Request = Request {
@@ -179,7 +187,7 @@ impl Model for Scenario {
     }
 
     fn wrong(&self, world: &World) -> Option<&'static str> {
-        world.lost()
+        world.lost(self.evicts)
     }
 }
 
@@ -245,7 +253,7 @@ fn garbage_goes(scenario: &Scenario, explored: &Explored<World>) {
                 }
             });
             quiet = then.expect("a collector can always go on");
-            assert_eq!(quiet.lost(), None, "from {world:?}");
+            assert_eq!(quiet.lost(false), None, "from {world:?}");
         }
     }
     println!(

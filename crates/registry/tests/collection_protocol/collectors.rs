@@ -9,7 +9,7 @@
 
 use super::checker::Step;
 use super::world::{A, B, Collector, Does, IMAGE, Image, Kind, LAYER, Pending, Phase, Seen, World};
-use super::{Protocol, Scenario};
+use super::{Protocol, Scenario, evictions};
 
 type To<'a> = &'a mut dyn FnMut(Step, World);
 
@@ -89,19 +89,28 @@ impl Steps<'_> {
                 if world.last_run >= self.scenario.runs {
                     return;
                 }
-                let kept = world.keeps_image();
+                let kept = world.keeps_image() && !self.scenario.evicts;
                 let there = world.has_image();
+                if self.scenario.evicts && !there {
+                    return;
+                }
                 own.run = world.state.run;
                 own.marked = if there { IMAGE } else { 0 };
                 own.list = if kept { 0 } else { LAYER } | if there && !kept { IMAGE } else { 0 };
                 if self.protocol.mark_ends_promises {
                     release(&mut next);
                 }
+                if self.scenario.evicts {
+                    evictions::untag(self.scenario, &mut next);
+                }
             }
-            Does::MarkB if world.other => own.list &= !LAYER,
+            Does::MarkB if world.other || self.is_linked_elsewhere(world) => own.list &= !LAYER,
             Does::Condemn => {
                 if !(world.layer || world.links[A] || world.links[B]) {
                     own.list &= !LAYER;
+                }
+                if self.scenario.evicts && own.list & LAYER == 0 {
+                    next.links[A] = false;
                 }
                 let over = world.state.phase == Phase::Over && world.state.run == collector.run;
                 if own.list == 0 || !over {
@@ -114,7 +123,7 @@ impl Steps<'_> {
             Does::WaitCondemned => {
                 if self.protocol.wait_after_condemn {
                     next.end_wait(self.index);
-                    if !self.protocol.mark_ends_promises {
+                    if !self.protocol.mark_ends_promises && !self.scenario.evicts {
                         release(&mut next);
                     }
                 }
@@ -123,6 +132,15 @@ impl Steps<'_> {
                 }
             }
             Does::MarkAgainA => {
+                if self.scenario.evicts && own.marked == 0 {
+                    // What was taken over knows neither the manifests nor the links that go.
+                    if world.has_image() {
+                        own.list = 0;
+                    }
+                    if world.links[A] {
+                        own.list &= !LAYER;
+                    }
+                }
                 let new = world.has_image() && (own.marked | own.list) & IMAGE == 0;
                 if new && self.protocol.mark_again_reads_untagged {
                     own.list &= !LAYER;
@@ -132,7 +150,11 @@ impl Steps<'_> {
                 }
                 own.marked = 0;
             }
-            Does::MarkAgainB if world.other => own.list &= !LAYER,
+            Does::MarkAgainB
+                if world.other || self.protocol.spare_linked && self.is_linked_elsewhere(world) =>
+            {
+                own.list &= !LAYER;
+            }
             Does::Execute | Does::Finish => {
                 if !self.owns(world) {
                     own.replace();
@@ -153,6 +175,10 @@ impl Steps<'_> {
             Does::WaitTakenOver => {
                 if self.protocol.wait_after_take_over {
                     next.end_wait(self.index);
+                }
+                let linked = world.links[A] || world.links[B];
+                if self.scenario.evicts && linked {
+                    next.collectors[self.index].list &= !LAYER;
                 }
                 if !self.settle(world, &mut next) {
                     return to("wait: finds another's name", next);
@@ -235,6 +261,11 @@ impl Steps<'_> {
             next.collectors[self.index].replace();
         }
         owns
+    }
+
+    /// Whether a layer stays for a link that is not evicted.
+    fn is_linked_elsewhere(&self, world: &World) -> bool {
+        self.scenario.evicts && world.links[B]
     }
 
     fn owns(&self, world: &World) -> bool {

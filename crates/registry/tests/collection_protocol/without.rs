@@ -16,7 +16,7 @@ const RACE: Scenario = Scenario {
 };
 
 /// Finds what is lost without a part, after steps that have all of these in this order.
-fn loses(protocol: Protocol, scenario: Scenario, order: &[&str]) {
+pub fn loses(protocol: Protocol, scenario: Scenario, order: &[&str]) {
     let explored = explore(&Scenario {
         protocol,
         ..scenario

@@ -276,19 +276,23 @@ impl World {
     }
 
     /// What an acknowledged request depends on and is not there.
-    pub fn lost(&self) -> Option<&'static str> {
-        let image = self.has_image() && self.linked(A);
+    /// Where the runs are evictions, repository `a` is a cache's, which fetches layers again.
+    pub fn lost(&self, evicts: bool) -> Option<&'static str> {
+        let image = match evicts {
+            true => self.image == Image::Tagged,
+            false => self.has_image() && self.linked(A),
+        };
         if self.is_promised(Kind::PushImage) && !image {
             Some("an image that was acknowledged is broken")
         } else if self.is_promised(Kind::PushIndex) && !(self.index && image) {
             Some("an index that was acknowledged is broken")
         } else if self.is_promised(Kind::PushOther) && !(self.other && self.linked(B)) {
             Some("the image in b that was acknowledged is broken")
-        } else if self.is_promised(Kind::Upload) && !self.linked(A) {
+        } else if !evicts && self.is_promised(Kind::Upload) && !self.linked(A) {
             Some("an upload that was acknowledged is gone")
         } else if self.is_promised(Kind::Mount) && !self.linked(B) {
             Some("a mount that was acknowledged is gone")
-        } else if self.is_promised(Kind::Head) && !self.linked(A) {
+        } else if !evicts && self.is_promised(Kind::Head) && !self.linked(A) {
             Some("what HEAD has told of is gone")
         } else {
             None
