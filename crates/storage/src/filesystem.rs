@@ -48,6 +48,10 @@ use crate::{
 /// takes three times as long as on a thread that may; from here on that is more than the hop.
 const LOOKED_AT_ON_THE_SPOT: usize = 8;
 
+/// How many errands there are at once at the most: a quarter of the threads that tokio has for what
+/// waits, so that there is one for whoever they wait for, however many the driver may use.
+const MOST_ERRANDS: usize = 128;
+
 /// Where a [`FilesystemDriver`] keeps its files, and how many threads it may use.
 #[derive(Clone, Debug)]
 pub struct FilesystemOptions {
@@ -107,7 +111,7 @@ impl FilesystemDriver {
         Ok(Self {
             store,
             threads: Arc::new(Semaphore::new(max_threads as usize)),
-            errands: Arc::new(Semaphore::new(max_threads as usize)),
+            errands: Arc::new(Semaphore::new(MOST_ERRANDS.min(max_threads as usize))),
             max_threads,
             writers: Arc::default(),
         })
