@@ -133,8 +133,16 @@ impl RequestBody {
         self.front.is_empty() && self.body.is_none()
     }
 
-    /// Waits until a short body has come; gives whether there is nothing more to come.
+    /// Waits until a short body has come; gives whether there is nothing more to come. One that is
+    /// announced to be longer is not waited for: it may be refused for that.
     pub(crate) async fn come(&mut self) -> bool {
+        let announced = self
+            .body
+            .as_ref()
+            .map_or(0, |body| body.size_hint().lower());
+        if announced > SHORT as u64 {
+            return false;
+        }
         let mut length = 0;
         while length <= SHORT
             && let Some(bytes) = poll_fn(|context| self.poll_body(context)).await

@@ -313,19 +313,19 @@ async fn more_logins_than_can_wait_are_told_to_come_again() {
         assert!(matches!(refused, Err(Refusal::Busy)), "{refused:?}");
     }
     open.store(true, Ordering::SeqCst);
+    let mut busy = 0;
     while let Some(refused) = logins.join_next().await {
-        let refused = refused.unwrap();
-        assert!(
-            matches!(
-                refused,
-                Err(Refusal::Challenge {
-                    shown: Shown::Guess,
-                    ..
-                })
-            ),
-            "{refused:?}"
-        );
+        match refused.unwrap() {
+            Err(Refusal::Challenge {
+                shown: Shown::Guess,
+                ..
+            }) => {}
+            // They came before the first ones were on their way from the queue to be compared.
+            Err(Refusal::Busy) => busy += 1,
+            other => panic!("{other:?}"),
+        }
     }
+    assert!(busy <= 2, "{busy}");
 }
 
 /// Reading a pipe that nobody writes to hangs, as a file system may.
