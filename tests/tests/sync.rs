@@ -47,14 +47,19 @@ fn pull(image: &str, to: &Path) {
         .arg(format!("dir:{}", to.display())));
 }
 
-/// A repository's tags, with what they stand for.
+/// A repository's tags, with what they stand for. One that is being pushed has its folder, and so a
+/// place in the list, a moment before it stands for anything.
 fn tags(http: Http, name: &str) -> Value {
     let list = http.get(&format!("/v2/{name}/tags/list"));
     let mut all = json!({});
     if list.status == 200 {
         for tag in list.json()["tags"].as_array().into_iter().flatten() {
             let tag = tag.as_str().unwrap();
-            all[tag] = json!(http.digest(name, tag));
+            let manifest = http.head(&format!("/v2/{name}/manifests/{tag}"));
+            assert!(matches!(manifest.status, 200 | 404), "{manifest:?}");
+            if let Some(digest) = manifest.header("docker-content-digest") {
+                all[tag] = json!(digest);
+            }
         }
     }
     all
@@ -317,9 +322,9 @@ fn what_was_killed_goes_on_where_it_was() {
         .spawn()
         .unwrap();
     let small = small["digest"].as_str().unwrap().replace("sha256:", "");
-    let blobs = mirror.data.join("docker/registry/v2/blobs/sha256");
-    let file = blobs.join(&small[..2]).join(&small).join("data");
-    while !file.exists() && child.try_wait().unwrap().is_none() {
+    let layers = "docker/registry/v2/repositories/a/large/_layers/sha256";
+    let link = mirror.data.join(layers).join(&small).join("link");
+    while !link.exists() && child.try_wait().unwrap().is_none() {
         thread::sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();
