@@ -186,6 +186,21 @@ mod tests {
     use super::*;
     use crate::Options;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A turn that nobody keeps from the node, and why.
+    async fn taken(registry: &Registry, node: Uuid, why: &str) -> Turn {
+        match registry.take_turn("work", node, HOUR).await.unwrap() {
+            TurnTaking::Taken(turn) => turn,
+            other => panic!("{why}: {other:?}"),
+        }
+    }
+
+    async fn others_have_it(registry: &Registry, node: Uuid) {
+        let others = registry.take_turn("work", node, HOUR).await.unwrap();
+        assert!(matches!(others, TurnTaking::Others), "{others:?}");
+    }
+
     #[tokio::test]
     async fn one_node_has_the_turn_and_the_next_comes_when_it_is_due() {
         let folder = tempfile::tempdir().unwrap();
@@ -194,28 +209,22 @@ mod tests {
                 Arc::new(FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap());
             Registry::new(driver, Options::default()).unwrap()
         };
-        let hour = Duration::from_secs(3600);
         let (one, two) = (node(), node());
         let [a, b] = [Uuid::new_v4(), Uuid::new_v4()];
-        let TurnTaking::Taken(turn) = one.take_turn("work", a, hour).await.unwrap() else {
-            panic!("nobody else wants it");
-        };
+        let turn = taken(&one, a, "nobody else wants it").await;
         turn.beat().await;
-        let others = two.take_turn("work", b, hour).await.unwrap();
-        assert!(matches!(others, TurnTaking::Others), "{others:?}");
-        let other_work = two.take_turn("other", b, hour).await.unwrap();
+        others_have_it(&two, b).await;
+        let other_work = two.take_turn("other", b, HOUR).await.unwrap();
         assert!(matches!(other_work, TurnTaking::Taken(_)));
         // One that has gone without a word leaves it to others.
         drop(turn);
-        let TurnTaking::Taken(turn) = two.take_turn("work", b, hour).await.unwrap() else {
-            panic!("nobody is at work");
-        };
-        assert_eq!(turn.end().await, Some(hour));
-        let later = one.take_turn("work", a, hour).await.unwrap();
+        let turn = taken(&two, b, "nobody is at work").await;
+        assert_eq!(turn.end().await, Some(HOUR));
+        let later = one.take_turn("work", a, HOUR).await.unwrap();
         let TurnTaking::Later(wait) = later else {
             panic!("it was done: {later:?}");
         };
-        assert!(wait <= hour && wait > hour / 2);
+        assert!(wait <= HOUR && wait > HOUR / 2);
         let again = one.take_turn("work", a, Duration::ZERO).await.unwrap();
         assert!(matches!(again, TurnTaking::Taken(_)), "{again:?}");
         let read_only = Registry::new(
@@ -225,9 +234,10 @@ mod tests {
                 ..Options::default()
             },
         );
-        let refused = read_only.unwrap().take_turn("work", a, hour).await;
+        let refused = read_only.unwrap().take_turn("work", a, HOUR).await;
         assert!(matches!(refused, Err(Error::ReadOnly)), "{refused:?}");
     }
+
     /// As in a bucket, where nodes know each other by what they write alone.
     #[tokio::test]
     async fn where_nothing_can_be_locked_a_node_is_known_by_what_it_wrote() {
@@ -237,22 +247,15 @@ mod tests {
             let driver: Arc<dyn Driver> = driver.clone();
             Registry::new(driver, Options::default()).unwrap()
         };
-        let hour = Duration::from_secs(3600);
         let (one, two) = (node(), node());
         let [a, b] = [Uuid::new_v4(), Uuid::new_v4()];
-        let TurnTaking::Taken(turn) = one.take_turn("work", a, hour).await.unwrap() else {
-            panic!("nobody else wants it");
-        };
+        let turn = taken(&one, a, "nobody else wants it").await;
         turn.beat().await;
-        let others = two.take_turn("work", b, hour).await.unwrap();
-        assert!(matches!(others, TurnTaking::Others), "{others:?}");
+        others_have_it(&two, b).await;
         // One that has gone without a word is waited for, unless it comes back itself.
         drop(turn);
-        let others = two.take_turn("work", b, hour).await.unwrap();
-        assert!(matches!(others, TurnTaking::Others), "{others:?}");
-        let TurnTaking::Taken(turn) = one.take_turn("work", a, hour).await.unwrap() else {
-            panic!("it is its own turn");
-        };
+        others_have_it(&two, b).await;
+        let turn = taken(&one, a, "it is its own turn").await;
         let silent = State {
             node: a,
             at: Timestamp::now() - SILENCE,
@@ -264,11 +267,9 @@ mod tests {
         let put = driver.put(&state, silent, Durability::Process);
         put.await.unwrap();
         drop(turn);
-        let TurnTaking::Taken(turn) = two.take_turn("work", b, hour).await.unwrap() else {
-            panic!("the other one has been silent for too long");
-        };
-        assert_eq!(turn.end().await, Some(hour));
-        let later = one.take_turn("work", a, hour).await.unwrap();
+        let turn = taken(&two, b, "the other one has been silent for too long").await;
+        assert_eq!(turn.end().await, Some(HOUR));
+        let later = one.take_turn("work", a, HOUR).await.unwrap();
         assert!(matches!(later, TurnTaking::Later(_)), "{later:?}");
     }
 }

@@ -82,11 +82,11 @@ impl FilesystemOptions {
 pub struct FilesystemDriver {
     store: Arc<Store>,
     threads: Arc<Semaphore>,
+    /// How many of them there are.
+    max_threads: u32,
     /// Those who wait for something else than the disk on a thread of theirs must not keep it from
     /// whoever they wait for: they have leave of their own.
     errands: Arc<Semaphore>,
-    /// How many of them there are.
-    max_threads: u32,
     writers: Arc<WriterSlots>,
 }
 
@@ -111,8 +111,8 @@ impl FilesystemDriver {
         Ok(Self {
             store,
             threads: Arc::new(Semaphore::new(max_threads as usize)),
-            errands: Arc::new(Semaphore::new(MOST_ERRANDS.min(max_threads as usize))),
             max_threads,
+            errands: Arc::new(Semaphore::new(MOST_ERRANDS.min(max_threads as usize))),
             writers: Arc::default(),
         })
     }
