@@ -1,5 +1,5 @@
 //! What requests cost, counted and not timed: instructions, allocations and system calls of the
-//! release build under callgrind, compared with what is kept in `instructions.toml`.
+//! build beside this program under callgrind, compared with what is kept in `instructions.toml`.
 //!
 //! Counts are the same on a machine that is busy, so a path that has become dearer is seen where
 //! times would only be noise. They say nothing of what the kernel does, and of caches.
@@ -173,10 +173,10 @@ fn table(counted: &BTreeMap<String, Cost>, kept: Option<&BTreeMap<String, Cost>>
 
 /// The file with what is kept.
 fn text(kept: &Kept) -> String {
-    let mut out = "# What one request costs the release build, by architecture, as\n\
-                   # `cargo xtask instructions --write` counted it. The test command fails when a\n\
-                   # path costs over 15 % more: make it cheaper, or count again and say in the\n\
-                   # commit's message what the rest buys.\n"
+    let mut out = "# What one request costs the profile `checked`, by architecture, as\n\
+                   # `cargo xtask instructions --write` counted it; a release build takes fewer\n\
+                   # instructions. The test command fails when a path costs over 15 % more: make\n\
+                   # it cheaper, or count again and say in the commit's message what the rest buys.\n"
         .to_owned();
     for (architecture, costs) in kept {
         let _ = writeln!(out, "\n[{architecture}]");

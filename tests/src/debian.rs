@@ -44,6 +44,10 @@ fn make(home: &Path) -> PathBuf {
         "var/lib/apt/lists",
         "var/log",
         "usr/share/doc",
+        "usr/share/info",
+        "usr/share/locale",
+        "usr/share/man",
+        "usr/share/zoneinfo",
     ] {
         fs::remove_dir_all(root.join(folder)).expect("debootstrap made it");
     }

@@ -326,18 +326,18 @@ pub(crate) fn merge(tree: &mut Value, over: &Value) {
     }
 }
 
-/// The binary: `WHARFINGER_BIN`, or the release build of this workspace.
+/// The binary: `WHARFINGER_BIN`, or the build of this workspace that the test command makes.
 ///
 /// # Panics
 /// When it is not there.
 pub fn binary() -> PathBuf {
     let path = std::env::var_os("WHARFINGER_BIN").map_or_else(
-        || crate::target_folder().join("release/wharfinger"),
+        || crate::target_folder().join("checked/wharfinger"),
         PathBuf::from,
     );
     assert!(
         path.is_file(),
-        "{} is missing: run `cargo build --release -p wharfinger`, or set WHARFINGER_BIN",
+        "{} is missing: run `cargo build --profile checked -p wharfinger`, or set WHARFINGER_BIN",
         path.display()
     );
     path

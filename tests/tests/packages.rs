@@ -11,12 +11,14 @@ use wharfinger_e2e::distribution::free_address;
 use wharfinger_e2e::image::small_image;
 use wharfinger_e2e::machine::Machine;
 use wharfinger_e2e::process::Service;
+use wharfinger_e2e::wharfinger::binary;
 use wharfinger_e2e::{Http, Wharfinger, folder, run};
 
 fn xtask(arguments: &[&str]) -> String {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    run(command.args(["xtask", "package"]).args(arguments))
+    command.args(["xtask", "package", "--binary"]).arg(binary());
+    run(command.args(arguments))
 }
 
 /// The Debian package, made once.

@@ -1,25 +1,25 @@
-//! `cargo xtask bench`, `instructions` and `profile`: what the release build takes, in time and
-//! beside the peers, in instructions, and where.
+//! `cargo xtask bench`, `instructions` and `profile`: what the registry takes, in time and beside
+//! the peers, in instructions, and where.
 
 use std::process::Command;
 
-use crate::command::{cargo, run as run_command, target_folder};
+use crate::command::{CHECKED, RELEASE, cargo, run as run_command, target_folder};
 
 /// Builds for release and measures, as the arguments say that the bench itself understands.
 ///
 /// # Errors
 /// When the build or a measurement fails.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    run_command(tool()?.args(arguments))
+    run_command(tool(RELEASE)?.args(arguments))
 }
 
-/// Builds for release and counts what requests cost; fails when some cost more than is kept of
-/// them, or, to `write`, keeps the new counts.
+/// Builds as the test command does and counts what requests cost; fails when some cost more than is
+/// kept of them, or, to `write`, keeps the new counts.
 ///
 /// # Errors
 /// When the build fails, or requests cost more.
 pub(crate) fn instructions(write: bool) -> Result<(), String> {
-    let mut count = tool()?;
+    let mut count = tool(CHECKED)?;
     count.arg("instructions");
     if write {
         count.arg("--write");
@@ -32,7 +32,7 @@ pub(crate) fn instructions(write: bool) -> Result<(), String> {
 /// # Errors
 /// When the build fails, or perf does.
 pub(crate) fn profile(only: Option<&str>) -> Result<(), String> {
-    let mut profile = tool()?;
+    let mut profile = tool(RELEASE)?;
     profile.arg("profile").arg(target_folder().join("profiles"));
     if let Some(only) = only {
         profile.arg(only);
@@ -41,10 +41,18 @@ pub(crate) fn profile(only: Option<&str>) -> Result<(), String> {
 }
 
 /// The tool that measures, built together with what it measures.
-fn tool() -> Result<Command, String> {
-    let packages = ["-p", "wharfinger", "-p", "wharfinger-bench"];
-    run_command(cargo(&["build", "--release", "--locked"]).args(packages))?;
+fn tool(profile: &str) -> Result<Command, String> {
+    build(profile)?;
     Ok(Command::new(
-        target_folder().join("release/wharfinger-bench"),
+        target_folder().join(profile).join("wharfinger-bench"),
     ))
+}
+
+/// Builds the registry, and the tool that measures it.
+///
+/// # Errors
+/// When the build fails.
+pub(crate) fn build(profile: &str) -> Result<(), String> {
+    let packages = ["-p", "wharfinger", "-p", "wharfinger-bench"];
+    run_command(cargo(&["build", "--locked", "--profile", profile]).args(packages))
 }

@@ -18,6 +18,12 @@ pub(crate) fn target_folder() -> PathBuf {
     root().join(target.unwrap_or_else(|| "target".into()))
 }
 
+/// The profile of what users get (Cargo.toml); its folder in the target folder has its name.
+pub(crate) const RELEASE: &str = "release";
+
+/// The profile of what the test command runs and counts.
+pub(crate) const CHECKED: &str = "checked";
+
 /// A cargo command in the repository's root.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -61,13 +67,19 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// Does `work` with each of these, as many at once as there are processors. Where it fails, what is
-/// under way still comes to its end.
+/// How many processors there are.
+pub(crate) fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Does `work` with each of these in turn, `at_once` at a time. Where it fails, what is under way
+/// still comes to its end.
 ///
 /// # Errors
 /// The first failure of a thread, which then takes up nothing more.
 pub(crate) fn side_by_side<'a, T: Sync>(
     items: &'a [T],
+    at_once: usize,
     work: impl Fn(&'a T) -> Result<(), String> + Sync,
 ) -> Result<(), String> {
     let next = AtomicUsize::new(0);
@@ -78,8 +90,7 @@ pub(crate) fn side_by_side<'a, T: Sync>(
         Ok(())
     };
     thread::scope(|scope| {
-        let workers = thread::available_parallelism().map_or(1, usize::from);
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(take)).collect();
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(take)).collect();
         let ended = workers.into_iter().map(thread::ScopedJoinHandle::join);
         ended
             .map(|outcome| outcome.expect("no panic"))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-use crate::command::{self, cargo, output, root, side_by_side};
+use crate::command::{self, cargo, output, processors, root, side_by_side};
 
 /// How long each target runs when nobody says, in seconds.
 pub(crate) const SECONDS: u32 = 5;
@@ -43,7 +43,7 @@ pub(crate) fn run(wanted: Option<&str>, seconds: u32) -> Result<(), String> {
     build(&host, wanted)?;
     let built = folder.join("target").join(&host).join("release");
     // A target takes one processor.
-    side_by_side(&targets, |target| {
+    side_by_side(&targets, processors(), |target| {
         run_target(&folder, target, &built.join(target), seconds)
     })
 }

@@ -12,6 +12,7 @@ mod programs;
 mod promises;
 mod test;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -55,6 +56,9 @@ enum Command {
     },
     /// Put the release build into a package.
     Package {
+        /// Package this program instead.
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
         #[command(subcommand)]
         form: Form,
     },
@@ -88,13 +92,13 @@ fn main() -> ExitCode {
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Instructions { write } => bench::instructions(write),
         Command::Profile { only } => bench::profile(only.as_deref()),
-        Command::Package { form: Form::Deb } => package::deb(),
-        Command::Package {
-            form: Form::Image {
+        Command::Package { binary, form } => match form {
+            Form::Deb => package::deb(binary),
+            Form::Image {
                 destination,
                 insecure,
-            },
-        } => package::image(&destination, insecure),
+            } => package::image(binary, &destination, insecure),
+        },
         Command::Fuzz { seconds, target } => fuzz::run(target.as_deref(), seconds),
     };
     match outcome {

@@ -1,10 +1,11 @@
-//! `cargo xtask package`: the release build as a Debian package, and as a container image.
+//! `cargo xtask package`: the release build, or another, as a Debian package and as a container
+//! image.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::command::{cargo, output, root, run, target_folder};
+use crate::command::{RELEASE, cargo, output, root, run, target_folder};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -13,8 +14,11 @@ fn folder() -> PathBuf {
     target_folder().join("package")
 }
 
-/// Builds the binary and gives its place.
-fn binary() -> Result<PathBuf, String> {
+/// The program to package: the one that was named, or the release build.
+fn program(named: Option<PathBuf>) -> Result<PathBuf, String> {
+    if let Some(program) = named {
+        return Ok(program);
+    }
     run(&mut cargo(&[
         "build",
         "--release",
@@ -22,15 +26,15 @@ fn binary() -> Result<PathBuf, String> {
         "-p",
         "wharfinger",
     ]))?;
-    Ok(target_folder().join("release/wharfinger"))
+    Ok(target_folder().join(RELEASE).join("wharfinger"))
 }
 
 /// Makes a Debian package with debhelper, and prints where it is.
 ///
 /// # Errors
 /// When the build fails, or a program is missing.
-pub(crate) fn deb() -> Result<(), String> {
-    let binary = binary()?;
+pub(crate) fn deb(binary: Option<PathBuf>) -> Result<(), String> {
+    let binary = program(binary)?;
     let source = fresh(&folder().join(format!("wharfinger-{VERSION}")))?;
     let packaging = root().join("packaging");
     copy(&binary, &source.join("wharfinger"))?;
@@ -91,8 +95,12 @@ fn date() -> Result<String, String> {
 ///
 /// # Errors
 /// When the build fails, or a program is missing.
-pub(crate) fn image(destination: &str, insecure: bool) -> Result<(), String> {
-    let binary = binary()?;
+pub(crate) fn image(
+    binary: Option<PathBuf>,
+    destination: &str,
+    insecure: bool,
+) -> Result<(), String> {
+    let binary = program(binary)?;
     let files = fresh(&folder().join("image"))?;
     for (file, at) in libraries(&binary)? {
         copy(&file, &files.join(at.trim_start_matches('/')))?;

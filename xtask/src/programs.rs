@@ -1,5 +1,5 @@
-//! Running the tests' programs, as many at once as there are processors: many of them mostly wait,
-//! and cargo runs one after the other.
+//! Running the tests' programs side by side: many of them mostly wait, and cargo runs one after the
+//! other.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +9,21 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use crate::command::{cargo, side_by_side};
+
+/// What takes over half a minute, the longest first.
+const LONGEST: [&str; 11] = [
+    "tests/clients",
+    "tests/packages",
+    "tests/s3",
+    "registry/serving_stress",
+    "registry/crash",
+    "tests/redis",
+    "storage/wharfinger_storage",
+    "tests/eviction",
+    "tests/killed",
+    "tests/large",
+    "registry/shared_cache",
+];
 
 /// A line of what cargo prints while it builds, as far as it matters here ("JSON messages" in
 /// cargo's book).
@@ -33,22 +48,29 @@ struct Profile {
 
 /// A program with tests in it.
 #[derive(Debug, PartialEq, Eq)]
-struct Program {
+pub(crate) struct Program {
     /// Its package's folder, in which cargo would run it, and its own name.
-    name: String,
+    pub name: String,
     executable: PathBuf,
     folder: PathBuf,
 }
 
-/// Builds the tests of these packages, runs them all, each program with `threads` of its own, and
-/// prints what each program said when it has ended.
+/// Runs programs, `at_once` at a time and each with `threads` of its own, those that take longest
+/// first, and prints what each said when it has ended.
 ///
 /// # Errors
-/// Which programs failed, or why they could not be built.
-pub(crate) fn test(packages: &[&str], threads: Option<usize>) -> Result<(), String> {
-    let programs = build(packages)?;
+/// Which programs failed.
+pub(crate) fn test(
+    mut programs: Vec<Program>,
+    at_once: usize,
+    threads: Option<usize>,
+) -> Result<(), String> {
+    programs.sort_by_key(|program| {
+        let place = LONGEST.iter().position(|name| *name == program.name);
+        place.unwrap_or(LONGEST.len())
+    });
     let failed = Mutex::new(Vec::new());
-    side_by_side(&programs, |program| {
+    side_by_side(&programs, at_once, |program| {
         // The others are run all the same.
         if let Err(error) = run(program, threads) {
             println!("{error}");
@@ -63,11 +85,15 @@ pub(crate) fn test(packages: &[&str], threads: Option<usize>) -> Result<(), Stri
     Err(format!("these failed: {}", failed.join(", ")))
 }
 
-fn build(packages: &[&str]) -> Result<Vec<Program>, String> {
-    let mut build = cargo(&["test", "--no-run", "--locked"]);
+/// Builds the tests of all packages. Fewer packages may ask for fewer features of what they depend
+/// on, and cargo would build all that once more.
+///
+/// # Errors
+/// Why they could not be built.
+pub(crate) fn build() -> Result<Vec<Program>, String> {
+    let mut build = cargo(&["test", "--no-run", "--locked", "--workspace"]);
     build
         .arg("--message-format=json-render-diagnostics")
-        .args(packages)
         .stderr(Stdio::inherit());
     let output = build
         .output()

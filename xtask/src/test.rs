@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::command::{cargo, run};
+use crate::command::{CHECKED, cargo, processors, run};
+use crate::programs::Program;
 use crate::{bench, fuzz, licences, packages, programs};
 
 /// A step's name, and what it does.
@@ -58,25 +59,29 @@ fn documentation() -> Result<(), String> {
     run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Builds as README.md says the registry is started, for the tests with real clients too.
+/// Builds the registry for the steps that run it, and what counts its instructions.
 fn build() -> Result<(), String> {
-    run(&mut cargo(&[
-        "run",
-        "--release",
-        "--locked",
-        "--",
-        "--version",
-    ]))
+    bench::build(CHECKED)
 }
 
 fn tests() -> Result<(), String> {
-    programs::test(&["--workspace", "--exclude", "wharfinger-e2e"], None)?;
+    let mut programs = programs::build()?;
+    programs.retain(|program| !is_of_real_clients(program));
+    // Some wait for servers.
+    programs::test(programs, processors() + 1, None)?;
     run(&mut cargo(&["test", "--workspace", "--locked", "--doc"]))
 }
 
+/// Builds all tests, as the step before does: then nothing is left to be built.
 fn real_clients() -> Result<(), String> {
+    let mut programs = programs::build()?;
+    programs.retain(is_of_real_clients);
     // They mostly wait for others.
-    programs::test(&["-p", "wharfinger-e2e"], Some(2))
+    programs::test(programs, 2 * processors(), Some(2))
+}
+
+fn is_of_real_clients(program: &Program) -> bool {
+    program.name.starts_with("tests/")
 }
 
 fn fuzzing() -> Result<(), String> {
