@@ -67,8 +67,7 @@ fn build() -> Result<(), String> {
 fn tests() -> Result<(), String> {
     let mut programs = programs::build()?;
     programs.retain(|program| !is_of_real_clients(program));
-    // Some wait for servers.
-    programs::test(programs, processors() + 1, None)?;
+    programs::test(programs, processors(), None)?;
     run(&mut cargo(&["test", "--workspace", "--locked", "--doc"]))
 }
 
