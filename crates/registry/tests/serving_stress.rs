@@ -244,7 +244,19 @@ async fn stress(driver: Arc<dyn Driver>, scale: Scale) {
     // A node that knows nothing yet.
     let fresh = node(&driver, scale.lease);
     let mut needed = BTreeSet::new();
-    while fresh.collect(serving, |_| {}).await.unwrap().blobs > 0 {}
+    let mut waited = 0;
+    loop {
+        match fresh.collect(serving, |_| {}).await {
+            Ok(report) if report.blobs == 0 => break,
+            Ok(_) => {}
+            // Without locks a collector that has gone is at work until its lease is over.
+            Err(Error::AlreadyCollecting) if scale.collectors > 1 && waited < 100 => {
+                waited += 1;
+                tokio::time::sleep(scale.lease).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
     for (place, digest) in pushed.into_iter().flatten() {
         let repository = fresh.repository(&name(&place));
         pull(&repository, &digest).await.unwrap();
