@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tracing::{Instrument as _, warn};
 use uuid::Uuid;
 use wharfinger_oci::{Algorithm, Descriptor, Digest, Hasher};
-use wharfinger_storage::{Durability, StoragePath};
+use wharfinger_storage::{Buffer, Durability, StoragePath};
 
 use crate::blob::descriptor;
 use crate::descriptor_cache::CachedDescriptor;
@@ -33,8 +33,9 @@ pub(crate) use purge::{LEFTOVER_AGE, random};
 pub use purge::{PurgeReport, PurgeSchedule};
 use sink::{Held, InMemory, Sink};
 
-/// How many bytes are collected before they are hashed and written.
-const BATCH: usize = 1 << 20;
+/// How many bytes are collected before they are hashed and written: what a [`Buffer`] has at the
+/// least when it is full.
+const BATCH: usize = Buffer::SIZE - 4096;
 
 /// How many buffers a batch has at most, so that many tiny ones do not pile up.
 const BATCH_BUFFERS: usize = 512;

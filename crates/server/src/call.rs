@@ -11,6 +11,7 @@ use wharfinger_registry::{Registry, Repository};
 
 use crate::Options;
 use crate::app::App;
+use crate::intake::Intake;
 use crate::location::Locations;
 use crate::mapping::Mappings;
 use crate::peer::Peer;
@@ -33,6 +34,8 @@ pub(crate) struct Call {
     pub(crate) secure: bool,
     /// By what files are sent without being read, where the connection can do that.
     pub(crate) files: Option<Mappings>,
+    /// By what the body is received, where the connection can do that.
+    pub(crate) intake: Option<Intake>,
     /// The request's name in logs.
     pub(crate) id: HeaderValue,
     /// What lines in the log about it stand within.

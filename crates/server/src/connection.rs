@@ -168,6 +168,7 @@ async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> 
         client: asker,
         secure: client.secure,
         files: client.files,
+        intake: client.intake,
         span: span.clone(),
         grant: Grant::default(),
     };

@@ -18,12 +18,15 @@ use crate::call::Call;
 use crate::error::{ApiError, Code, Result};
 use crate::exchange::Exchange;
 use crate::limits::Turn;
-use crate::request_body::RequestBody;
+use crate::request_body::{Feeder, RequestBody};
 use crate::route::Route;
 use crate::{access, base, blob, catalog, manifest, probes, referrer, tag, upload};
 
 /// What a handler says.
 type Answer = Result<Response<Body>>;
+
+/// What a handler says that runs by itself, or the panic that came in its way.
+type Answering = JoinHandle<std::thread::Result<Answer>>;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -176,22 +179,32 @@ impl Write {
             let asks = call.request.headers.contains_key(header::EXPECT);
             is_whole = body.is_empty() || !asks && body.come().await;
         }
-        match self.begin(is_whole) {
-            Some(answering) => answering.await,
-            None => unreachable!("it begins once"),
+        let Some((mut answering, feeder)) = self.begin(is_whole) else {
+            unreachable!("it begins once")
+        };
+        if let Some(feeder) = feeder {
+            tokio::select! {
+                biased;
+                answer = &mut answering => return answer,
+                () = feeder.run() => {}
+            }
         }
+        answering.await
     }
 
-    fn begin(&mut self, is_whole: bool) -> Option<JoinHandle<std::thread::Result<Answer>>> {
-        let (call, route, body, turn) = self.parts.take()?;
+    /// The answer in the making, and what passes the body on to it.
+    fn begin(&mut self, is_whole: bool) -> Option<(Answering, Option<Feeder>)> {
+        let (mut call, route, body, turn) = self.parts.take()?;
+        let (body, feeder) = body.feed(call.intake.take());
         let registry = call.registry().clone();
         let answering = AssertUnwindSafe(dispatch(call, route, body, turn)).catch_unwind();
         let answering = answering.in_current_span();
-        Some(match is_whole {
+        let answering = match is_whole {
             true => registry.spawn(answering),
             // A thread of its own would wait for the client.
             false => tokio::spawn(answering),
-        })
+        };
+        Some((answering, feeder))
     }
 }
 

@@ -21,6 +21,7 @@ mod event;
 mod exchange;
 mod file_body;
 mod handler;
+mod intake;
 mod limits;
 mod listen;
 mod location;

@@ -1,10 +1,11 @@
 //! The bodies of requests.
 
+mod feeder;
+mod source;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,24 +13,20 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::request::Parts;
 use http::{Version, header};
-use http_body::{Body as _, Frame};
-use http_body_util::BodyExt as _;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::metrics::{Handler, Metrics};
+use crate::intake::Intake;
+use feeder::Fed;
+pub(crate) use feeder::Feeder;
+use source::Source;
+pub(crate) use source::{Counted, Rest};
 
 /// Of a body of up to this many bytes, which a handler keeps in memory anyway, all is waited for
 /// before the handler begins.
 const SHORT: usize = 64 * 1024;
-
-/// How long the rest of a body is taken that nobody wants any more.
-const LINGER: Duration = Duration::from_secs(5);
-
-/// How long the answer waits for that to have ended.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a body ended before its end.
 #[derive(Debug, Error)]
@@ -37,6 +34,9 @@ pub(crate) enum BodyError {
     /// The connection broke, or what came over it was not HTTP.
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    /// The connection is no more.
+    #[error("the connection ended before all of it had come")]
+    Gone,
     /// Nothing came for too long.
     #[error("nothing came for {} seconds", .0.as_secs_f32())]
     Timeout(Duration),
@@ -45,58 +45,23 @@ pub(crate) enum BodyError {
     TooLarge(u64),
 }
 
-/// Where the bytes of a body are counted.
-#[derive(Debug)]
-pub(crate) struct Counted {
-    /// Those of this request.
-    pub(crate) total: Arc<AtomicU64>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) handler: Handler,
-}
-
-impl Counted {
-    fn count(&self, bytes: &Bytes) {
-        let bytes = bytes.len() as u64;
-        self.total.fetch_add(bytes, Relaxed);
-        self.metrics.received(self.handler, bytes);
-    }
-}
-
-/// A body whose client may not pause for too long, and whose bytes are counted.
-///
-/// Dropped before its end, the rest is still taken for a while, and thrown away: a connection that
-/// is closed while its client sends takes the answer along that the client has not yet read. Some
-/// clients even go wrong over an answer that comes before they have sent all (containerd 1.6 waits
-/// for ever), so it is better to answer when the [`Rest`] has come.
+/// A body on its way to a handler.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     /// What has come and was not taken yet.
     front: VecDeque<Result<Bytes, BodyError>>,
-    /// `None` when there is nothing more to come.
-    body: Option<Incoming>,
-    patience: Duration,
-    /// Wakes when the client has paused for too long; made when it first pauses.
-    alarm: Option<Pin<Box<Sleep>>>,
-    is_waiting: bool,
+    more: More,
+    /// Where in a file it begins, in bytes.
+    at: u64,
     most: u64,
     received: u64,
-    counted: Option<Counted>,
-    lingers: bool,
-    /// Dropped when the rest has come.
-    rest: Option<oneshot::Sender<()>>,
 }
 
-/// Whether the rest of a body is still to come, or to be thrown away.
+/// From where the rest of a body comes.
 #[derive(Debug)]
-pub(crate) struct Rest(Option<oneshot::Receiver<()>>);
-
-impl Rest {
-    /// Ready when it has come, or is too long in coming.
-    pub(crate) async fn come(self) {
-        if let Some(rest) = self.0 {
-            let _ = timeout(ANSWER_WITHIN, rest).await;
-        }
-    }
+enum More {
+    Source(Source),
+    Fed(Fed),
 }
 
 impl RequestBody {
@@ -113,30 +78,37 @@ impl RequestBody {
             request.version < Version::HTTP_2 && !request.headers.contains_key(header::EXPECT);
         let body = (!body.is_end_stream()).then_some(body);
         let (rest, has_come) = body.as_ref().map(|_| oneshot::channel()).unzip();
-        let body = Self {
-            front: VecDeque::new(),
+        let source = Source {
             body,
             patience,
             alarm: None,
             is_waiting: false,
-            most: u64::MAX,
-            received: 0,
             counted,
             lingers,
             rest,
+        };
+        let body = Self {
+            front: VecDeque::new(),
+            more: More::Source(source),
+            at: 0,
+            most: u64::MAX,
+            received: 0,
         };
         (body, Rest(has_come))
     }
 
     /// Whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.front.is_empty() && self.body.is_none()
+        self.front.is_empty() && matches!(&self.more, More::Source(source) if source.is_over())
     }
 
     /// Waits until a short body has come; gives whether there is nothing more to come. One that is
     /// announced to be longer is not waited for: it may be refused for that.
     pub(crate) async fn come(&mut self) -> bool {
-        let announced = self
+        let More::Source(source) = &mut self.more else {
+            return false;
+        };
+        let announced = source
             .body
             .as_ref()
             .map_or(0, |body| body.size_hint().lower());
@@ -145,12 +117,25 @@ impl RequestBody {
         }
         let mut length = 0;
         while length <= SHORT
-            && let Some(bytes) = poll_fn(|context| self.poll_body(context)).await
+            && let Some(bytes) = poll_fn(|context| source.poll_next(context)).await
         {
             length += bytes.as_ref().map_or(0, Bytes::len);
             self.front.push_back(bytes);
         }
-        self.body.is_none()
+        source.is_over()
+    }
+
+    /// What passes the rest on from now on, when there is one: the handler may run elsewhere.
+    /// `intake` is what the connection knows of.
+    pub(crate) fn feed(self, intake: Option<Intake>) -> (Self, Option<Feeder>) {
+        match self.more {
+            More::Source(source) if !source.is_over() => {
+                let (feeder, fed) = Feeder::new(source, intake);
+                let more = More::Fed(fed);
+                (Self { more, ..self }, Some(feeder))
+            }
+            more => (Self { more, ..self }, None),
+        }
     }
 
     /// Breaks off with [`BodyError::TooLarge`] when more than this comes, in bytes.
@@ -159,49 +144,10 @@ impl RequestBody {
         self
     }
 
-    /// What comes next from the client.
-    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        let bytes = loop {
-            let Some(body) = &mut self.body else {
-                return Poll::Ready(None);
-            };
-            match Pin::new(&mut *body).poll_frame(context) {
-                Poll::Ready(frame) => {
-                    self.is_waiting = false;
-                    match frame.map(|frame| frame.map(Frame::into_data)) {
-                        Some(Ok(Ok(bytes))) => break bytes,
-                        Some(Ok(Err(_trailers))) => {}
-                        Some(Err(error)) => {
-                            self.body = None;
-                            return Poll::Ready(Some(Err(error.into())));
-                        }
-                        None => self.body = None,
-                    }
-                }
-                Poll::Pending => {
-                    ready!(self.poll_paused(context));
-                    self.body = None;
-                    return Poll::Ready(Some(Err(BodyError::Timeout(self.patience))));
-                }
-            }
-        };
-        if self.body.as_ref().is_some_and(Incoming::is_end_stream) {
-            self.body = None;
-        }
-        if let Some(counted) = &self.counted {
-            counted.count(&bytes);
-        }
-        Poll::Ready(Some(Ok(bytes)))
-    }
-
-    fn poll_paused(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(sleep(self.patience)));
-        if !std::mem::replace(&mut self.is_waiting, true) {
-            alarm.as_mut().reset(Instant::now() + self.patience);
-        }
-        alarm.as_mut().poll(context)
+    /// Says where in a file it begins, in bytes, so that it comes as it can be written there.
+    pub(crate) fn at(mut self, offset: u64) -> Self {
+        self.at = offset;
+        self
     }
 }
 
@@ -211,7 +157,13 @@ impl Stream for RequestBody {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = match self.front.pop_front() {
             Some(next) => Some(next),
-            None => ready!(self.poll_body(context)),
+            None => {
+                let at = self.at + self.received;
+                ready!(match &mut self.more {
+                    More::Source(source) => source.poll_next(context),
+                    More::Fed(fed) => fed.poll_next(context, at),
+                })
+            }
         };
         let Some(Ok(bytes)) = next else {
             return Poll::Ready(next);
@@ -223,21 +175,4 @@ impl Stream for RequestBody {
             Ok(bytes)
         }))
     }
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        if let Some(body) = self.body.take()
-            && self.lingers
-            && !body.is_end_stream()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(throw_away(body, self.rest.take()));
-        }
-    }
-}
-
-async fn throw_away(mut body: Incoming, _rest: Option<oneshot::Sender<()>>) {
-    let all = async { while let Some(Ok(_)) = body.frame().await {} };
-    let _ = timeout(LINGER, all).await;
 }

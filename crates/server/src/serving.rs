@@ -19,6 +19,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::intake::Intake;
 use crate::listen::{Listener, Stream};
 use crate::mapping::Mappings;
 use crate::peer::Peer;
@@ -70,6 +71,8 @@ pub(crate) struct Client {
     pub(crate) secure: bool,
     /// By what files are sent without being read, where that is possible.
     pub(crate) files: Option<Mappings>,
+    /// By what large bodies are received, where that is possible.
+    pub(crate) intake: Option<Intake>,
 }
 
 /// What is spoken with clients, and how patiently.
@@ -255,27 +258,32 @@ impl<S: Service> Connection<S> {
             (false, Versions::One | Versions::Either) => Some(Mappings::default()),
             _ => None,
         };
+        let intake = match &versions {
+            Versions::One | Versions::Either => Some(Intake::default()),
+            Versions::Two => None,
+        };
         let client = Client {
             peer: self.peer,
             name: self.peer.to_string().into(),
             secure,
             files: files.clone(),
+            intake: intake.clone(),
         };
         let pulse = Arc::new(Pulse::new(header_timeout, idle_timeout));
         let service = service_fn(|request: Request<Incoming>| {
             let under_way = pulse.begin(request.version());
             let service = self.service.clone();
             let mut client = client.clone();
-            client
-                .files
-                .take_if(|_| request.version() == Version::HTTP_2);
+            if request.version() == Version::HTTP_2 {
+                (client.files, client.intake) = (None, None);
+            }
             async move {
                 let response = service.answer(client, request).await;
                 let under_way = under_way.answered();
                 Ok::<_, Infallible>(response.map(|body| Counted::new(body, under_way)))
             }
         });
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&pulse), files));
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&pulse), files, intake));
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut lapse = pulse.lapse();
         let mut idle = false;

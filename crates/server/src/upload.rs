@@ -277,7 +277,8 @@ async fn append(
     if content_length(call).is_some_and(|length| length > room.bytes) {
         return Err(Failure::TooLarge(room));
     }
-    let appended = upload.append(body.at_most(room.bytes)).await;
+    let body = body.at(upload.offset()).at_most(room.bytes);
+    let appended = upload.append(body).await;
     appended.map_err(|error| match error {
         RegistryError::Body(source) if is_too_large(&*source) => Failure::TooLarge(room),
         error @ RegistryError::Body(_) => Failure::Broken(error.into()),

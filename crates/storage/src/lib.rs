@@ -11,6 +11,7 @@
 //! - [`MiddlewareDriver`] lets a [`Middleware`] decide where clients of another driver are sent:
 //!   [`Redirect`], [`Rewrite`] or [`CloudFront`].
 //! - [`spawn_errand`] runs what makes many small calls where a driver answers them soonest.
+//! - [`Buffer`] holds what comes for a file as the filesystem's driver can write it without a copy.
 //! - [`Walk`] goes through a tree in path order, over any driver.
 //!
 //! What may be relied on, with every driver: a [`put`](Driver::put) and a
@@ -55,6 +56,7 @@
 //! #     .block_on(example(&MemoryDriver::new())).unwrap();
 //! ```
 
+mod buffer;
 mod driver;
 mod errand;
 mod error;
@@ -69,6 +71,7 @@ mod path;
 pub mod testing;
 mod walk;
 
+pub use buffer::Buffer;
 pub use driver::{
     Driver, Durability, Entry, Reader, RedirectRequest, Stat, Steps, WriteMode, Writer,
 };

@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::intake::Intake;
 use crate::listen::Stream;
 use crate::mapping::Mappings;
 
@@ -214,21 +215,30 @@ impl Drop for UnderWay {
     }
 }
 
-/// A connection whose bytes are noted as they come and go, and that has the kernel send files.
+/// A connection whose bytes are noted as they come and go, that has the kernel send files, and
+/// receives large bodies by itself.
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: Stream,
     pulse: Arc<Pulse>,
     /// The files that are sent over it, where that is possible.
     files: Option<Mappings>,
+    /// Where bodies are received, where that is possible.
+    intake: Option<Intake>,
 }
 
 impl Watched {
-    pub(super) fn new(stream: Stream, pulse: Arc<Pulse>, files: Option<Mappings>) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        pulse: Arc<Pulse>,
+        files: Option<Mappings>,
+        intake: Option<Intake>,
+    ) -> Self {
         Self {
             stream,
             pulse,
             files,
+            intake,
         }
     }
 }
@@ -248,8 +258,14 @@ impl AsyncRead for Watched {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let Self { stream, intake, .. } = &mut *self;
+        if let Some(intake) = intake
+            && let Some(read) = intake.poll_read(Pin::new(&mut *stream), context, buffer)
+        {
+            return read;
+        }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        ready!(Pin::new(stream).poll_read(context, buffer))?;
         if buffer.filled().len() > before {
             self.pulse.received();
         }

@@ -13,52 +13,42 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use bytes::{Buf as _, Bytes};
 use rustix::io::{Errno, pwritev};
 
+use crate::buffer::{BLOCK, Buffer, Memory};
+
 /// What comes before this offset, in bytes, stays in memory: who pushes an image often pulls it
 /// soon, and most blobs are smaller.
 const DIRECT_FROM: u64 = 8 << 20;
 
-/// What offsets, lengths and addresses are multiples of, in bytes: what most devices want at the
-/// most.
-const BLOCK: usize = 4096;
-
-/// The size of a buffer in bytes, which is that of an upload's batch.
-const BUFFER: usize = 1 << 20;
-
-/// How many buffers there are at most, which keep any device busy. Who wants another waits.
+/// How many buffers bytes are copied into at the most, which keep any device busy. Who wants
+/// another waits.
 const MAX_BUFFERS: usize = 8;
 
-/// How many buffers are kept while nobody uses them.
-const KEPT_BUFFERS: usize = 2;
+/// What is shorter than this in bytes is copied to what comes before and after it, as each write
+/// waits for the device.
+const WORTH: usize = 64 * 1024;
 
 /// How many slices one system call takes.
 const MAX_SLICES: usize = 1024;
 
-/// The buffers for direct writing.
+/// The buffers for what does not lie in memory as it can be written directly.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    state: Mutex<Pool>,
+    lent: Mutex<usize>,
     given_back: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Pool {
-    free: Vec<Buffer>,
-    lent: usize,
 }
 
 impl Buffers {
     /// A buffer, when one may be had.
     fn lend(&self) -> Lent<'_> {
-        let pool = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut pool = self
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lent = self
             .given_back
-            .wait_while(pool, |pool| pool.lent >= MAX_BUFFERS)
+            .wait_while(lent, |lent| *lent >= MAX_BUFFERS)
             .unwrap_or_else(PoisonError::into_inner);
-        pool.lent += 1;
-        let free = pool.free.pop();
-        drop(pool);
+        *lent += 1;
+        drop(lent);
         Lent {
-            buffer: free.unwrap_or_else(|| Buffer(vec![0; BUFFER + BLOCK])),
+            memory: Memory::take(Buffer::SIZE),
             buffers: self,
         }
     }
@@ -67,34 +57,18 @@ impl Buffers {
 /// A buffer that is given back.
 #[derive(Debug)]
 struct Lent<'a> {
-    buffer: Buffer,
+    memory: Memory,
     buffers: &'a Buffers,
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        let mut pool = self
+        *self
             .buffers
-            .state
+            .lent
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        pool.lent -= 1;
-        if pool.free.len() < KEPT_BUFFERS {
-            pool.free.push(Buffer(std::mem::take(&mut self.buffer.0)));
-        }
+            .unwrap_or_else(PoisonError::into_inner) -= 1;
         self.buffers.given_back.notify_one();
-    }
-}
-
-/// Memory in which a whole [`BUFFER`] can be aligned.
-#[derive(Debug)]
-struct Buffer(Vec<u8>);
-
-impl Buffer {
-    fn aligned(&mut self) -> &mut [u8] {
-        // At most a block is left out, which is there for that.
-        let start = self.0.as_ptr().align_offset(BLOCK).min(BLOCK);
-        &mut self.0[start..start + BUFFER]
     }
 }
 
@@ -184,33 +158,66 @@ impl Output {
         pool: &Buffers,
         bytes: &mut Vec<Bytes>,
     ) -> io::Result<()> {
-        let mut lent = pool.lend();
         let mut bytes = bytes.drain(..);
         let mut next = bytes.next();
-        while next.is_some() {
-            let room = lent.buffer.aligned();
-            let mut filled = self.rest.len();
-            room[..filled].copy_from_slice(&self.rest);
-            while let Some(piece) = &mut next
-                && filled < BUFFER
-            {
-                let length = piece.len().min(BUFFER - filled);
-                piece.copy_to_slice(&mut room[filled..filled + length]);
-                filled += length;
-                if piece.is_empty() {
-                    next = bytes.next();
-                }
-            }
-            let blocks = filled - filled % BLOCK;
-            self.rest.clear();
-            self.rest.extend_from_slice(&room[blocks..filled]);
-            if blocks > 0 {
-                write_direct(file, &room[..blocks], self.at)?;
-                self.at += blocks as u64;
+        while let Some(piece) = &mut next {
+            if self.rest.is_empty() && is_aligned(piece) {
+                self.write_whole(file, piece)?;
+                next = bytes.next();
+            } else {
+                next = self.write_copies(file, pool, next, &mut bytes)?;
             }
         }
         Ok(())
     }
+
+    /// Writes a piece that begins with a block, where it lies.
+    fn write_whole(&mut self, file: &File, piece: &[u8]) -> io::Result<()> {
+        let blocks = piece.len() - piece.len() % BLOCK;
+        self.rest.extend_from_slice(&piece[blocks..]);
+        write_direct(file, &piece[..blocks], self.at)?;
+        self.at += blocks as u64;
+        Ok(())
+    }
+
+    /// Copies pieces into a buffer and writes that; gives what it had no room for, or what need not
+    /// be copied.
+    fn write_copies(
+        &mut self,
+        file: &File,
+        pool: &Buffers,
+        mut next: Option<Bytes>,
+        bytes: &mut impl Iterator<Item = Bytes>,
+    ) -> io::Result<Option<Bytes>> {
+        let mut lent = pool.lend();
+        let room = lent.memory.aligned();
+        let mut filled = self.rest.len();
+        room[..filled].copy_from_slice(&self.rest);
+        while let Some(piece) = &mut next
+            && filled < room.len()
+            && !(filled.is_multiple_of(BLOCK) && is_aligned(piece))
+        {
+            let length = piece.len().min(room.len() - filled);
+            piece.copy_to_slice(&mut room[filled..filled + length]);
+            filled += length;
+            if piece.is_empty() {
+                next = bytes.next();
+            }
+        }
+        let blocks = filled - filled % BLOCK;
+        self.rest.clear();
+        self.rest.extend_from_slice(&room[blocks..filled]);
+        if blocks > 0 {
+            write_direct(file, &room[..blocks], self.at)?;
+            self.at += blocks as u64;
+        }
+        Ok(next)
+    }
+}
+
+/// Whether it can be written from where it lies, and is not so little that to collect is better.
+fn is_aligned(piece: &[u8]) -> bool {
+    piece.len() >= WORTH && (piece.as_ptr() as usize).is_multiple_of(BLOCK)
 }
 
 /// Cuts the first `length` bytes off.
@@ -333,13 +340,13 @@ mod tests {
 
     #[test]
     fn whatever_the_pieces_are_the_file_has_all_bytes() {
-        let content = noise(DIRECT_FROM as usize + 3 * BUFFER + 12_345);
+        let content = noise(DIRECT_FROM as usize + 3 * Buffer::SIZE + 12_345);
         let pool = Buffers::default();
         let sizes: [&[usize]; 4] = [
             &[1 << 20],
             &[4096, 1, 8191, 0],
             &[300_001],
-            &[BUFFER + 1, 4095],
+            &[Buffer::SIZE + 1, 4095],
         ];
         for sizes in sizes {
             let file = file();
@@ -362,17 +369,60 @@ mod tests {
             let lent: Vec<_> = (0..MAX_BUFFERS).map(|_| buffers.lend()).collect();
             let one_more = scope.spawn(|| drop(buffers.lend()));
             // It cannot have got one: all are lent.
-            assert_eq!(buffers.state.lock().unwrap().lent, MAX_BUFFERS);
+            assert_eq!(*buffers.lent.lock().unwrap(), MAX_BUFFERS);
             drop(lent);
             one_more.join().unwrap();
         });
-        let pool = buffers.state.lock().unwrap();
-        assert_eq!((pool.free.len(), pool.lent), (KEPT_BUFFERS, 0));
+        assert_eq!(*buffers.lent.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_lies_right_is_written_from_there() {
+        let content = noise(DIRECT_FROM as usize + 3 * Buffer::SIZE + 77 * BLOCK + 777);
+        let pool = Buffers::default();
+        // All buffers are lent: whoever copies would wait for ever.
+        let _lent: Vec<_> = (0..MAX_BUFFERS).map(|_| pool.lend()).collect();
+        let file = file();
+        let mut output = Output::new(0);
+        let mut left = content.clone();
+        while !left.is_empty() {
+            let at = (content.len() - left.len()) as u64;
+            let mut buffer = Buffer::new(at, u64::MAX);
+            buffer.take_from(&mut left);
+            output.write(&file, &pool, vec![buffer.freeze()]).unwrap();
+        }
+        if output.way == Way::Direct {
+            assert_eq!(output.rest.len(), 777);
+        }
+        output.flush(&file).unwrap();
+        assert!(read(&file, content.len()) == content);
+    }
+
+    #[test]
+    fn pieces_that_lie_right_come_among_others() {
+        let content = noise(DIRECT_FROM as usize + 6 * Buffer::SIZE + 5);
+        let pool = Buffers::default();
+        let file = file();
+        let mut output = Output::new(0);
+        let mut left = content.clone();
+        for size in [1000, 70_000, 4096 * 3, 200_000].into_iter().cycle() {
+            if left.is_empty() {
+                break;
+            }
+            let mut batch = vec![left.split_to(size.min(left.len()))];
+            let at = (content.len() - left.len()) as u64;
+            let mut buffer = Buffer::new(at, u64::MAX);
+            buffer.take_from(&mut left);
+            batch.push(buffer.freeze());
+            output.write(&file, &pool, batch).unwrap();
+        }
+        output.flush(&file).unwrap();
+        assert!(read(&file, content.len()) == content);
     }
 
     #[test]
     fn it_goes_on_at_any_offset() {
-        let content = noise(DIRECT_FROM as usize + 2 * BUFFER);
+        let content = noise(DIRECT_FROM as usize + 2 * Buffer::SIZE);
         let pool = Buffers::default();
         let file = file();
         let mut at = 0;

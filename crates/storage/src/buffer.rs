@@ -1,0 +1,190 @@
+//! Memory for bytes on their way into a file, laid out as direct writing wants it, and used again:
+//! fresh memory for every megabyte would cost more than to copy it.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+/// What offsets, lengths and addresses are multiples of where a file is written past the page
+/// cache, in bytes: what most devices want at the most.
+pub(crate) const BLOCK: usize = 4096;
+
+/// How many pieces of memory are kept while nobody uses them.
+const KEPT: usize = 4;
+
+/// Up to this length in bytes, memory is taken just as large as it must be.
+const SMALL: usize = 256 * 1024;
+
+static FREE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+
+/// Memory in which [`Buffer::SIZE`] bytes, or fewer, begin at a block.
+#[derive(Debug)]
+pub(crate) struct Memory(Box<[u8]>);
+
+impl Memory {
+    /// For `length` bytes; for more than [`SMALL`] it has room for [`Buffer::SIZE`].
+    pub(crate) fn take(length: usize) -> Self {
+        let whole = Buffer::SIZE + BLOCK;
+        let free = match length <= SMALL {
+            true => None,
+            false => FREE.lock().unwrap_or_else(PoisonError::into_inner).pop(),
+        };
+        let length = if length <= SMALL {
+            length + BLOCK
+        } else {
+            whole
+        };
+        Self(free.unwrap_or_else(|| vec![0; length].into()))
+    }
+
+    /// Where the first block begins. At most a block is left out, which there is for that.
+    fn start(&self) -> usize {
+        self.0.as_ptr().align_offset(BLOCK).min(BLOCK)
+    }
+
+    /// The memory from the first block's beginning on.
+    pub(crate) fn aligned(&mut self) -> &mut [u8] {
+        let start = self.start();
+        let length = self.0.len() - BLOCK;
+        &mut self.0[start..start + length]
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.0.len() < Buffer::SIZE {
+            return;
+        }
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < KEPT {
+            free.push(std::mem::take(&mut self.0));
+        }
+    }
+}
+
+/// Takes bytes that go to one place of a file, and gives them as one piece, whose whole blocks a
+/// [`FilesystemDriver`](crate::FilesystemDriver) can write past the page cache without a copy.
+#[derive(Debug)]
+pub struct Buffer {
+    memory: Memory,
+    begin: usize,
+    end: usize,
+    most: usize,
+}
+
+impl Buffer {
+    /// How many bytes one takes at the most; it takes so many, or up to a block fewer, when enough
+    /// are expected.
+    pub const SIZE: usize = 1 << 20;
+
+    /// A buffer for bytes that go to `offset` of a file, of which `expected` come at the most, both
+    /// in bytes.
+    pub fn new(offset: u64, expected: u64) -> Self {
+        let before = (offset % BLOCK as u64) as usize;
+        let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+        let length = before.saturating_add(expected).min(Self::SIZE);
+        let memory = Memory::take(length);
+        let start = memory.start();
+        Self {
+            memory,
+            begin: start + before,
+            end: start + before,
+            most: start + length,
+        }
+    }
+
+    /// Where the next bytes go.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.memory.0[self.end..self.most]
+    }
+
+    /// Says that so many bytes were put into the [`room`](Self::room). What it has no room for
+    /// cannot have been.
+    pub fn advance(&mut self, count: usize) {
+        self.end = self.most.min(self.end + count);
+    }
+
+    /// Copies as many bytes as there is room for, and cuts them off.
+    pub fn take_from(&mut self, bytes: &mut Bytes) {
+        let room = self.room();
+        let taken = bytes.split_to(bytes.len().min(room.len()));
+        room[..taken.len()].copy_from_slice(&taken);
+        self.advance(taken.len());
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.end - self.begin
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there is no more room.
+    pub fn is_full(&self) -> bool {
+        self.end == self.most
+    }
+
+    /// What it has. The memory is used again when that is dropped; of little bytes in much memory a
+    /// copy is made, as they may be kept for long.
+    pub fn freeze(self) -> Bytes {
+        let bytes = &self.memory.0[self.begin..self.end];
+        if bytes.len() <= SMALL && self.memory.0.len() > SMALL + BLOCK {
+            return Bytes::copy_from_slice(bytes);
+        }
+        Bytes::from_owner(Filled(self))
+    }
+}
+
+struct Filled(Buffer);
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.memory.0[self.0.begin..self.0.end]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_lie_as_far_from_a_block_as_in_the_file() {
+        for (offset, expected, size) in [
+            (0, u64::MAX, Buffer::SIZE),
+            (8192, 10, 10),
+            (1, u64::MAX, Buffer::SIZE - 1),
+            (4097, 5000, 5000),
+            (4095, Buffer::SIZE as u64, Buffer::SIZE - 4095),
+            (7, 0, 0),
+        ] {
+            let mut buffer = Buffer::new(offset, expected);
+            assert_eq!(buffer.room().len(), size, "{offset} {expected}");
+            let distance = buffer.room().as_ptr() as usize % BLOCK;
+            assert_eq!(distance as u64, offset % BLOCK as u64);
+            assert!(buffer.is_empty());
+            let mut bytes = Bytes::from(vec![7; size + 3]);
+            buffer.take_from(&mut bytes);
+            assert_eq!(bytes.len(), 3);
+            assert!(buffer.is_full());
+            assert_eq!(buffer.freeze(), vec![7; size]);
+        }
+    }
+
+    #[test]
+    fn memory_is_used_again_and_little_bytes_do_not_keep_much_of_it() {
+        let many: Vec<_> = (0..=KEPT).map(|_| Buffer::new(0, u64::MAX)).collect();
+        drop(many);
+        // Other tests may have taken some of them.
+        assert!(FREE.lock().unwrap().len() <= KEPT);
+
+        let mut buffer = Buffer::new(0, u64::MAX);
+        let place = buffer.memory.0.as_ptr() as usize;
+        buffer.take_from(&mut Bytes::from_static(b"few"));
+        let bytes = buffer.freeze();
+        assert_eq!(bytes, "few");
+        assert!(!(place..place + Buffer::SIZE + BLOCK).contains(&(bytes.as_ptr() as usize)));
+    }
+}
