@@ -18,6 +18,8 @@ fn xtask(arguments: &[&str]) -> String {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command.args(["xtask", "package", "--binary"]).arg(binary());
+    // A package that goes no further need not be small: dpkg-deb(1).
+    command.env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
     run(command.args(arguments))
 }
 
