@@ -131,7 +131,8 @@ async fn perform(call: Call, route: Route, body: RequestBody) -> Answer {
         _ => None,
     };
     let outcome = if writes {
-        let written = Write::new(call, route, body, turn).perform().await;
+        // Boxed, or requests that only read would be moved about in as much memory.
+        let written = Box::pin(Write::new(call, route, body, turn).perform()).await;
         written.unwrap_or_else(|error| Err(Box::new(error)))
     } else {
         // It is guarded where it stands: as it is large, moving it would take longer than many an
