@@ -76,7 +76,7 @@ fn real_clients() -> Result<(), String> {
     let mut programs = programs::build()?;
     programs.retain(is_of_real_clients);
     // They mostly wait for others.
-    programs::test(programs, 2 * processors(), Some(2))
+    programs::test(programs, processors() + 1, Some(2))
 }
 
 fn is_of_real_clients(program: &Program) -> bool {
