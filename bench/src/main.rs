@@ -4,7 +4,6 @@
 //! so that what changes in the machine's mood meets them alike. Figures of different runs are not
 //! to be compared, ratios are. Nothing is asserted.
 
-mod by_hand;
 mod crowd;
 mod error;
 mod fixture;

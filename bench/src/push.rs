@@ -13,9 +13,9 @@ use crate::measure::{Sample, figure, throughput};
 use crate::servers::Server;
 
 /// The size of a small image's layers in bytes.
-pub(crate) const SMALL_LAYER: usize = 10 * 1024;
+const SMALL_LAYER: usize = 10 * 1024;
 /// How many layers a small image has.
-pub(crate) const SMALL_LAYERS: usize = 10;
+const SMALL_LAYERS: usize = 10;
 
 /// How a blob is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +73,7 @@ pub fn layers(server: &Server, bytes: &mut [u8], count: usize) -> Result<Sample>
 }
 
 /// Does all of these at once, each on a thread of its own.
-pub(crate) fn at_once<W: FnOnce() -> Result<()> + Send>(
-    works: impl Iterator<Item = W>,
-) -> Result<()> {
+fn at_once<W: FnOnce() -> Result<()> + Send>(works: impl Iterator<Item = W>) -> Result<()> {
     thread::scope(|scope| {
         let working: Vec<_> = works.map(|work| scope.spawn(work)).collect();
         working
