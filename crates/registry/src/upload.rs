@@ -33,9 +33,8 @@ pub(crate) use purge::{LEFTOVER_AGE, random};
 pub use purge::{PurgeReport, PurgeSchedule};
 use sink::{Held, InMemory, Sink};
 
-/// How many bytes are collected before they are hashed and written: what a [`Buffer`] has at the
-/// least when it is full.
-const BATCH: usize = Buffer::SIZE - 4096;
+/// How many bytes are collected before they are hashed and written.
+const BATCH: usize = Buffer::LEAST;
 
 /// How many buffers a batch has at most, so that many tiny ones do not pile up.
 const BATCH_BUFFERS: usize = 512;

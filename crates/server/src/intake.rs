@@ -32,8 +32,6 @@ struct Shared {
 struct Taking {
     /// `None` when nobody wants the bytes any more.
     buffer: Option<Buffer>,
-    /// How many bytes of the buffer the request knows of.
-    heard: usize,
     /// Where in the file the next bytes go.
     at: u64,
     /// How many bytes of the body have not been read.
@@ -62,10 +60,8 @@ impl Intake {
     /// Nothing of the body may be on its way from the connection through hyper: then that would
     /// count twice, and what comes behind the body would be taken for a part of it.
     pub(crate) fn claim(&self, buffer: Buffer, at: u64, left: u64) {
-        let heard = buffer.len();
         *self.taking() = Some(Taking {
             buffer: Some(buffer),
-            heard,
             at,
             left,
             owed: 0,
@@ -84,12 +80,11 @@ impl Intake {
             return Heard::Piece;
         }
         taking.told.pop_front();
-        taking.heard += piece.len();
-        let is_last = taking.left == 0 && taking.owed == 0 && taking.told.is_empty();
-        let is_whole = |buffer: &mut Buffer| is_last || buffer.is_full();
-        if taking.heard < taking.buffer.as_ref().map_or(0, Buffer::len) {
+        if taking.owed > 0 || !taking.told.is_empty() {
             return Heard::Part;
         }
+        let is_last = taking.left == 0;
+        let is_whole = |buffer: &mut Buffer| is_last || buffer.is_full();
         let Some(buffer) = taking.buffer.take_if(is_whole) else {
             return Heard::Part;
         };
@@ -97,7 +92,6 @@ impl Intake {
             self.end(&mut guard);
         } else {
             taking.buffer = Some(Buffer::new(taking.at, taking.left));
-            taking.heard = 0;
         }
         Heard::Last(buffer)
     }

@@ -12,11 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::request::Parts;
-use http::{Version, header};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::sync::oneshot;
 
 use crate::intake::Intake;
 use feeder::Fed;
@@ -72,21 +69,7 @@ impl RequestBody {
         patience: Duration,
         counted: Option<Counted>,
     ) -> (Self, Rest) {
-        // HTTP/2 ends a stream without its connection. A client that waits to be told to go on is
-        // told by the answer not to.
-        let lingers =
-            request.version < Version::HTTP_2 && !request.headers.contains_key(header::EXPECT);
-        let body = (!body.is_end_stream()).then_some(body);
-        let (rest, has_come) = body.as_ref().map(|_| oneshot::channel()).unzip();
-        let source = Source {
-            body,
-            patience,
-            alarm: None,
-            is_waiting: false,
-            counted,
-            lingers,
-            rest,
-        };
+        let (source, rest) = Source::new(body, request, patience, counted);
         let body = Self {
             front: VecDeque::new(),
             more: More::Source(source),
@@ -94,7 +77,7 @@ impl RequestBody {
             most: u64::MAX,
             received: 0,
         };
-        (body, Rest(has_come))
+        (body, rest)
     }
 
     /// Whether there is nothing in it.
@@ -108,11 +91,7 @@ impl RequestBody {
         let More::Source(source) = &mut self.more else {
             return false;
         };
-        let announced = source
-            .body
-            .as_ref()
-            .map_or(0, |body| body.size_hint().lower());
-        if announced > SHORT as u64 {
+        if source.left().is_some_and(|left| left > SHORT as u64) {
             return false;
         }
         let mut length = 0;

@@ -253,15 +253,10 @@ impl<S: Service> Connection<S> {
             Versions::Two => builder.http2_only(),
             Versions::Either => builder,
         };
+        let is_one = !matches!(versions, Versions::Two);
         // Over TLS bytes are encrypted here, and HTTP/2 puts them into frames.
-        let files = match (secure, &versions) {
-            (false, Versions::One | Versions::Either) => Some(Mappings::default()),
-            _ => None,
-        };
-        let intake = match &versions {
-            Versions::One | Versions::Either => Some(Intake::default()),
-            Versions::Two => None,
-        };
+        let files = (is_one && !secure).then(Mappings::default);
+        let intake = is_one.then(Intake::default);
         let client = Client {
             peer: self.peer,
             name: self.peer.to_string().into(),

@@ -14,17 +14,9 @@ use wharfinger_storage::testing::fault::{Cause, Effect, Fault, FaultDriver, Oper
 /// Several buffers and a part of one.
 const LENGTH: usize = 3_500_007;
 
-fn head(method: &str, path: &str, length: usize) -> String {
-    format!("{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")
-}
-
-fn whole(content: &[u8]) -> String {
+fn whole(content: &[u8]) -> Request {
     let digest = Digest::canonical(content);
-    head(
-        "POST",
-        &format!("/v2/a/blobs/uploads/?digest={digest}"),
-        content.len(),
-    )
+    Request::post(&format!("/v2/a/blobs/uploads/?digest={digest}")).body(content)
 }
 
 async fn has(server: &Running, content: &[u8]) {
@@ -43,9 +35,8 @@ async fn requests_come_behind_each_other() {
         let small = random(3, 1000);
         let mut all = Vec::new();
         for content in [&first, &small, &second] {
-            all.extend_from_slice(whole(content).as_bytes());
-            all.extend_from_slice(content);
-            all.extend_from_slice(b"GET /v2/a/tags/list HTTP/1.1\r\nHost: a\r\n\r\n");
+            all.extend(whole(content).to_bytes("a"));
+            all.extend(Request::get("/v2/a/tags/list").to_bytes("a"));
         }
         let mut connection = server.connect().await;
         connection.write(&all).await;
@@ -73,8 +64,9 @@ async fn bodies_come_in_pieces_of_any_size() {
     ] {
         let content = random(seed, LENGTH);
         let mut connection = server.connect().await;
-        connection.write(whole(&content)).await;
-        let mut left = &content[..];
+        let request = whole(&content).to_bytes("a");
+        let (head, mut left) = request.split_at(request.len() - LENGTH);
+        connection.write(head).await;
         for (turn, size) in sizes.iter().cycle().enumerate() {
             // The sizes that are small go on long enough to meet all that can be half full.
             let size = if turn > 40 { left.len() } else { *size };
@@ -107,10 +99,10 @@ async fn uploads_go_on_where_a_body_broke_off() {
         let mut at = 300_001;
         for to in [1_900_000, 1_900_001, 3_111_111] {
             let mut connection = server.connect().await;
-            connection
-                .write(head("PATCH", &location, LENGTH - at))
-                .await;
-            connection.write(&content[at..to]).await;
+            let request = Request::patch(&location)
+                .header("content-length", LENGTH - at)
+                .body(&content[at..to]);
+            connection.write(request.to_bytes("a")).await;
             connection.finish().await;
             let reply = connection.reply(false).await;
             assert!(
@@ -159,17 +151,13 @@ async fn a_failure_in_the_middle_leaves_the_connection_usable() {
     for written in 0..3 {
         let fault = Fault::new(Effect::Fail(Cause::NoSpace)).on(Operation::Write);
         driver.plan(fault.after(written).times(1));
-        connection.write(whole(&content)).await;
-        connection.write(&content).await;
-        let reply = connection.reply(false).await.unwrap();
+        let reply = connection.send(&whole(&content)).await;
         assert_eq!(reply.status, 507, "{reply:?}");
         driver.clear();
         let next = connection.send(&Request::get("/v2/")).await;
         assert_eq!(next.status, 200);
     }
-    connection.write(whole(&content)).await;
-    connection.write(&content).await;
-    let reply = connection.reply(false).await.unwrap();
+    let reply = connection.send(&whole(&content)).await;
     assert_eq!(reply.status, 201, "{reply:?}");
     has(&server, &content).await;
 }

@@ -19,34 +19,21 @@ static FREE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
 /// Memory in which [`Buffer::SIZE`] bytes, or fewer, begin at a block.
 #[derive(Debug)]
-pub(crate) struct Memory(Box<[u8]>);
+struct Memory(Box<[u8]>);
 
 impl Memory {
     /// For `length` bytes; for more than [`SMALL`] it has room for [`Buffer::SIZE`].
-    pub(crate) fn take(length: usize) -> Self {
-        let whole = Buffer::SIZE + BLOCK;
-        let free = match length <= SMALL {
-            true => None,
-            false => FREE.lock().unwrap_or_else(PoisonError::into_inner).pop(),
-        };
-        let length = if length <= SMALL {
-            length + BLOCK
-        } else {
-            whole
-        };
-        Self(free.unwrap_or_else(|| vec![0; length].into()))
+    fn take(length: usize) -> Self {
+        if length <= SMALL {
+            return Self(vec![0; length + BLOCK].into());
+        }
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self(free.unwrap_or_else(|| vec![0; Buffer::SIZE + BLOCK].into()))
     }
 
     /// Where the first block begins. At most a block is left out, which there is for that.
     fn start(&self) -> usize {
         self.0.as_ptr().align_offset(BLOCK).min(BLOCK)
-    }
-
-    /// The memory from the first block's beginning on.
-    pub(crate) fn aligned(&mut self) -> &mut [u8] {
-        let start = self.start();
-        let length = self.0.len() - BLOCK;
-        &mut self.0[start..start + length]
     }
 }
 
@@ -73,9 +60,11 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// How many bytes one takes at the most; it takes so many, or up to a block fewer, when enough
-    /// are expected.
+    /// How many bytes one takes at the most.
     pub const SIZE: usize = 1 << 20;
+
+    /// How many bytes one takes at the least when enough are expected.
+    pub const LEAST: usize = Self::SIZE - BLOCK;
 
     /// A buffer for bytes that go to `offset` of a file, of which `expected` come at the most, both
     /// in bytes.
@@ -104,12 +93,13 @@ impl Buffer {
         self.end = self.most.min(self.end + count);
     }
 
-    /// Copies as many bytes as there is room for, and cuts them off.
-    pub fn take_from(&mut self, bytes: &mut Bytes) {
+    /// Copies as many bytes as there is room for, and tells how many.
+    pub fn put(&mut self, bytes: &[u8]) -> usize {
         let room = self.room();
-        let taken = bytes.split_to(bytes.len().min(room.len()));
-        room[..taken.len()].copy_from_slice(&taken);
-        self.advance(taken.len());
+        let length = bytes.len().min(room.len());
+        room[..length].copy_from_slice(&bytes[..length]);
+        self.advance(length);
+        length
     }
 
     /// How many bytes it has.
@@ -130,19 +120,16 @@ impl Buffer {
     /// What it has. The memory is used again when that is dropped; of little bytes in much memory a
     /// copy is made, as they may be kept for long.
     pub fn freeze(self) -> Bytes {
-        let bytes = &self.memory.0[self.begin..self.end];
-        if bytes.len() <= SMALL && self.memory.0.len() > SMALL + BLOCK {
-            return Bytes::copy_from_slice(bytes);
+        if self.len() <= SMALL && self.memory.0.len() > SMALL + BLOCK {
+            return Bytes::copy_from_slice(self.as_ref());
         }
-        Bytes::from_owner(Filled(self))
+        Bytes::from_owner(self)
     }
 }
 
-struct Filled(Buffer);
-
-impl AsRef<[u8]> for Filled {
+impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.0.memory.0[self.0.begin..self.0.end]
+        &self.memory.0[self.begin..self.end]
     }
 }
 
@@ -165,9 +152,7 @@ mod tests {
             let distance = buffer.room().as_ptr() as usize % BLOCK;
             assert_eq!(distance as u64, offset % BLOCK as u64);
             assert!(buffer.is_empty());
-            let mut bytes = Bytes::from(vec![7; size + 3]);
-            buffer.take_from(&mut bytes);
-            assert_eq!(bytes.len(), 3);
+            assert_eq!(buffer.put(&vec![7; size + 3]), size);
             assert!(buffer.is_full());
             assert_eq!(buffer.freeze(), vec![7; size]);
         }
@@ -182,7 +167,7 @@ mod tests {
 
         let mut buffer = Buffer::new(0, u64::MAX);
         let place = buffer.memory.0.as_ptr() as usize;
-        buffer.take_from(&mut Bytes::from_static(b"few"));
+        assert_eq!(buffer.put(b"few"), 3);
         let bytes = buffer.freeze();
         assert_eq!(bytes, "few");
         assert!(!(place..place + Buffer::SIZE + BLOCK).contains(&(bytes.as_ptr() as usize)));

@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::sync::{mpsc, oneshot};
 use wharfinger_storage::Buffer;
 
@@ -23,11 +23,11 @@ pub(super) struct Piece {
     end: Option<Result<(), BodyError>>,
 }
 
-/// A full buffer, or what has come when the body ends.
-#[derive(Debug)]
-struct Filled {
-    buffer: Option<Buffer>,
-    end: Option<Result<(), BodyError>>,
+impl Piece {
+    fn new(buffer: Option<Buffer>, end: Option<Result<(), BodyError>>) -> Self {
+        let bytes = buffer.map(Buffer::freeze).unwrap_or_default();
+        Self { bytes, end }
+    }
 }
 
 /// What a handler gets of a body that is passed on to it.
@@ -77,8 +77,10 @@ impl Fed {
 #[derive(Debug)]
 pub(crate) struct Feeder {
     source: Source,
+    /// What can be claimed, and what was.
     intake: Option<Intake>,
-    wanted: Option<oneshot::Receiver<u64>>,
+    claimed: Option<Intake>,
+    wanted: oneshot::Receiver<u64>,
     pieces: mpsc::Sender<Piece>,
     /// Where the next piece goes.
     place: Option<mpsc::OwnedPermit<Piece>>,
@@ -91,7 +93,6 @@ pub(crate) struct Feeder {
     /// Whether anything has come: then hyper has nothing of the body that it has not passed on, or
     /// on its way.
     has_begun: bool,
-    is_claimed: bool,
 }
 
 impl Feeder {
@@ -101,14 +102,14 @@ impl Feeder {
         let feeder = Self {
             source,
             intake,
-            wanted: Some(wanted),
+            claimed: None,
+            wanted,
             pieces,
             place: None,
             buffer: None,
             over: Bytes::new(),
             at: 0,
             has_begun: false,
-            is_claimed: false,
         };
         let fed = Fed {
             wanted: Some(want),
@@ -121,10 +122,7 @@ impl Feeder {
 
     /// Passes the body on, once it is wanted, to its end or until nobody wants it.
     pub(crate) async fn run(mut self) {
-        let Some(wanted) = self.wanted.take() else {
-            return;
-        };
-        match wanted.await {
+        match (&mut self.wanted).await {
             Ok(at) => self.at = at,
             Err(_) => return,
         }
@@ -133,23 +131,23 @@ impl Feeder {
                 Ok(place) => self.place = Some(place),
                 Err(_) => return,
             }
-            let filled = poll_fn(|context| self.poll_fill(context)).await;
-            let is_over = filled.end.is_some();
-            self.pass_on(filled);
+            let piece = poll_fn(|context| self.poll_fill(context)).await;
+            let is_over = piece.end.is_some();
+            self.pass_on(piece);
             if is_over {
                 return;
             }
         }
     }
 
-    fn pass_on(&mut self, Filled { buffer, end }: Filled) {
+    fn pass_on(&mut self, piece: Piece) {
         if let Some(place) = self.place.take() {
-            let bytes = buffer.map(Buffer::freeze).unwrap_or_default();
-            place.send(Piece { bytes, end });
+            place.send(piece);
         }
     }
 
-    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Filled> {
+    /// A full buffer, or what has come when the body ends.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
         loop {
             let over = std::mem::take(&mut self.over);
             let piece = match over.is_empty() {
@@ -176,7 +174,7 @@ impl Feeder {
                 None => full,
             };
             if buffer.is_some() || end.is_some() {
-                return Poll::Ready(Filled { buffer, end });
+                return Poll::Ready(Piece::new(buffer, end));
             }
         }
     }
@@ -184,10 +182,8 @@ impl Feeder {
     /// Takes a piece, and gives the buffer that is full with it.
     fn take(&mut self, mut bytes: Bytes) -> Option<Buffer> {
         self.has_begun = true;
-        if self.is_claimed
-            && let Some(intake) = &self.intake
-        {
-            match intake.hear(&bytes) {
+        if let Some(claimed) = &self.claimed {
+            match claimed.hear(&bytes) {
                 Heard::Part => return None,
                 Heard::Last(buffer) => return Some(buffer),
                 Heard::Piece => {}
@@ -198,9 +194,9 @@ impl Feeder {
         let buffer = self
             .buffer
             .get_or_insert_with(|| Buffer::new(self.at, expected));
-        let before = buffer.len();
-        buffer.take_from(&mut bytes);
-        self.at += (buffer.len() - before) as u64;
+        let taken = buffer.put(&bytes);
+        bytes.advance(taken);
+        self.at += taken as u64;
         self.over = bytes;
         self.buffer.take_if(|buffer| buffer.is_full())
     }
@@ -212,21 +208,17 @@ impl Feeder {
         let Some(left) = self.source.left().filter(|left| *left >= WORTH) else {
             return;
         };
-        if self.is_claimed || !self.has_begun {
-            return;
-        }
-        if let Some(intake) = &self.intake {
+        if let Some(intake) = self.intake.take_if(|_| self.has_begun) {
             let buffer = self.buffer.take();
             let buffer = buffer.unwrap_or_else(|| Buffer::new(self.at, left));
             intake.claim(buffer, self.at, left);
-            self.is_claimed = true;
+            self.claimed = Some(intake);
         }
     }
 
     /// What has come and was not passed on.
     fn rest(&mut self) -> Option<Buffer> {
-        let claimed = self.intake.as_ref().filter(|_| self.is_claimed);
-        let claimed = claimed.and_then(Intake::release);
+        let claimed = self.claimed.as_ref().and_then(Intake::release);
         claimed.or_else(|| self.buffer.take())
     }
 }
@@ -234,8 +226,7 @@ impl Feeder {
 impl Drop for Feeder {
     /// The connection has ended: what has come counts all the same.
     fn drop(&mut self) {
-        let buffer = self.rest();
-        let end = Some(Err(BodyError::Gone));
-        self.pass_on(Filled { buffer, end });
+        let rest = self.rest();
+        self.pass_on(Piece::new(rest, Some(Err(BodyError::Gone))));
     }
 }

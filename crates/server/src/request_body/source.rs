@@ -7,6 +7,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
+use http::{Version, header};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -48,20 +50,20 @@ impl Counted {
 #[derive(Debug)]
 pub(super) struct Source {
     /// `None` when there is nothing more to come.
-    pub(super) body: Option<Incoming>,
-    pub(super) patience: Duration,
+    body: Option<Incoming>,
+    patience: Duration,
     /// Wakes when the client has paused for too long; made when it first pauses.
-    pub(super) alarm: Option<Pin<Box<Sleep>>>,
-    pub(super) is_waiting: bool,
-    pub(super) counted: Option<Counted>,
-    pub(super) lingers: bool,
+    alarm: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+    counted: Option<Counted>,
+    lingers: bool,
     /// Dropped when the rest has come.
-    pub(super) rest: Option<oneshot::Sender<()>>,
+    rest: Option<oneshot::Sender<()>>,
 }
 
 /// Whether the rest of a body is still to come, or to be thrown away.
 #[derive(Debug)]
-pub(crate) struct Rest(pub(super) Option<oneshot::Receiver<()>>);
+pub(crate) struct Rest(Option<oneshot::Receiver<()>>);
 
 impl Rest {
     /// Ready when it has come, or is too long in coming.
@@ -73,6 +75,31 @@ impl Rest {
 }
 
 impl Source {
+    /// The body of a request whose client may not pause for longer than `patience`.
+    pub(super) fn new(
+        body: Incoming,
+        request: &Parts,
+        patience: Duration,
+        counted: Option<Counted>,
+    ) -> (Self, Rest) {
+        // HTTP/2 ends a stream without its connection. A client that waits to be told to go on is
+        // told by the answer not to.
+        let lingers =
+            request.version < Version::HTTP_2 && !request.headers.contains_key(header::EXPECT);
+        let body = (!body.is_end_stream()).then_some(body);
+        let (rest, has_come) = body.as_ref().map(|_| oneshot::channel()).unzip();
+        let source = Self {
+            body,
+            patience,
+            alarm: None,
+            is_waiting: false,
+            counted,
+            lingers,
+            rest,
+        };
+        (source, Rest(has_come))
+    }
+
     /// Whether all of it has come.
     pub(super) fn is_over(&self) -> bool {
         self.body.is_none()

@@ -13,7 +13,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use bytes::{Buf as _, Bytes};
 use rustix::io::{Errno, pwritev};
 
-use crate::buffer::{BLOCK, Buffer, Memory};
+use crate::buffer::{BLOCK, Buffer};
 
 /// What comes before this offset, in bytes, stays in memory: who pushes an image often pulls it
 /// soon, and most blobs are smaller.
@@ -48,7 +48,7 @@ impl Buffers {
         *lent += 1;
         drop(lent);
         Lent {
-            memory: Memory::take(Buffer::SIZE),
+            buffer: Buffer::new(0, Buffer::SIZE as u64),
             buffers: self,
         }
     }
@@ -57,7 +57,7 @@ impl Buffers {
 /// A buffer that is given back.
 #[derive(Debug)]
 struct Lent<'a> {
-    memory: Memory,
+    buffer: Buffer,
     buffers: &'a Buffers,
 }
 
@@ -173,10 +173,10 @@ impl Output {
 
     /// Writes a piece that begins with a block, where it lies.
     fn write_whole(&mut self, file: &File, piece: &[u8]) -> io::Result<()> {
-        let blocks = piece.len() - piece.len() % BLOCK;
-        self.rest.extend_from_slice(&piece[blocks..]);
-        write_direct(file, &piece[..blocks], self.at)?;
-        self.at += blocks as u64;
+        let (blocks, rest) = piece.split_at(piece.len() - piece.len() % BLOCK);
+        self.rest.extend_from_slice(rest);
+        write_direct(file, blocks, self.at)?;
+        self.at += blocks.len() as u64;
         Ok(())
     }
 
@@ -190,27 +190,19 @@ impl Output {
         bytes: &mut impl Iterator<Item = Bytes>,
     ) -> io::Result<Option<Bytes>> {
         let mut lent = pool.lend();
-        let room = lent.memory.aligned();
-        let mut filled = self.rest.len();
-        room[..filled].copy_from_slice(&self.rest);
+        let buffer = &mut lent.buffer;
+        buffer.put(&self.rest);
+        self.rest.clear();
         while let Some(piece) = &mut next
-            && filled < room.len()
-            && !(filled.is_multiple_of(BLOCK) && is_aligned(piece))
+            && !buffer.is_full()
+            && !(buffer.len().is_multiple_of(BLOCK) && is_aligned(piece))
         {
-            let length = piece.len().min(room.len() - filled);
-            piece.copy_to_slice(&mut room[filled..filled + length]);
-            filled += length;
+            piece.advance(buffer.put(piece));
             if piece.is_empty() {
                 next = bytes.next();
             }
         }
-        let blocks = filled - filled % BLOCK;
-        self.rest.clear();
-        self.rest.extend_from_slice(&room[blocks..filled]);
-        if blocks > 0 {
-            write_direct(file, &room[..blocks], self.at)?;
-            self.at += blocks as u64;
-        }
+        self.write_whole(file, buffer.as_ref())?;
         Ok(next)
     }
 }
@@ -388,7 +380,7 @@ mod tests {
         while !left.is_empty() {
             let at = (content.len() - left.len()) as u64;
             let mut buffer = Buffer::new(at, u64::MAX);
-            buffer.take_from(&mut left);
+            left.advance(buffer.put(&left));
             output.write(&file, &pool, vec![buffer.freeze()]).unwrap();
         }
         if output.way == Way::Direct {
@@ -412,7 +404,7 @@ mod tests {
             let mut batch = vec![left.split_to(size.min(left.len()))];
             let at = (content.len() - left.len()) as u64;
             let mut buffer = Buffer::new(at, u64::MAX);
-            buffer.take_from(&mut left);
+            left.advance(buffer.put(&left));
             batch.push(buffer.freeze());
             output.write(&file, &pool, batch).unwrap();
         }
