@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use wharfinger_e2e::http::OCTETS;
+use wharfinger_e2e::http::{Answer, OCTETS};
 use wharfinger_e2e::{Config, Wharfinger, eventually, folder};
 
 const PURGING: &str = "storage.maintenance.uploadpurging";
@@ -14,6 +14,14 @@ fn start(config: Config) -> Wharfinger {
         .set(&format!("{PURGING}.interval"), "1s")
         .set(&format!("{PURGING}.age"), "2s")
         .start()
+}
+
+/// Sends some of an upload, and gives the answer.
+fn begin_upload(server: &Wharfinger) -> Answer {
+    let http = server.http();
+    let sent = http.send("PATCH", &http.open_upload("a"), &[OCTETS], b"some of it");
+    assert_eq!(sent.status, 202, "{sent:?}");
+    sent
 }
 
 fn uploads(server: &Wharfinger) -> Vec<PathBuf> {
@@ -40,16 +48,15 @@ fn old_uploads_go_and_others_stay() {
     let home = folder();
     let mut server = start(Config::new(home.path()));
     let http = server.http();
-    let old = http.open_upload("a");
-    let sent = http.send("PATCH", &old, &[OCTETS], b"some of it");
-    assert_eq!(sent.status, 202, "{sent:?}");
+    let sent = begin_upload(&server);
     // One that a request is working on is not given up by anybody.
     let mut busy = http
         .begin("PATCH", &http.open_upload("a"), &[OCTETS], 4_000_000)
         .unwrap();
     busy.write_all(&vec![b'x'; 2_000_000]).unwrap();
-    eventually("the idle one is gone", || uploads(&server).len() == 1);
-    assert_eq!(http.get(&sent.location()).status, 404);
+    eventually("the idle one is gone", || {
+        http.get(&sent.location()).status == 404
+    });
     std::thread::sleep(std::time::Duration::from_secs(3));
     a_purge_later(&mut server);
     assert_eq!(uploads(&server).len(), 1);
@@ -70,7 +77,7 @@ fn a_dry_run_only_tells() {
     let home = folder();
     let config = Config::new(home.path()).set(&format!("{PURGING}.dryrun"), true);
     let mut server = start(config);
-    server.http().open_upload("a");
+    begin_upload(&server);
     let told = "an old upload would be purged";
     server.wait_until(|service| service.log().contains(told).then_some(()));
     a_purge_later(&mut server);
@@ -81,7 +88,7 @@ fn a_dry_run_only_tells() {
 fn nothing_goes_where_it_is_switched_off_or_read_only() {
     let home = folder();
     let mut server = Config::new(home.path()).start();
-    server.http().open_upload("a");
+    begin_upload(&server);
     server.stop();
     std::thread::sleep(std::time::Duration::from_secs(3));
 

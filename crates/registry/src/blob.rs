@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tracing::warn;
 use wharfinger_oci::{Algorithm, Descriptor, Digest, RepositoryName, media_type};
 use wharfinger_storage::{Driver, Error as StorageError, Reader, RedirectRequest};
@@ -326,21 +327,29 @@ impl Blobs {
     /// was begun with `algorithm`. With another one it goes on too, but a claim by it costs
     /// rereading.
     ///
+    /// Who [created](Blobs::create) an upload, told its client, and did not pause it as nothing had
+    /// come, says when it was `opened`: of that the store knows nothing.
+    ///
     /// # Errors
     /// [`Error::UploadUnknown`]; [`Error::UploadInvalid`] while another request works on it.
-    pub async fn resume(&self, id: &UploadId, algorithm: Algorithm) -> Result<Upload> {
+    pub async fn resume(
+        &self,
+        id: &UploadId,
+        opened: Option<Timestamp>,
+        algorithm: Algorithm,
+    ) -> Result<Upload> {
         let writing = self.links.shared.writing()?;
-        Upload::resume(self.links.clone(), id, algorithm, writing).await
+        Upload::resume(self.links.clone(), id, opened, algorithm, writing).await
     }
 
     /// How far an upload has got: what is durable of it. It waits a little for a request that works
     /// on it, but unlike [`resume`](Blobs::resume) it answers even when that goes on, and in
-    /// read-only mode.
+    /// read-only mode. `opened` is as for [`resume`](Blobs::resume).
     ///
     /// # Errors
     /// [`Error::UploadUnknown`].
-    pub async fn progress(&self, id: &UploadId) -> Result<Progress> {
-        Progress::of(&self.links, id).await
+    pub async fn progress(&self, id: &UploadId, opened: Option<Timestamp>) -> Result<Progress> {
+        Progress::of(&self.links, id, opened).await
     }
 
     /// Links a blob of another repository, or answers `None` when that one does not have it.

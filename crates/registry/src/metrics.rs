@@ -307,7 +307,7 @@ mod tests {
         upload.pause().await.unwrap();
         assert_eq!(value(&text(&metrics), "registry_uploads_open"), 0);
         let upload = blobs
-            .resume(&id, wharfinger_oci::Algorithm::CANONICAL)
+            .resume(&id, None, wharfinger_oci::Algorithm::CANONICAL)
             .await
             .unwrap();
         let empty = wharfinger_oci::Digest::canonical(b"");

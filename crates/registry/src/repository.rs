@@ -18,6 +18,7 @@ use crate::lock::KeyedLocks;
 use crate::metrics::{Lookups, UploadCounts};
 use crate::read_only::{Gate, HeldClaim, Writing};
 use crate::signature::SchemaOneKey;
+use crate::upload::EndedUploads;
 use crate::verify::{Suspects, VerifyCounts, suspect};
 use crate::{
     Blobs, Error, Manifests, Options, Referrers, Result, Signatures, Tags, UploadId, layout,
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) publishing: KeyedLocks<Digest>,
     /// Held by upload: one request at a time works on it.
     pub(crate) uploads: KeyedLocks<UploadId>,
+    pub(crate) ended_uploads: EndedUploads,
     pub(crate) uploads_counted: UploadCounts,
     /// What this node knows of collections.
     pub(crate) views: Views,
@@ -126,6 +128,7 @@ impl Registry {
             repositories: KeyedLocks::default(),
             publishing: KeyedLocks::default(),
             uploads: KeyedLocks::default(),
+            ended_uploads: EndedUploads::default(),
             uploads_counted: UploadCounts::default(),
             views: Views::new(lease),
             collecting: Arc::default(),

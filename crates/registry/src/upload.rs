@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tracing::{Instrument as _, warn};
 use uuid::Uuid;
-use wharfinger_oci::{Algorithm, Descriptor, Digest, Hasher};
+use wharfinger_oci::{Algorithm, Descriptor, Digest};
 use wharfinger_storage::{Buffer, Durability, StoragePath};
 
 use crate::blob::descriptor;
@@ -25,10 +26,12 @@ use crate::publication::Publication;
 use crate::read_only::Writing;
 use crate::{Error, Result, layout};
 
+mod ended;
 mod purge;
 mod sink;
 mod state;
 
+pub(crate) use ended::EndedUploads;
 pub(crate) use purge::{LEFTOVER_AGE, random};
 pub use purge::{PurgeReport, PurgeSchedule};
 use sink::{Held, InMemory, Sink};
@@ -88,14 +91,23 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub(crate) async fn of(links: &LinkedBlobs, id: &UploadId) -> Result<Self> {
+    pub(crate) async fn of(
+        links: &LinkedBlobs,
+        id: &UploadId,
+        opened: Option<Timestamp>,
+    ) -> Result<Self> {
         // A request whose client has just vanished keeps what it received: that should count.
         let working = links.shared.uploads.exclusive(id);
         let _held = tokio::time::timeout(PATIENCE, working).await;
+        let begun = state::begun(links, id, opened).await?;
+        let offset = match begun.recorded {
+            true => state::offset(links, id).await?,
+            false => 0,
+        };
         Ok(Self {
             id: id.clone(),
-            started_at: state::started_at(links, id).await?,
-            offset: state::offset(links, id).await?,
+            started_at: begun.at,
+            offset,
         })
     }
 }
@@ -110,6 +122,8 @@ pub struct Upload {
     started_at: Timestamp,
     /// Whether the session's record is in the store.
     recorded: bool,
+    /// Whether a client knows of it, and may come back for it.
+    told: bool,
     /// Whether there was a file with its bytes when this request took the upload up.
     has_file: bool,
     /// How many bytes were durable when this request took the upload up.
@@ -130,10 +144,7 @@ impl Upload {
             .expect("a new name is held by nobody");
         let held = Held::new(held, writing.clone());
         let data = layout::upload_data(&links.name, &id);
-        let mut hashers = vec![Hasher::new(Algorithm::CANONICAL)];
-        if algorithm != Algorithm::CANONICAL {
-            hashers.push(Hasher::new(algorithm));
-        }
+        let hashers = state::hashers(algorithm);
         let sink = Sink::empty(links.shared.driver.clone(), data, hashers, held);
         UploadCounts::add(&links.shared.uploads_counted.begun);
         Self {
@@ -142,6 +153,7 @@ impl Upload {
             id,
             started_at: Timestamp::now(),
             recorded: false,
+            told: false,
             has_file: false,
             durable: 0,
             sink: Some(sink),
@@ -152,6 +164,7 @@ impl Upload {
     pub(crate) async fn resume(
         links: LinkedBlobs,
         id: &UploadId,
+        opened: Option<Timestamp>,
         algorithm: Algorithm,
         writing: Writing,
     ) -> Result<Self> {
@@ -160,8 +173,11 @@ impl Upload {
             Error::UploadInvalid("another request is working on this upload".to_owned())
         })?;
         let held = Held::new(held, writing.clone());
-        let started_at = state::started_at(&links, id).await?;
-        let restored = state::restore(&links, id, algorithm).await?;
+        let begun = state::begun(&links, id, opened).await?;
+        let restored = match begun.recorded {
+            true => state::restore(&links, id, algorithm).await?,
+            false => state::nothing(&links, id, algorithm).await?,
+        };
         let (offset, has_file) = (restored.offset, restored.has_file);
         let data = layout::upload_data(&links.name, id);
         let sink = Sink::resumed(links.shared.driver.clone(), data, restored, held);
@@ -169,8 +185,9 @@ impl Upload {
             _open: OpenUpload::new(&links.shared),
             links,
             id: id.clone(),
-            started_at,
-            recorded: true,
+            started_at: begun.at,
+            recorded: begun.recorded,
+            told: true,
             has_file,
             durable: offset,
             sink: Some(sink),
@@ -257,6 +274,9 @@ impl Upload {
                 sink.keep(batch);
                 self.sink = Some(sink);
             } else {
+                if self.told && !self.recorded {
+                    self.record_early().await?;
+                }
                 under_way = Some(tokio::spawn(sink.write(batch).in_current_span()));
             }
         }
@@ -264,6 +284,23 @@ impl Upload {
             self.take_back(task).await?;
         }
         broken.map_or(Ok(()), Err)
+    }
+
+    /// Says in the store that there is the upload before it has a file, so that what a killed process
+    /// leaves of that is gone on with.
+    async fn record_early(&mut self) -> Result<()> {
+        let (path, content) = self.record();
+        let put = self
+            .links
+            .shared
+            .driver
+            .put(&path, content, Durability::Process);
+        if let Err(error) = put.await {
+            self.remove_folder().await;
+            return Err(error.into());
+        }
+        self.recorded = true;
+        Ok(())
     }
 
     async fn take_back(&mut self, task: JoinHandle<(Sink, Result<()>)>) -> Result<()> {
@@ -296,6 +333,9 @@ impl Upload {
     pub async fn pause(mut self) -> Result<()> {
         let sink = self.sink.take().ok_or_else(unusable)?;
         let offset = sink.len();
+        if offset == 0 && self.told && !self.recorded {
+            return Ok(()); // who opened it knows as much
+        }
         let durability = if offset == 0 {
             Durability::Process
         } else {
@@ -389,7 +429,7 @@ impl Upload {
         let (canonical, actual) = sink.digests(claimed.algorithm()).await?;
         if actual != *claimed {
             drop(sink);
-            UploadCounts::add(&shared.uploads_counted.cancelled);
+            self.end(&shared.uploads_counted.cancelled);
             self.remove_folder().await;
             return Err(Error::DigestMismatch {
                 expected: *claimed,
@@ -421,10 +461,10 @@ impl Upload {
         publication.links(links, blob).await?;
         publication.write().await?;
         reliance.confirm().await?;
-        UploadCounts::add(&shared.uploads_counted.completed);
+        self.end(&shared.uploads_counted.completed);
         if was_small && !self.has_file {
             self.remove_record().await;
-        } else if self.recorded || !was_small {
+        } else {
             self.remove_folder().await;
         }
         drop(held);
@@ -449,8 +489,16 @@ impl Upload {
         let _held = self.sink.take().map(Sink::abandon);
         let folder = layout::upload(&self.links.name, &self.id);
         ignore_absent(self.links.shared.driver.delete(&folder).await)?;
-        UploadCounts::add(&self.links.shared.uploads_counted.cancelled);
+        self.end(&self.links.shared.uploads_counted.cancelled);
         Ok(())
+    }
+
+    /// Notes how it ended.
+    fn end(&self, counter: &AtomicU64) {
+        UploadCounts::add(counter);
+        if self.told {
+            self.links.shared.ended_uploads.add(self.id.clone());
+        }
     }
 
     /// Removes the record of a session of which there is nothing else, and the folder it is in where

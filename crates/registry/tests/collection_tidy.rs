@@ -98,7 +98,7 @@ async fn a_repository_goes_when_nothing_is_left_in_it() {
                 .list(None, None)
                 .await;
             assert!(matches!(listed, Err(Error::NameUnknown(_))), "{listed:?}");
-            uploading.blobs().progress(&id).await.unwrap();
+            uploading.blobs().progress(&id, None).await.unwrap();
             assert_eq!(collect(&registry, options).await.repositories, 0);
 
             // A push makes it again.
@@ -107,7 +107,10 @@ async fn a_repository_goes_when_nothing_is_left_in_it() {
             let digest = put(&again, &image, &["1"]).await;
             again.manifests().delete(&digest).await.unwrap();
             assert_eq!(collect(&registry, options).await.repositories, 1);
-            let upload = uploading.blobs().resume(&id, Algorithm::CANONICAL).await;
+            let upload = uploading
+                .blobs()
+                .resume(&id, None, Algorithm::CANONICAL)
+                .await;
             upload.unwrap().cancel().await.unwrap();
         }
     }

@@ -87,7 +87,7 @@ async fn an_upload_goes_on_in_another_process() {
             let other = other.unwrap().repository(&name("a"));
             let mut upload = other
                 .blobs()
-                .resume(&id, Algorithm::CANONICAL)
+                .resume(&id, None, Algorithm::CANONICAL)
                 .await
                 .unwrap();
             assert_eq!(upload.offset(), at as u64);
@@ -97,7 +97,7 @@ async fn an_upload_goes_on_in_another_process() {
         }
         let upload = repository
             .blobs()
-            .resume(&id, Algorithm::CANONICAL)
+            .resume(&id, None, Algorithm::CANONICAL)
             .await
             .unwrap();
         let descriptor = upload.commit(&Digest::canonical(&bytes)).await.unwrap();
@@ -106,12 +106,86 @@ async fn an_upload_goes_on_in_another_process() {
             "cut at {cuts:?}"
         );
         assert!(matches!(
-            repository.blobs().resume(&id, Algorithm::CANONICAL).await,
+            repository
+                .blobs()
+                .resume(&id, None, Algorithm::CANONICAL)
+                .await,
             Err(Error::UploadUnknown(_))
         ));
         let blob = layout::blob_data(&descriptor.digest);
         driver.delete(&blob).await.unwrap(); // so that the next round stores it again
     }
+}
+
+#[tokio::test]
+async fn an_upload_without_a_byte_is_kept_by_who_opened_it() {
+    let (registry, driver) = registry();
+    let repository = registry.repository(&name("a"));
+    let algorithm = Algorithm::CANONICAL;
+    for length in [0, 10, 70_000, LARGE] {
+        let bytes = content(7, length);
+        let opened = repository.blobs().create(algorithm).unwrap().progress();
+        let (id, at) = (opened.id.clone(), Some(opened.started_at));
+        assert_eq!(uploads_left(&*driver, &repository).await, 0);
+        // What a crash may have left, and nobody was told of.
+        let data = layout::upload_data(repository.name(), &id);
+        let torn = Bytes::from(vec![0; 100]);
+        let torn = driver.put(&data, torn, Durability::Process);
+        torn.await.unwrap();
+
+        // Another process has but what its client says.
+        let other = Registry::new(driver.clone(), Options::default()).unwrap();
+        let other = other.repository(&name("a"));
+        assert_eq!(other.blobs().progress(&id, at).await.unwrap(), opened);
+        let unknown = other.blobs().resume(&id, None, algorithm).await;
+        assert!(matches!(unknown, Err(Error::UploadUnknown(_))));
+        let mut upload = other.blobs().resume(&id, at, algorithm).await.unwrap();
+        assert_eq!(upload.offset(), 0);
+        append(&mut upload, &bytes.slice(..length / 2))
+            .await
+            .unwrap();
+        upload.pause().await.unwrap();
+
+        // From then on the store knows better.
+        let mut upload = repository.blobs().resume(&id, at, algorithm).await.unwrap();
+        assert_eq!(upload.offset(), length as u64 / 2);
+        append(&mut upload, &bytes.slice(length / 2..))
+            .await
+            .unwrap();
+        upload.commit(&Digest::canonical(&bytes)).await.unwrap();
+        assert!(read(&repository, &Digest::canonical(&bytes)).await == bytes);
+        assert_eq!(uploads_left(&*driver, &repository).await, 0);
+        let over = repository.blobs().resume(&id, at, algorithm).await;
+        assert!(matches!(over, Err(Error::UploadUnknown(_))));
+        let over = repository.blobs().progress(&id, at).await;
+        assert!(matches!(over, Err(Error::UploadUnknown(_))));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_opened_ends_without_a_trace() {
+    let (registry, driver) = registry();
+    let blobs = registry.repository(&name("a")).blobs();
+    let algorithm = Algorithm::CANONICAL;
+    let opened = || {
+        let opened = blobs.create(algorithm).unwrap().progress();
+        (opened.id, Some(opened.started_at))
+    };
+    let (id, at) = opened();
+    let mut upload = blobs.resume(&id, at, algorithm).await.unwrap();
+    let bytes = content(8, 10);
+    append(&mut upload, &bytes).await.unwrap();
+    upload.commit(&Digest::canonical(&bytes)).await.unwrap();
+    let (cancelled, at) = opened();
+    let upload = blobs.resume(&cancelled, at, algorithm).await.unwrap();
+    upload.cancel().await.unwrap();
+    for id in [id, cancelled] {
+        let over = blobs.resume(&id, at, algorithm).await;
+        assert!(matches!(over, Err(Error::UploadUnknown(_))));
+    }
+    let folder = layout::uploads(&name("a"));
+    let listed = driver.list(&folder, None, None).await;
+    assert!(listed.unwrap_err().is_not_found());
 }
 
 #[tokio::test]
@@ -135,7 +209,7 @@ async fn bytes_behind_the_last_hash_state_are_dropped() {
 
     let mut upload = repository
         .blobs()
-        .resume(&id, Algorithm::CANONICAL)
+        .resume(&id, None, Algorithm::CANONICAL)
         .await
         .unwrap();
     assert_eq!(upload.offset(), 100_000);
@@ -170,7 +244,7 @@ async fn without_a_readable_hash_state_the_data_is_hashed_again() {
         }
         let mut upload = repository
             .blobs()
-            .resume(&id, Algorithm::CANONICAL)
+            .resume(&id, None, Algorithm::CANONICAL)
             .await
             .unwrap();
         assert_eq!(upload.offset(), 100_000);
@@ -193,7 +267,10 @@ async fn a_wrong_digest_ends_the_upload_in_nothing() {
         let error = upload.commit(&wrong).await.unwrap_err();
         assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
         assert!(matches!(
-            repository.blobs().resume(&id, Algorithm::CANONICAL).await,
+            repository
+                .blobs()
+                .resume(&id, None, Algorithm::CANONICAL)
+                .await,
             Err(Error::UploadUnknown(_))
         ));
         for digest in [wrong, Digest::canonical(&bytes)] {
@@ -218,7 +295,7 @@ async fn a_body_that_breaks_off_is_kept_up_to_there() {
 
     let mut upload = repository
         .blobs()
-        .resume(&id, Algorithm::CANONICAL)
+        .resume(&id, None, Algorithm::CANONICAL)
         .await
         .unwrap();
     assert_eq!(upload.offset(), 2_000_000);
@@ -243,7 +320,11 @@ async fn the_same_bytes_under_sha512_are_kept_once() {
         let upload = repository.blobs().create(asked_for).unwrap();
         let id = upload.id().clone();
         upload.pause().await.unwrap();
-        let mut upload = repository.blobs().resume(&id, asked_for).await.unwrap();
+        let mut upload = repository
+            .blobs()
+            .resume(&id, None, asked_for)
+            .await
+            .unwrap();
         append(&mut upload, &bytes).await.unwrap();
         let descriptor = upload.commit(&sha512).await.unwrap();
         assert_eq!(descriptor.digest, sha512);
@@ -271,7 +352,7 @@ async fn one_request_at_a_time_works_on_an_upload() {
     upload.pause().await.unwrap();
     let mut first = repository
         .blobs()
-        .resume(&id, Algorithm::CANONICAL)
+        .resume(&id, None, Algorithm::CANONICAL)
         .await
         .unwrap();
     let second = {
@@ -279,7 +360,7 @@ async fn one_request_at_a_time_works_on_an_upload() {
         tokio::spawn(async move {
             repository
                 .blobs()
-                .resume(&id, Algorithm::CANONICAL)
+                .resume(&id, None, Algorithm::CANONICAL)
                 .await
                 .map(|u| u.offset())
         })
@@ -312,7 +393,7 @@ async fn old_uploads_are_purged_and_others_stay() {
     driver.put(&busy, long_ago, durability).await.unwrap();
     let held = repository
         .blobs()
-        .resume(&ids[1], Algorithm::CANONICAL)
+        .resume(&ids[1], None, Algorithm::CANONICAL)
         .await
         .unwrap();
 
@@ -405,19 +486,22 @@ async fn progress_tells_what_is_durable_even_of_an_upload_at_work() {
     let mut upload = blobs.create(Algorithm::Sha256).unwrap();
     let id = upload.id().clone();
     assert!(matches!(
-        blobs.progress(&id).await,
+        blobs.progress(&id, None).await,
         Err(Error::UploadUnknown(_))
     ));
     append(&mut upload, &bytes).await.unwrap();
     let started = upload.progress().started_at;
     upload.pause().await.unwrap();
 
-    let mut upload = blobs.resume(&id, Algorithm::CANONICAL).await.unwrap();
+    let mut upload = blobs.resume(&id, None, Algorithm::CANONICAL).await.unwrap();
     append(&mut upload, &bytes).await.unwrap();
     // The upload is still at work.
-    let progress = blobs.progress(&id).await.unwrap();
+    let progress = blobs.progress(&id, None).await.unwrap();
     assert_eq!(progress.offset, LARGE as u64);
     assert_eq!(progress.started_at.as_second(), started.as_second());
     upload.pause().await.unwrap();
-    assert_eq!(blobs.progress(&id).await.unwrap().offset, 2 * LARGE as u64);
+    assert_eq!(
+        blobs.progress(&id, None).await.unwrap().offset,
+        2 * LARGE as u64
+    );
 }

@@ -130,7 +130,7 @@ async fn perform(call: Call, route: Route, body: RequestBody) -> Answer {
         }
         _ => None,
     };
-    let outcome = if writes {
+    let outcome = if writes && !upload::only_opens(&call, &route) {
         // Boxed, or requests that only read would be moved about in as much memory.
         let written = Box::pin(Write::new(call, route, body, turn).perform()).await;
         written.unwrap_or_else(|error| Err(Box::new(error)))

@@ -1,7 +1,7 @@
 //! `/v2/<name>/blobs/uploads/`: pushing and mounting blobs (OCI distribution specification,
 //! "Pushing blobs").
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use tracing::debug;
 use wharfinger_auth::{Access, Action};
 use wharfinger_oci::{Algorithm, Descriptor, RepositoryName};
@@ -15,7 +15,7 @@ use crate::event;
 use crate::limits::Room;
 use crate::range::content_range;
 use crate::request_body::{BodyError, RequestBody};
-use crate::route::parse_digest;
+use crate::route::{Route, parse_digest};
 use crate::upload_state::UploadState;
 
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -68,7 +68,16 @@ pub(crate) async fn post(
             ApiError::with(Code::DIGEST_INVALID, error.to_string())
         })?,
     };
-    paused(call, name, blobs.create(algorithm)?, StatusCode::ACCEPTED).await
+    // It is its client that keeps it: the store gets to know of it when it has bytes.
+    let opened = blobs.create(algorithm)?.progress();
+    Ok(told(call, name, opened, algorithm, StatusCode::ACCEPTED))
+}
+
+/// Whether a request does no more than open an upload, which the store has no part in.
+pub(crate) fn only_opens(call: &Call, route: &Route) -> bool {
+    let query = call.query();
+    let names_blob = || query.get("mount").is_some() || query.get("digest").is_some();
+    matches!(route, Route::Uploads(_)) && call.request.method == Method::POST && !names_blob()
 }
 
 /// Says how far an upload has got.
@@ -77,10 +86,12 @@ pub(crate) async fn get(
     name: &RepositoryName,
     id: &UploadId,
 ) -> Result<Response<Body>> {
-    let blobs = call.repository(name).blobs();
-    let progress = blobs.progress(id).await?;
     // Who only wants to know may ask without the state.
-    let algorithm = check_state(call, name, id).map_or(Algorithm::CANONICAL, |s| s.algorithm());
+    let state = check_state(call, name, id).ok();
+    let opened = state.as_ref().and_then(UploadState::opened);
+    let algorithm = state.map_or(Algorithm::CANONICAL, |state| state.algorithm());
+    let blobs = call.repository(name).blobs();
+    let progress = blobs.progress(id, opened).await?;
     Ok(told(
         call,
         name,
@@ -131,7 +142,7 @@ pub(crate) async fn delete(
     let state = check_state(call, name, id)?;
     call.repository(name)
         .blobs()
-        .resume(id, state.algorithm())
+        .resume(id, state.opened(), state.algorithm())
         .await?
         .cancel()
         .await?;
@@ -165,7 +176,7 @@ async fn resume(
 ) -> Result<(Upload, Option<u64>)> {
     let state = check_state(call, name, id)?;
     let blobs = call.repository(name).blobs();
-    let upload = blobs.resume(id, state.algorithm()).await?;
+    let upload = blobs.resume(id, state.opened(), state.algorithm()).await?;
     let offset = upload.offset();
     let chunk = match call.request.headers.get(header::CONTENT_RANGE) {
         None => None,

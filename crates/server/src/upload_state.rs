@@ -38,6 +38,11 @@ impl UploadState {
         self.name == name.as_str() && self.uuid == id.to_string()
     }
 
+    /// When the upload was opened, of one that had got nothing: the store may not know of it.
+    pub(crate) fn opened(&self) -> Option<Timestamp> {
+        (self.offset == 0).then_some(self.started_at)
+    }
+
     /// The algorithm that the upload was begun with.
     pub(crate) fn algorithm(&self) -> Algorithm {
         let named = self.algorithm.as_ref();

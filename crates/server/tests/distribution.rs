@@ -64,9 +64,6 @@ async fn uploads_have_distributions_headers() {
     assert_eq!((status.status, status.get("range")), (204, Some("0-0")));
     assert_eq!(status.get("docker-upload-uuid"), Some(&*id));
     assert_eq!(server.head(&reply.location()).await.status, 204);
-    // Distribution tells the status without the state.
-    let bare = format!("/v2/a/b/blobs/uploads/{id}");
-    assert_eq!(server.get(&bare).await.status, 204);
 
     let reply = server
         .send(Request::patch(&reply.location()).body("0123456789"))
@@ -79,6 +76,9 @@ async fn uploads_have_distributions_headers() {
         ),
         (202, Some("0-9"), Some("0"))
     );
+    // Distribution tells the status without the state.
+    let bare = format!("/v2/a/b/blobs/uploads/{id}");
+    assert_eq!(server.get(&bare).await.status, 204);
     assert_eq!(reply.get("docker-upload-uuid"), Some(&*id));
 
     let digest = Digest::canonical(b"0123456789");
@@ -329,8 +329,11 @@ async fn nodes_with_one_secret_share_uploads() {
     let stranger = Running::over(first.driver.clone(), deleting(), quiet()).await;
     let content = random(2, 150_000);
     let upload = first.open_upload("a").await;
+    assert_eq!(first.uploads_left("a").await, 0);
+    let told = second.get(&upload).await;
+    assert_eq!((told.status, told.get("range")), (204, Some("0-0")));
     let reply = second
-        .send(Request::patch(&upload).body(&content[..100_000]))
+        .send(Request::patch(&told.location()).body(&content[..100_000]))
         .await;
     assert_eq!(reply.status, 202, "{reply:?}");
     let digest = Digest::canonical(&content);
@@ -341,5 +344,8 @@ async fn nodes_with_one_secret_share_uploads() {
         .await
         .is_error(404, "BLOB_UPLOAD_INVALID");
     assert_eq!(first.send(put).await.status, 201);
+    for over in [upload, told.location()] {
+        first.get(&over).await.is_error(404, "BLOB_UPLOAD_UNKNOWN");
+    }
     assert!(second.get(&format!("/v2/a/blobs/{digest}")).await.body == content);
 }

@@ -24,6 +24,7 @@ struct Prepared {
     disk: CrashDisk,
     image: Content,
     blob: Vec<u8>,
+    opened: String,
     upload: String,
 }
 
@@ -49,6 +50,7 @@ async fn prepare() -> Prepared {
         disk,
         image,
         blob,
+        opened: server.open_upload("a").await,
         upload: reply.location(),
     }
 }
@@ -58,6 +60,7 @@ fn requests(prepared: &Prepared) -> Vec<(&'static str, Request, u16)> {
     let Prepared {
         image,
         blob,
+        opened,
         upload,
         ..
     } = prepared;
@@ -72,14 +75,25 @@ fn requests(prepared: &Prepared) -> Vec<(&'static str, Request, u16)> {
     let referrer = image_of(b"{\"seed\":1}", &[&random(1, 500)], &subject);
     let small = random(9, 1000);
     let large = random(10, 90_000);
+    let digest_of = wharfinger_oci::Digest::canonical;
     let at_once = |content: &[u8]| {
-        let digest = wharfinger_oci::Digest::canonical(content);
+        let digest = digest_of(content);
         Request::post(&format!("/v2/a/blobs/uploads/?digest={digest}")).body(content)
     };
     let rest = random(8, 70_000);
-    let whole = wharfinger_oci::Digest::canonical(&rest);
+    let whole = digest_of(&rest);
     vec![
-        ("open", Request::post("/v2/a/blobs/uploads/"), 202),
+        ("patch first", Request::patch(opened).body(&small), 202),
+        (
+            "patch first large",
+            Request::patch(opened).body(&large),
+            202,
+        ),
+        (
+            "finish at once",
+            Request::put(&format!("{opened}&digest={}", digest_of(&small))).body(&small),
+            201,
+        ),
         ("push small", at_once(&small), 201),
         ("push large", at_once(&large), 201),
         ("push what is there", at_once(blob), 201),
@@ -163,9 +177,9 @@ async fn every_failure_of_the_store_has_its_status_and_code() {
                 // What it could not be given now it can be given later, unless it was done.
                 let again = server.send(request.clone()).await;
                 let done: &[u16] = match name {
-                    "patch" => &[416],
+                    "patch" | "patch first" | "patch first large" => &[416],
                     // The bytes may have their place already: the client is told to begin anew.
-                    "finish" => &[404, 416],
+                    "finish" | "finish at once" => &[404, 416],
                     "cancel" | "delete tag" | "delete manifest" | "delete blob" => &[404],
                     _ => &[],
                 };

@@ -38,6 +38,32 @@ pub(super) async fn started_at(links: &LinkedBlobs, id: &UploadId) -> Result<Tim
     })
 }
 
+/// When an upload was begun, and whether the store says so.
+pub(super) struct Begun {
+    pub(super) at: Timestamp,
+    pub(super) recorded: bool,
+}
+
+/// When an upload was begun: by the store, or, before it has got anything, by who `opened` it and
+/// knows when.
+///
+/// # Errors
+/// [`Error::UploadUnknown`] when nobody knows, or it has ended.
+pub(super) async fn begun(
+    links: &LinkedBlobs,
+    id: &UploadId,
+    opened: Option<Timestamp>,
+) -> Result<Begun> {
+    match (started_at(links, id).await, opened) {
+        (Ok(at), _) => Ok(Begun { at, recorded: true }),
+        (Err(Error::UploadUnknown(_)), Some(at)) if !links.shared.ended_uploads.has(id) => {
+            let recorded = false;
+            Ok(Begun { at, recorded })
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
 /// The offset to go on at, as far as can be told without hashing anything.
 pub(super) async fn offset(links: &LinkedBlobs, id: &UploadId) -> Result<u64> {
     let size = size(links, id).await?.unwrap_or(0);
@@ -86,12 +112,10 @@ pub(super) async fn restore(
         has_file,
         is_settled: has_state && offset == size,
     };
-    let other = (algorithm != Algorithm::CANONICAL).then_some(algorithm);
     if size == 0 {
-        let both = [Some(Algorithm::CANONICAL), other];
-        let hashers = both.into_iter().flatten().map(Hasher::new);
-        return Ok(restored(0, hashers.collect(), false));
+        return Ok(restored(0, hashers(algorithm), false));
     }
+    let other = (algorithm != Algorithm::CANONICAL).then_some(algorithm);
     let mut offsets = offsets(links, id, Algorithm::CANONICAL).await?;
     offsets.retain(|offset| *offset <= size);
     offsets.sort_unstable();
@@ -131,6 +155,32 @@ pub(super) async fn restore(
         .map_err(|_| Error::UploadInvalid("hashing it was interrupted".to_owned()))?;
     }
     Ok(restored(offset, vec![hasher], false))
+}
+
+/// What there is of an upload that has no record: bytes that a crash may have left in its place were
+/// never acknowledged, and go when it gets others.
+pub(super) async fn nothing(
+    links: &LinkedBlobs,
+    id: &UploadId,
+    algorithm: Algorithm,
+) -> Result<Restored> {
+    // In a bucket nothing is there before the record.
+    let has_file = !links.shared.driver.has_only_objects() && size(links, id).await?.is_some();
+    Ok(Restored {
+        offset: 0,
+        hashers: hashers(algorithm),
+        has_file,
+        is_settled: false,
+    })
+}
+
+/// Hashers that have not taken up anything, the canonical algorithm's first.
+pub(super) fn hashers(algorithm: Algorithm) -> Vec<Hasher> {
+    let mut hashers = vec![Hasher::new(Algorithm::CANONICAL)];
+    if algorithm != Algorithm::CANONICAL {
+        hashers.push(Hasher::new(algorithm));
+    }
+    hashers
 }
 
 async fn offsets(links: &LinkedBlobs, id: &UploadId, algorithm: Algorithm) -> Result<Vec<u64>> {

@@ -87,7 +87,7 @@ async fn observe(
         }
         Thing::Upload(repository, id) => {
             let blobs = registry.repository(&name(repository)).blobs();
-            let offset = match blobs.progress(&id.parse()?).await {
+            let offset = match blobs.progress(&id.parse()?, None).await {
                 Err(Error::UploadUnknown(_)) => None,
                 progress => Some(progress?.offset as usize),
             };

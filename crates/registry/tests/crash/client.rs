@@ -113,7 +113,7 @@ impl Client {
 
     async fn resume(&self, repository: &str, id: &UploadId, sent: &Bytes) -> Result<Upload> {
         let blobs = self.repository(repository).blobs();
-        let upload = blobs.resume(id, Algorithm::Sha256).await?;
+        let upload = blobs.resume(id, None, Algorithm::Sha256).await?;
         let offset = upload.offset() as usize;
         assert!(offset <= sent.len(), "nobody has sent {offset} bytes");
         Ok(upload)
@@ -180,7 +180,7 @@ impl Client {
         let gone = vec![(upload_of(repository, id), State::Absent)];
         self.ask(gone, async || {
             let blobs = self.repository(repository).blobs();
-            match blobs.resume(id, Algorithm::Sha256).await {
+            match blobs.resume(id, None, Algorithm::Sha256).await {
                 Err(Error::UploadUnknown(_)) => Ok(()),
                 upload => upload?.cancel().await,
             }
