@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use tracing::warn;
 use wharfinger_oci::{Algorithm, Descriptor, Digest, RepositoryName, media_type};
 use wharfinger_storage::{Driver, Error as StorageError, Reader, RedirectRequest};
@@ -17,7 +16,7 @@ use crate::gc::{Item, Reliance};
 use crate::link::{LinkSet, LinkedBlobs, ignore_absent};
 use crate::publication::Publication;
 use crate::verify::suspect;
-use crate::{Error, Progress, Registry, Result, Upload, UploadId, layout};
+use crate::{Error, Progress, Registry, Result, Told, Upload, UploadId, layout};
 
 /// How many repositories an anonymous mount looks into before it gives up.
 const ANONYMOUS_MOUNT_LIMIT: usize = 256;
@@ -327,29 +326,29 @@ impl Blobs {
     /// was begun with `algorithm`. With another one it goes on too, but a claim by it costs
     /// rereading.
     ///
-    /// Who [created](Blobs::create) an upload, told its client, and did not pause it as nothing had
-    /// come, says when it was `opened`: of that the store knows nothing.
+    /// What was [`told`](Progress::told) of it is what makes it survive the machine: the store has the
+    /// bytes, but may not know of an upload of which there are none yet, and forget when one was begun.
     ///
     /// # Errors
     /// [`Error::UploadUnknown`]; [`Error::UploadInvalid`] while another request works on it.
     pub async fn resume(
         &self,
         id: &UploadId,
-        opened: Option<Timestamp>,
+        told: Option<Told>,
         algorithm: Algorithm,
     ) -> Result<Upload> {
         let writing = self.links.shared.writing()?;
-        Upload::resume(self.links.clone(), id, opened, algorithm, writing).await
+        Upload::resume(self.links.clone(), id, told, algorithm, writing).await
     }
 
     /// How far an upload has got: what is durable of it. It waits a little for a request that works
     /// on it, but unlike [`resume`](Blobs::resume) it answers even when that goes on, and in
-    /// read-only mode. `opened` is as for [`resume`](Blobs::resume).
+    /// read-only mode. `told` is as for [`resume`](Blobs::resume).
     ///
     /// # Errors
     /// [`Error::UploadUnknown`].
-    pub async fn progress(&self, id: &UploadId, opened: Option<Timestamp>) -> Result<Progress> {
-        Progress::of(&self.links, id, opened).await
+    pub async fn progress(&self, id: &UploadId, told: Option<Told>) -> Result<Progress> {
+        Progress::of(&self.links, id, told).await
     }
 
     /// Links a blob of another repository, or answers `None` when that one does not have it.

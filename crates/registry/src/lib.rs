@@ -44,7 +44,7 @@ pub use repository::{Page, Registry, Repository};
 pub use signature::Signatures;
 pub use tag::Tags;
 pub use turn::{Turn, TurnTaking};
-pub use upload::{Progress, PurgeReport, PurgeSchedule, Upload, UploadId};
+pub use upload::{Progress, PurgeReport, PurgeSchedule, Told, Upload, UploadId};
 pub use verify::{
     Affected, Damage, Finding, Outcome, Position, Repair, ScrubSchedule, VerifyOptions,
     VerifyReport, VerifyStep,

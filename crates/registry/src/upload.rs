@@ -90,17 +90,30 @@ pub struct Progress {
     pub started_at: Timestamp,
 }
 
+/// What the client of an upload was told of it, and brings back: the store itself may know less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// How many bytes had been received, and are durable.
+    pub offset: u64,
+    /// When the upload was begun.
+    pub started_at: Timestamp,
+}
+
 impl Progress {
-    pub(crate) async fn of(
-        links: &LinkedBlobs,
-        id: &UploadId,
-        opened: Option<Timestamp>,
-    ) -> Result<Self> {
+    /// What its client is told.
+    pub fn told(&self) -> Told {
+        Told {
+            offset: self.offset,
+            started_at: self.started_at,
+        }
+    }
+
+    pub(crate) async fn of(links: &LinkedBlobs, id: &UploadId, told: Option<Told>) -> Result<Self> {
         // A request whose client has just vanished keeps what it received: that should count.
         let working = links.shared.uploads.exclusive(id);
         let _held = tokio::time::timeout(PATIENCE, working).await;
-        let begun = state::begun(links, id, opened).await?;
-        let offset = match begun.recorded {
+        let begun = state::begun(links, id, told).await?;
+        let offset = match begun.stored {
             true => state::offset(links, id).await?,
             false => 0,
         };
@@ -164,7 +177,7 @@ impl Upload {
     pub(crate) async fn resume(
         links: LinkedBlobs,
         id: &UploadId,
-        opened: Option<Timestamp>,
+        told: Option<Told>,
         algorithm: Algorithm,
         writing: Writing,
     ) -> Result<Self> {
@@ -173,9 +186,9 @@ impl Upload {
             Error::UploadInvalid("another request is working on this upload".to_owned())
         })?;
         let held = Held::new(held, writing.clone());
-        let begun = state::begun(&links, id, opened).await?;
-        let restored = match begun.recorded {
-            true => state::restore(&links, id, algorithm).await?,
+        let begun = state::begun(&links, id, told).await?;
+        let restored = match begun.stored {
+            true => state::restore(&links, id, told, algorithm).await?,
             false => state::nothing(&links, id, algorithm).await?,
         };
         let (offset, has_file) = (restored.offset, restored.has_file);
@@ -289,18 +302,24 @@ impl Upload {
     /// Says in the store that there is the upload before it has a file, so that what a killed process
     /// leaves of that is gone on with.
     async fn record_early(&mut self) -> Result<()> {
-        let (path, content) = self.record();
-        let put = self
-            .links
-            .shared
-            .driver
-            .put(&path, content, Durability::Process);
-        if let Err(error) = put.await {
+        if let Err(error) = self.put_record(Durability::Process).await {
             self.remove_folder().await;
-            return Err(error.into());
+            return Err(error);
         }
         self.recorded = true;
         Ok(())
+    }
+
+    /// Writes the file that tells when the upload was begun.
+    async fn put_record(&self, durability: Durability) -> Result<()> {
+        let path = layout::upload_started_at(&self.links.name, &self.id);
+        let content = state::format_started_at(self.started_at).into();
+        Ok(self
+            .links
+            .shared
+            .driver
+            .put(&path, content, durability)
+            .await?)
     }
 
     async fn take_back(&mut self, task: JoinHandle<(Sink, Result<()>)>) -> Result<()> {
@@ -341,10 +360,10 @@ impl Upload {
         } else {
             Durability::Machine
         };
-        // The hash state must never be durable before the bytes it stands for: resuming trusts it.
-        if self.durable == 0 && offset > 0 && sink.is_in_memory() {
+        if offset > self.durable && sink.is_in_memory() {
             return self.pause_in_memory(sink).await;
         }
+        // The hash state must never be durable before the bytes it stands for: resuming trusts it.
         let (hashers, _held) = sink.close().await?;
         let record = async {
             let driver = &self.links.shared.driver;
@@ -352,8 +371,7 @@ impl Upload {
             if self.recorded && (self.durable > 0 || driver.has_only_objects()) {
                 return Ok(());
             }
-            let (path, content) = self.record();
-            Ok(driver.put(&path, content, durability).await?)
+            self.put_record(durability).await
         };
         let save = async {
             // Of no bytes there is nothing to know.
@@ -370,37 +388,23 @@ impl Upload {
         Ok(())
     }
 
-    /// The same where all that was received is in memory: it is written together.
+    /// The same where all that was received is in memory. It is stored whole and hashed again by who
+    /// goes on: that is less than to keep the state of its hashes. When it was begun its client knows.
     async fn pause_in_memory(&self, sink: Sink) -> Result<()> {
-        let Ok(InMemory {
-            bytes,
-            hashers,
-            held,
-        }) = sink.into_memory().await?
-        else {
+        let Ok(InMemory { bytes, held }) = sink.into_memory() else {
             return Err(unusable());
         };
+        if !self.recorded {
+            self.put_record(Durability::Process).await?;
+        }
         let data = layout::upload_data(&self.links.name, &self.id);
-        let states = state::files(&self.links, &self.id, bytes.len() as u64, &hashers);
         let driver = &self.links.shared.driver;
-        let mut first = vec![self.record(), (data, bytes)];
-        let steps = if self.has_file || driver.has_only_objects() {
-            vec![first, states]
-        } else {
-            // A state without the file that it is of stands for nothing.
-            first.extend(states);
-            vec![first]
-        };
-        driver.put_all(steps).await?;
+        driver.put(&data, bytes, Durability::Machine).await?;
+        if self.durable > 0 {
+            state::forget(&self.links, &self.id, self.durable).await;
+        }
         drop(held);
         Ok(())
-    }
-
-    /// The file that tells when the upload was begun.
-    fn record(&self) -> (StoragePath, Bytes) {
-        let path = layout::upload_started_at(&self.links.name, &self.id);
-        let content = state::format_started_at(self.started_at);
-        (path, Bytes::from(content))
     }
 
     /// Ends this request's work and drops what it appended; what was durable before stays.
@@ -447,8 +451,8 @@ impl Upload {
         }
         let links = digests.iter().map(|digest| (self.links.clone(), *digest));
         let links: Vec<_> = links.collect();
-        let (content, held) = match sink.into_memory().await? {
-            Ok(InMemory { bytes, held, .. }) => (Content::Memory(bytes), held),
+        let (content, held) = match sink.into_memory() {
+            Ok(InMemory { bytes, held }) => (Content::Memory(bytes), held),
             Err(sink) => self.settled(sink, blob).await?,
         };
         let was_small = matches!(content, Content::Memory(_));
@@ -509,7 +513,8 @@ impl Upload {
         }
         let driver = &self.links.shared.driver;
         let remove = async {
-            driver.discard_file(&self.record().0).await?;
+            let record = layout::upload_started_at(&self.links.name, &self.id);
+            driver.discard_file(&record).await?;
             driver
                 .remove_empty(&layout::upload(&self.links.name, &self.id))
                 .await

@@ -22,7 +22,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use check::{Since, check};
+use check::check;
 use client::Client;
 use content::{huge, image, index, large, large_image, referrer, signed, small};
 use wharfinger_oci::Algorithm::{Sha256, Sha512};
@@ -47,7 +47,7 @@ async fn recover(
 ) {
     let ledger = &client.ledger;
     let check = async |what: &str| {
-        check(&client.registry, driver, ledger, Since::Process, what).await;
+        check(&client.registry, driver, ledger, what).await;
     };
     let resumed = client.finish_uploads().await;
     resumed.unwrap_or_else(|error| panic!("{what}, then resuming: {error:?}"));
@@ -145,12 +145,12 @@ operations! {
         c.push_in_chunks("a", &large(), &[70_000], Sha512).await
     };
     resume_what_another_process_began: async |c| {
-        let id = c.open("a").await?;
+        let id = c.open("a")?;
         c.patch("a", &id, &large(), 80_000).await
     }, async |c| c.finish_uploads().await;
     cancel: async |c| {
         for bytes in [small(), large()] {
-            let id = c.open("a").await?;
+            let id = c.open("a")?;
             c.patch("a", &id, &bytes, bytes.len() - 1).await?;
         }
         Ok(())

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use support::{append, content, name, push, registry, with};
 use wharfinger_oci::{Algorithm, Digest};
-use wharfinger_registry::{Content, Error, Options, PurgeSchedule, Registry, Repository, layout};
+use wharfinger_registry::{
+    Content, Error, Options, PurgeSchedule, Registry, Repository, Upload, layout,
+};
 use wharfinger_storage::{Driver, Durability};
 
 const LARGE: usize = 3_500_000;
@@ -70,15 +72,21 @@ async fn an_upload_goes_on_in_another_process() {
     let (registry, driver) = registry();
     let repository = registry.repository(&name("a"));
     let bytes = content(2, LARGE);
-    for cuts in [
+    let cuts = [
         vec![0],
         vec![0, 0],
         vec![1],
         vec![70_000],
         vec![1, 2, 2_000_000],
-    ] {
+        vec![1000, 60_000, 65_000, 90_000, 90_001],
+    ];
+    // A client that brings back what it was told, and one that does not.
+    let cases = cuts.iter().flat_map(|cuts| [(cuts, true), (cuts, false)]);
+    for (cuts, brings) in cases {
         let upload = repository.blobs().create(Algorithm::Sha256).unwrap();
         let id = upload.id().clone();
+        let told = |upload: &Upload| brings.then(|| upload.progress().told());
+        let mut known = told(&upload);
         upload.pause().await.unwrap();
         let mut at = 0;
         for cut in cuts.iter().copied().chain([LARGE]) {
@@ -87,17 +95,20 @@ async fn an_upload_goes_on_in_another_process() {
             let other = other.unwrap().repository(&name("a"));
             let mut upload = other
                 .blobs()
-                .resume(&id, None, Algorithm::CANONICAL)
+                .resume(&id, known, Algorithm::CANONICAL)
                 .await
                 .unwrap();
             assert_eq!(upload.offset(), at as u64);
             append(&mut upload, &bytes.slice(at..cut)).await.unwrap();
             at = cut;
+            known = told(&upload);
             upload.pause().await.unwrap();
+            let progress = repository.blobs().progress(&id, known).await.unwrap();
+            assert_eq!(progress.offset, at as u64);
         }
         let upload = repository
             .blobs()
-            .resume(&id, None, Algorithm::CANONICAL)
+            .resume(&id, known, Algorithm::CANONICAL)
             .await
             .unwrap();
         let descriptor = upload.commit(&Digest::canonical(&bytes)).await.unwrap();
@@ -108,7 +119,7 @@ async fn an_upload_goes_on_in_another_process() {
         assert!(matches!(
             repository
                 .blobs()
-                .resume(&id, None, Algorithm::CANONICAL)
+                .resume(&id, known, Algorithm::CANONICAL)
                 .await,
             Err(Error::UploadUnknown(_))
         ));
@@ -125,7 +136,7 @@ async fn an_upload_without_a_byte_is_kept_by_who_opened_it() {
     for length in [0, 10, 70_000, LARGE] {
         let bytes = content(7, length);
         let opened = repository.blobs().create(algorithm).unwrap().progress();
-        let (id, at) = (opened.id.clone(), Some(opened.started_at));
+        let (id, at) = (opened.id.clone(), Some(opened.told()));
         assert_eq!(uploads_left(&*driver, &repository).await, 0);
         // What a crash may have left, and nobody was told of.
         let data = layout::upload_data(repository.name(), &id);
@@ -163,13 +174,45 @@ async fn an_upload_without_a_byte_is_kept_by_who_opened_it() {
 }
 
 #[tokio::test]
+async fn small_content_that_was_paused_is_what_is_claimed() {
+    let (registry, driver) = registry();
+    let repository = registry.repository(&name("a"));
+    let (blobs, algorithm) = (repository.blobs(), Algorithm::CANONICAL);
+    let bytes = content(9, 10_000);
+    for whole in [true, false] {
+        let mut upload = blobs.create(algorithm).unwrap();
+        let id = upload.id().clone();
+        append(&mut upload, &bytes).await.unwrap();
+        let told = Some(upload.progress().told());
+        upload.pause().await.unwrap();
+        // No state of hashes is kept of it.
+        let folder = layout::upload(repository.name(), &id);
+        let kept = driver.list(&folder, None, None).await.unwrap();
+        let kept: Vec<_> = kept.iter().map(|entry| &*entry.name).collect();
+        assert_eq!(kept, ["data", "startedat"]);
+        if !whole {
+            let data = layout::upload_data(repository.name(), &id);
+            let other = driver.put(&data, content(10, 10_000), Durability::Machine);
+            other.await.unwrap();
+        }
+        let upload = blobs.resume(&id, told, algorithm).await.unwrap();
+        let ended = upload.commit(&Digest::canonical(&bytes)).await;
+        match whole {
+            true => assert!(read(&repository, &ended.unwrap().digest).await == bytes),
+            false => assert!(matches!(ended, Err(Error::DigestMismatch { .. }))),
+        }
+        assert_eq!(uploads_left(&*driver, &repository).await, 0);
+    }
+}
+
+#[tokio::test]
 async fn an_upload_that_was_opened_ends_without_a_trace() {
     let (registry, driver) = registry();
     let blobs = registry.repository(&name("a")).blobs();
     let algorithm = Algorithm::CANONICAL;
     let opened = || {
         let opened = blobs.create(algorithm).unwrap().progress();
-        (opened.id, Some(opened.started_at))
+        (opened.id.clone(), Some(opened.told()))
     };
     let (id, at) = opened();
     let mut upload = blobs.resume(&id, at, algorithm).await.unwrap();

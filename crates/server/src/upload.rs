@@ -88,10 +88,10 @@ pub(crate) async fn get(
 ) -> Result<Response<Body>> {
     // Who only wants to know may ask without the state.
     let state = check_state(call, name, id).ok();
-    let opened = state.as_ref().and_then(UploadState::opened);
+    let known = state.as_ref().map(UploadState::told);
     let algorithm = state.map_or(Algorithm::CANONICAL, |state| state.algorithm());
     let blobs = call.repository(name).blobs();
-    let progress = blobs.progress(id, opened).await?;
+    let progress = blobs.progress(id, known).await?;
     Ok(told(
         call,
         name,
@@ -142,7 +142,7 @@ pub(crate) async fn delete(
     let state = check_state(call, name, id)?;
     call.repository(name)
         .blobs()
-        .resume(id, state.opened(), state.algorithm())
+        .resume(id, Some(state.told()), state.algorithm())
         .await?
         .cancel()
         .await?;
@@ -176,7 +176,9 @@ async fn resume(
 ) -> Result<(Upload, Option<u64>)> {
     let state = check_state(call, name, id)?;
     let blobs = call.repository(name).blobs();
-    let upload = blobs.resume(id, state.opened(), state.algorithm()).await?;
+    let upload = blobs
+        .resume(id, Some(state.told()), state.algorithm())
+        .await?;
     let offset = upload.offset();
     let chunk = match call.request.headers.get(header::CONTENT_RANGE) {
         None => None,
@@ -326,7 +328,7 @@ fn told(
         uuid: progress.id.to_string(),
         offset: progress.offset,
         started_at: progress.started_at,
-        algorithm: UploadState::told(algorithm),
+        algorithm: UploadState::named(algorithm),
     };
     let token = call.app.secret.sign(&state);
     let mut response = empty(status);

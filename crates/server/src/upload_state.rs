@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use wharfinger_oci::{Algorithm, RepositoryName};
-use wharfinger_registry::UploadId;
+use wharfinger_registry::{Told, UploadId};
 
 /// The length of the signature in front of the state, in bytes.
 const SIGNATURE: usize = 32;
@@ -38,9 +38,12 @@ impl UploadState {
         self.name == name.as_str() && self.uuid == id.to_string()
     }
 
-    /// When the upload was opened, of one that had got nothing: the store may not know of it.
-    pub(crate) fn opened(&self) -> Option<Timestamp> {
-        (self.offset == 0).then_some(self.started_at)
+    /// What the client was told.
+    pub(crate) fn told(&self) -> Told {
+        Told {
+            offset: self.offset,
+            started_at: self.started_at,
+        }
     }
 
     /// The algorithm that the upload was begun with.
@@ -50,8 +53,8 @@ impl UploadState {
         known.unwrap_or(Algorithm::CANONICAL)
     }
 
-    /// How an algorithm is told.
-    pub(crate) fn told(algorithm: Algorithm) -> Option<String> {
+    /// How an algorithm is named.
+    pub(crate) fn named(algorithm: Algorithm) -> Option<String> {
         (algorithm != Algorithm::CANONICAL).then(|| algorithm.to_string())
     }
 }
@@ -116,7 +119,7 @@ mod tests {
             algorithm: None,
         };
         let other = UploadState {
-            algorithm: UploadState::told(Algorithm::Sha512),
+            algorithm: UploadState::named(Algorithm::Sha512),
             ..state.clone()
         };
         assert_eq!(other.algorithm(), Algorithm::Sha512);

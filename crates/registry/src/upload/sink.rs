@@ -31,7 +31,7 @@ impl Held {
 }
 
 /// Content up to this size is kept in memory and stored whole.
-const IN_MEMORY: usize = 64 * 1024;
+pub(super) const IN_MEMORY: usize = 64 * 1024;
 
 /// Below this, hashing on the spot is cheaper than handing the bytes to another thread.
 const HASH_INLINE: usize = 16 * 1024;
@@ -52,6 +52,8 @@ pub(super) struct Sink {
 enum Data {
     /// All of them, in memory.
     Memory(Vec<Bytes>),
+    /// All of them, in memory and in a file that has nothing else and survives the machine.
+    Both(Bytes),
     /// All of them in the file, which nothing has been appended to in this request. Where it is
     /// `settled`, the file has nothing else, and they survive the machine.
     Stored { settled: bool },
@@ -63,7 +65,6 @@ enum Data {
 #[derive(Debug)]
 pub(super) struct InMemory {
     pub(super) bytes: Bytes,
-    pub(super) hashers: Vec<Hasher>,
     pub(super) held: Held,
 }
 
@@ -93,9 +94,10 @@ impl Sink {
     ) -> Self {
         let length = restored.offset;
         let settled = restored.is_settled && !driver.has_only_objects();
-        let data = match length {
-            0 => Data::Memory(Vec::new()),
-            _ => Data::Stored { settled },
+        let data = match (length, restored.bytes) {
+            (0, _) => Data::Memory(Vec::new()),
+            (_, Some(bytes)) => Data::Both(bytes),
+            (_, None) => Data::Stored { settled },
         };
         Self {
             driver,
@@ -126,7 +128,8 @@ impl Sink {
 
     /// Whether `more` bytes can be kept in memory.
     pub(super) fn takes_in_memory(&self, more: usize) -> bool {
-        matches!(self.data, Data::Memory(_)) && self.length + more as u64 <= IN_MEMORY as u64
+        matches!(self.data, Data::Memory(_) | Data::Both(_))
+            && self.length + more as u64 <= IN_MEMORY as u64
     }
 
     /// Keeps bytes in memory.
@@ -135,8 +138,13 @@ impl Sink {
             buffers.iter().for_each(|bytes| hasher.update(bytes));
         }
         self.length += total(&buffers);
-        if let Data::Memory(kept) = &mut self.data {
-            kept.extend(buffers);
+        match &mut self.data {
+            Data::Memory(kept) => kept.extend(buffers),
+            Data::Both(bytes) => {
+                let kept = std::iter::once(std::mem::take(bytes));
+                self.data = Data::Memory(kept.chain(buffers).collect());
+            }
+            Data::Stored { .. } | Data::File(_) => {}
         }
     }
 
@@ -175,16 +183,16 @@ impl Sink {
 
     /// Makes sure that there is a writer, and that it has what was in memory.
     async fn open(&mut self) -> Result<()> {
-        let mode = match &self.data {
+        let (mode, kept) = match &mut self.data {
             Data::File(_) => return Ok(()),
-            Data::Memory(_) => WriteMode::Create,
-            Data::Stored { .. } => WriteMode::Append { at: self.length },
+            Data::Memory(kept) => (WriteMode::Create, std::mem::take(kept)),
+            // What was acknowledged stays until there is a file with more.
+            Data::Both(bytes) => (WriteMode::Create, vec![bytes.clone()]),
+            Data::Stored { .. } => (WriteMode::Append { at: self.length }, Vec::new()),
         };
         let mut writer = self.driver.writer(&self.path, mode).await?;
-        if let Data::Memory(kept) = &mut self.data
-            && !kept.is_empty()
-        {
-            writer.write(std::mem::take(kept)).await?;
+        if !kept.is_empty() {
+            writer.write(kept).await?;
         }
         self.data = Data::File(writer);
         Ok(())
@@ -217,6 +225,7 @@ impl Sink {
         let mut hasher = Hasher::new(algorithm);
         match &self.data {
             Data::Memory(kept) => kept.iter().for_each(|bytes| hasher.update(bytes)),
+            Data::Both(bytes) => hasher.update(bytes),
             Data::Stored { .. } | Data::File(_) => {
                 let mut reader = self.driver.reader(&self.path, 0).await?;
                 let mut left = self.length;
@@ -241,22 +250,13 @@ impl Sink {
         matches!(self.data, Data::Memory(_))
     }
 
-    /// The content, when all of it is in memory, or small and stored by an earlier request in a
-    /// store where it is no less work to move it. Else the sink again.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(super) async fn into_memory(self) -> Result<std::result::Result<InMemory, Self>> {
+    /// The content, when all of it is in memory, and there is no file that could be moved with less
+    /// work. Else the sink again.
+    pub(super) fn into_memory(self) -> std::result::Result<InMemory, Self> {
         let kept = match self.data {
             Data::Memory(kept) => kept,
-            Data::Stored { settled } if self.length <= IN_MEMORY as u64 => {
-                let bytes = self.stored().await?;
-                if settled {
-                    return Ok(Err(self));
-                }
-                vec![bytes]
-            }
-            Data::Stored { .. } | Data::File(_) => return Ok(Err(self)),
+            Data::Both(bytes) if self.driver.has_only_objects() => vec![bytes],
+            Data::Both(_) | Data::Stored { .. } | Data::File(_) => return Err(self),
         };
         let bytes = match <[Bytes; 1]>::try_from(kept) {
             Ok([one]) => one,
@@ -266,26 +266,8 @@ impl Sink {
                 all.freeze()
             }
         };
-        Ok(Ok(InMemory {
-            bytes,
-            hashers: self.hashers,
-            held: self.held,
-        }))
-    }
-
-    /// Small content that an earlier request has stored.
-    async fn stored(&self) -> Result<Bytes> {
-        let mut bytes = self.driver.get(&self.path).await?;
-        // What lies behind was never acknowledged.
-        bytes.truncate(self.length as usize);
-        let canonical = Digest::canonical(&bytes);
-        if self.hashers.iter().all(|h| h.clone().finish() != canonical) {
-            // The state that was kept is not of these bytes.
-            let reason = "its bytes are not those that were received".to_owned();
-            let path = self.path.clone();
-            return Err(Error::Damaged { path, reason });
-        }
-        Ok(bytes)
+        let held = self.held;
+        Ok(InMemory { bytes, held })
     }
 
     /// Ends the file for now; its bytes survive the machine. Gives the hashers and the hold.
@@ -309,7 +291,7 @@ impl Sink {
     async fn finish(&mut self) -> Result<()> {
         let settled = Data::Stored { settled: true };
         let writer = match std::mem::replace(&mut self.data, settled) {
-            memory @ Data::Memory(_) => {
+            memory @ (Data::Memory(_) | Data::Both(_)) => {
                 self.data = memory;
                 return Ok(());
             }

@@ -9,7 +9,8 @@ use tracing::{debug, warn};
 use wharfinger_oci::{Algorithm, Hasher};
 use wharfinger_storage::{StoragePath, WriteMode};
 
-use super::UploadId;
+use super::sink::IN_MEMORY;
+use super::{Told, UploadId};
 use crate::link::{LinkedBlobs, ignore_absent};
 use crate::{Error, Result, layout};
 
@@ -38,30 +39,44 @@ pub(super) async fn started_at(links: &LinkedBlobs, id: &UploadId) -> Result<Tim
     })
 }
 
-/// When an upload was begun, and whether the store says so.
+/// When an upload was begun, and what the store has of it.
 pub(super) struct Begun {
     pub(super) at: Timestamp,
+    /// Whether the store says when.
     pub(super) recorded: bool,
+    /// Whether the store may have bytes of it.
+    pub(super) stored: bool,
 }
 
-/// When an upload was begun: by the store, or, before it has got anything, by who `opened` it and
-/// knows when.
+/// When an upload was begun: by the store, or, where that does not know or has forgotten it, by what
+/// its client was told.
 ///
 /// # Errors
 /// [`Error::UploadUnknown`] when nobody knows, or it has ended.
-pub(super) async fn begun(
-    links: &LinkedBlobs,
-    id: &UploadId,
-    opened: Option<Timestamp>,
-) -> Result<Begun> {
-    match (started_at(links, id).await, opened) {
-        (Ok(at), _) => Ok(Begun { at, recorded: true }),
-        (Err(Error::UploadUnknown(_)), Some(at)) if !links.shared.ended_uploads.has(id) => {
-            let recorded = false;
-            Ok(Begun { at, recorded })
+pub(super) async fn begun(links: &LinkedBlobs, id: &UploadId, told: Option<Told>) -> Result<Begun> {
+    let (unknown, told) = match (started_at(links, id).await, told) {
+        (Ok(at), _) => {
+            return Ok(Begun {
+                at,
+                recorded: true,
+                stored: true,
+            });
         }
-        (Err(error), _) => Err(error),
+        (Err(unknown @ Error::UploadUnknown(_)), Some(told)) => (unknown, told),
+        (Err(error), _) => return Err(error),
+    };
+    let is_there = match told.offset {
+        0 => !links.shared.ended_uploads.has(id),
+        _ => size(links, id).await?.is_some(),
+    };
+    if !is_there {
+        return Err(unknown);
     }
+    Ok(Begun {
+        at: told.started_at,
+        recorded: false,
+        stored: told.offset > 0,
+    })
 }
 
 /// The offset to go on at, as far as can be told without hashing anything.
@@ -91,6 +106,8 @@ pub(super) struct Restored {
     pub(super) has_file: bool,
     /// Whether the file ends at the offset, and all before survives the machine.
     pub(super) is_settled: bool,
+    /// All before the offset, where that is little.
+    pub(super) bytes: Option<Bytes>,
 }
 
 /// The offset to go on at, and hashers that have taken up all before it.
@@ -101,6 +118,7 @@ pub(super) struct Restored {
 pub(super) async fn restore(
     links: &LinkedBlobs,
     id: &UploadId,
+    told: Option<Told>,
     algorithm: Algorithm,
 ) -> Result<Restored> {
     let size = size(links, id).await?;
@@ -111,9 +129,19 @@ pub(super) async fn restore(
         hashers,
         has_file,
         is_settled: has_state && offset == size,
+        bytes: None,
     };
     if size == 0 {
         return Ok(restored(0, hashers(algorithm), false));
+    }
+    if size <= IN_MEMORY as u64 && told.is_some_and(|told| told.offset == size) {
+        let data = layout::upload_data(&links.name, id);
+        let bytes = links.shared.driver.get(&data).await?;
+        let mut hashers = hashers(algorithm);
+        hashers.iter_mut().for_each(|hasher| hasher.update(&bytes));
+        let mut restored = restored(bytes.len() as u64, hashers, true);
+        restored.bytes = Some(bytes);
+        return Ok(restored);
     }
     let other = (algorithm != Algorithm::CANONICAL).then_some(algorithm);
     let mut offsets = offsets(links, id, Algorithm::CANONICAL).await?;
@@ -157,20 +185,24 @@ pub(super) async fn restore(
     Ok(restored(offset, vec![hasher], false))
 }
 
-/// What there is of an upload that has no record: bytes that a crash may have left in its place were
-/// never acknowledged, and go when it gets others.
+/// What there is of an upload that the store does not know: nothing, once what a crash may have left
+/// in its place is gone.
 pub(super) async fn nothing(
     links: &LinkedBlobs,
     id: &UploadId,
     algorithm: Algorithm,
 ) -> Result<Restored> {
+    let driver = &links.shared.driver;
     // In a bucket nothing is there before the record.
-    let has_file = !links.shared.driver.has_only_objects() && size(links, id).await?.is_some();
+    if !driver.has_only_objects() {
+        ignore_absent(driver.delete(&layout::upload(&links.name, id)).await)?;
+    }
     Ok(Restored {
         offset: 0,
         hashers: hashers(algorithm),
-        has_file,
+        has_file: false,
         is_settled: false,
+        bytes: None,
     })
 }
 

@@ -11,31 +11,16 @@ use wharfinger_registry::layout::{self, Located};
 use wharfinger_registry::{Content, Error, Registry, Repository, Result};
 use wharfinger_storage::{Driver, StoragePath, Walk};
 
-use crate::ledger::{Comparable, Ledger, State, Thing};
+use crate::ledger::{Comparable, Ledger, State, Thing, told};
 use crate::support::name;
-
-/// What has happened since the last acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    /// Nothing that loses anything but the process.
-    Process,
-    /// The machine lost what was not synced.
-    Machine,
-}
 
 /// Checks a registry, and the store that it stands on, against what clients were told.
 ///
 /// # Panics
 /// With `what` has happened, when something is not as it must be.
-pub async fn check(
-    registry: &Registry,
-    driver: &Arc<dyn Driver>,
-    ledger: &Ledger,
-    since: Since,
-    what: &str,
-) {
+pub async fn check(registry: &Registry, driver: &Arc<dyn Driver>, ledger: &Ledger, what: &str) {
     for (thing, allowed) in ledger.all() {
-        let found = observe(registry, &thing, &allowed, since).await;
+        let found = observe(registry, &thing, &allowed).await;
         assert!(
             found.as_ref().is_ok_and(|found| *found),
             "{what}: {thing:?} must be one of {allowed:?}: {found:?}"
@@ -47,12 +32,7 @@ pub async fn check(
 }
 
 /// Whether a thing is one of what it may be.
-async fn observe(
-    registry: &Registry,
-    thing: &Thing,
-    allowed: &[State],
-    since: Since,
-) -> Result<bool> {
+async fn observe(registry: &Registry, thing: &Thing, allowed: &[State]) -> Result<bool> {
     let found = match thing {
         Thing::Blob(repository, digest) => {
             match read(&registry.repository(&name(repository)), digest).await {
@@ -87,19 +67,18 @@ async fn observe(
         }
         Thing::Upload(repository, id) => {
             let blobs = registry.repository(&name(repository)).blobs();
-            let offset = match blobs.progress(&id.parse()?, None).await {
+            let offset = match blobs.progress(&id.parse()?, told(allowed)).await {
                 Err(Error::UploadUnknown(_)) => None,
                 progress => Some(progress?.offset as usize),
             };
-            return Ok(is_allowed(offset, allowed, since));
+            return Ok(is_allowed(offset, allowed));
         }
     };
     Ok(allowed.contains(&found))
 }
 
 /// Whether an upload may have got so far, or be unknown.
-fn is_allowed(offset: Option<usize>, allowed: &[State], since: Since) -> bool {
-    let is_opened = allowed.contains(&State::Opened);
+fn is_allowed(offset: Option<usize>, allowed: &[State]) -> bool {
     let lengths = allowed.iter().filter_map(|state| match state {
         State::Received(length, _) => Some(*length),
         State::Opened => Some(0),
@@ -108,8 +87,7 @@ fn is_allowed(offset: Option<usize>, allowed: &[State], since: Since) -> bool {
     let (least, most) = (lengths.clone().min(), lengths.max());
     match offset {
         _ if allowed.contains(&State::Ended) => true,
-        // The machine may forget an upload that has not received anything.
-        None => allowed.contains(&State::Absent) || (is_opened && since == Since::Machine),
+        None => allowed.contains(&State::Absent),
         Some(offset) => {
             let least = if allowed.contains(&State::Absent) {
                 Some(0)

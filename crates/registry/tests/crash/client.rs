@@ -7,13 +7,13 @@ use bytes::Bytes;
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::{Algorithm, Digest, Tag};
 use wharfinger_registry::{
-    CollectOptions, CollectStep, Error, Eviction, Options, Registry, Repository, Result, Upload,
-    UploadId,
+    CollectOptions, CollectStep, Error, Eviction, Options, Registry, Repository, Result, Told,
+    Upload, UploadId,
 };
 use wharfinger_storage::Driver;
 
 use crate::check::read;
-use crate::ledger::{Change, Comparable, Ledger, State, Thing};
+use crate::ledger::{Change, Comparable, Ledger, State, Thing, told};
 use crate::support::{append, name, tag};
 
 /// Short, so that collections are, which wait for one or two.
@@ -97,23 +97,29 @@ impl Client {
         .await
     }
 
-    /// Opens an upload.
-    pub async fn open(&self, repository: &'static str) -> Result<UploadId> {
-        let upload = self
-            .repository(repository)
-            .blobs()
-            .create(Algorithm::Sha256)?;
-        let id = upload.id().clone();
+    /// Opens an upload, which is the client's to keep.
+    pub fn open(&self, repository: &'static str) -> Result<UploadId> {
+        let blobs = self.repository(repository).blobs();
+        let id = blobs.create(Algorithm::Sha256)?.id().clone();
         let opened = (upload_of(repository, &id), State::Opened);
-        self.ledger.begin(std::slice::from_ref(&opened));
-        upload.pause().await?;
         self.ledger.acknowledge(&[opened]);
         Ok(id)
     }
 
-    async fn resume(&self, repository: &str, id: &UploadId, sent: &Bytes) -> Result<Upload> {
+    /// What the client of an upload was told of it.
+    fn told(&self, repository: &'static str, id: &UploadId) -> Option<Told> {
+        told(&self.ledger.of(&upload_of(repository, id)))
+    }
+
+    async fn resume(
+        &self,
+        repository: &'static str,
+        id: &UploadId,
+        sent: &Bytes,
+    ) -> Result<Upload> {
         let blobs = self.repository(repository).blobs();
-        let upload = blobs.resume(id, None, Algorithm::Sha256).await?;
+        let told = self.told(repository, id);
+        let upload = blobs.resume(id, told, Algorithm::Sha256).await?;
         let offset = upload.offset() as usize;
         assert!(offset <= sent.len(), "nobody has sent {offset} bytes");
         Ok(upload)
@@ -168,7 +174,7 @@ impl Client {
         ends: &[usize],
         algorithm: Algorithm,
     ) -> Result<()> {
-        let id = self.open(repository).await?;
+        let id = self.open(repository)?;
         for end in ends {
             self.patch(repository, &id, bytes, *end).await?;
         }
@@ -180,7 +186,8 @@ impl Client {
         let gone = vec![(upload_of(repository, id), State::Absent)];
         self.ask(gone, async || {
             let blobs = self.repository(repository).blobs();
-            match blobs.resume(id, None, Algorithm::Sha256).await {
+            let told = self.told(repository, id);
+            match blobs.resume(id, told, Algorithm::Sha256).await {
                 Err(Error::UploadUnknown(_)) => Ok(()),
                 upload => upload?.cancel().await,
             }
@@ -435,9 +442,8 @@ impl Client {
             let upload = upload_of(repository, &id);
             let was_empty = self.ledger.of(&upload).contains(&State::Opened);
             match self.finish(repository, &id, &sent, Algorithm::Sha256).await {
-                // The machine may forget an upload of which no byte was acknowledged, or tear those
-                // that had come; a client opens another.
-                Err(Error::UploadUnknown(_) | Error::DigestMismatch { .. }) if was_empty => {
+                // The machine may tear bytes that were not acknowledged; a client opens another.
+                Err(Error::DigestMismatch { .. }) if was_empty => {
                     self.ledger.acknowledge(&[(upload, State::Absent)]);
                 }
                 answer => answer?,

@@ -9,7 +9,7 @@ use wharfinger_storage::testing::crash::CrashDisk;
 use wharfinger_storage::testing::fault::{Cause, Effect, Fault, FaultDriver, Operation as Call};
 use wharfinger_storage::{Driver, Error as StorageError};
 
-use crate::check::{Since, check};
+use crate::check::check;
 use crate::client::Client;
 use crate::ledger::Ledger;
 use crate::{Operation, recover};
@@ -98,9 +98,9 @@ async fn fail(
     );
     faulty.clear();
     // The same process goes on, with all that it has in memory; another one sees the same.
-    check(&client.registry, &driver, &told, Since::Process, &what).await;
+    check(&client.registry, &driver, &told, &what).await;
     let other = Client::new(Arc::clone(&driver), &told);
-    check(&other.registry, &driver, &told, Since::Process, &what).await;
+    check(&other.registry, &driver, &told, &what).await;
     recover(&client, &driver, operation, &what).await;
     Some(outcome.is_err())
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use wharfinger_oci::manifest::Manifest;
 use wharfinger_oci::{Digest, Tag};
-use wharfinger_registry::UploadId;
+use wharfinger_registry::{Told, UploadId};
 
 /// Something that a request changes; the first part is its repository.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +50,20 @@ impl PartialEq for Comparable {
 }
 
 impl Eq for Comparable {}
+
+/// What the client of an upload was told of it, by all that the upload may be.
+pub fn told(allowed: &[State]) -> Option<Told> {
+    let lengths = allowed.iter().filter_map(|state| match state {
+        State::Received(length, _) => Some(*length),
+        State::Opened => Some(0),
+        _ => None,
+    });
+    let least = lengths.min().filter(|_| !allowed.contains(&State::Absent));
+    least.map(|length| Told {
+        offset: length as u64,
+        started_at: Timestamp::UNIX_EPOCH,
+    })
+}
 
 /// A change that a client asks for.
 pub type Change = (Thing, State);

@@ -7,7 +7,7 @@ use wharfinger_storage::Driver;
 use wharfinger_storage::testing::block_on;
 use wharfinger_storage::testing::crash::CrashDisk;
 
-use crate::check::{Since, check};
+use crate::check::check;
 use crate::client::Client;
 use crate::ledger::Ledger;
 use crate::{Operation, recover};
@@ -48,17 +48,14 @@ pub fn cut_at_every_step(operation: &impl Operation) {
             let outcome = operation.run(&Client::new(over(&disk), &told)).await;
             cut += usize::from(outcome.is_err());
             let seeds = if last - first > MANY { 1 } else { SEEDS };
-            let mut outcomes = vec![(Since::Process, disk.restart())];
-            outcomes
-                .extend((0..seeds).map(|seed| (Since::Machine, disk.crash(step * SEEDS + seed))));
+            // Of the process alone, and of the machine, which loses what was not synced.
+            let mut outcomes = vec![disk.restart()];
+            outcomes.extend((0..seeds).map(|seed| disk.crash(step * SEEDS + seed)));
             let told = &told;
-            let outcomes = outcomes
-                .iter()
-                .enumerate()
-                .map(async |(number, (since, disk))| {
-                    let what = format!("step {step}, outcome {number}");
-                    after(disk, told, *since, operation, &what).await;
-                });
+            let outcomes = outcomes.iter().enumerate().map(async |(number, disk)| {
+                let what = format!("step {step}, outcome {number}");
+                after(disk, told, operation, &what).await;
+            });
             // At once, as collections mostly wait.
             join_all(outcomes).await;
         }
@@ -67,16 +64,10 @@ pub fn cut_at_every_step(operation: &impl Operation) {
 }
 
 /// A process that starts after a crash: all that was acknowledged is there, and all can be done.
-async fn after(
-    disk: &CrashDisk,
-    told: &Ledger,
-    since: Since,
-    operation: &impl Operation,
-    what: &str,
-) {
+async fn after(disk: &CrashDisk, told: &Ledger, operation: &impl Operation, what: &str) {
     let driver = over(disk);
     let ledger = told.copy();
     let client = Client::new(Arc::clone(&driver), &ledger);
-    check(&client.registry, &driver, &ledger, since, what).await;
+    check(&client.registry, &driver, &ledger, what).await;
     recover(&client, &driver, operation, what).await;
 }
