@@ -3,14 +3,14 @@
 
 use std::process::Command;
 
-use crate::command::{CHECKED, RELEASE, cargo, run as run_command, target_folder};
+use crate::command::{CHECKED, RELEASE, cargo, checked, run as run_command, target_folder};
 
 /// Builds for release and measures, as the arguments say that the bench itself understands.
 ///
 /// # Errors
 /// When the build or a measurement fails.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    run_command(tool(RELEASE)?.args(arguments))
+    run_command(released()?.args(arguments))
 }
 
 /// Builds as the test command does and counts what requests cost; fails when some cost more than is
@@ -19,7 +19,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 /// # Errors
 /// When the build fails, or requests cost more.
 pub(crate) fn instructions(write: bool) -> Result<(), String> {
-    let mut count = tool(CHECKED)?;
+    build()?;
+    let mut count = tool(CHECKED);
     count.arg("instructions");
     if write {
         count.arg("--write");
@@ -32,7 +33,7 @@ pub(crate) fn instructions(write: bool) -> Result<(), String> {
 /// # Errors
 /// When the build fails, or perf does.
 pub(crate) fn profile(only: Option<&str>) -> Result<(), String> {
-    let mut profile = tool(RELEASE)?;
+    let mut profile = released()?;
     profile.arg("profile").arg(target_folder().join("profiles"));
     if let Some(only) = only {
         profile.arg(only);
@@ -40,19 +41,22 @@ pub(crate) fn profile(only: Option<&str>) -> Result<(), String> {
     run_command(&mut profile)
 }
 
-/// The tool that measures, built together with what it measures.
-fn tool(profile: &str) -> Result<Command, String> {
-    build(profile)?;
-    Ok(Command::new(
-        target_folder().join(profile).join("wharfinger-bench"),
-    ))
+/// The tool that measures, built for release together with what it measures.
+fn released() -> Result<Command, String> {
+    let packages = ["-p", "wharfinger", "-p", "wharfinger-bench"];
+    run_command(cargo(&["build", "--locked", "--release"]).args(packages))?;
+    Ok(tool(RELEASE))
 }
 
-/// Builds the registry, and the tool that measures it.
+/// The tool in this profile, which measures the registry beside it.
+fn tool(profile: &str) -> Command {
+    Command::new(target_folder().join(profile).join("wharfinger-bench"))
+}
+
+/// Builds the registry, and the tool that measures it, for the steps of the test command.
 ///
 /// # Errors
 /// When the build fails.
-pub(crate) fn build(profile: &str) -> Result<(), String> {
-    let packages = ["-p", "wharfinger", "-p", "wharfinger-bench"];
-    run_command(cargo(&["build", "--locked", "--profile", profile]).args(packages))
+pub(crate) fn build() -> Result<(), String> {
+    run_command(checked("build").args(["--bin", "wharfinger", "--bin", "wharfinger-bench"]))
 }

@@ -21,7 +21,7 @@ pub(crate) fn target_folder() -> PathBuf {
 /// The profile of what users get (Cargo.toml); its folder in the target folder has its name.
 pub(crate) const RELEASE: &str = "release";
 
-/// The profile of what the test command runs and counts.
+/// The profile of all that the test command builds.
 pub(crate) const CHECKED: &str = "checked";
 
 /// A cargo command in the repository's root.
@@ -37,6 +37,13 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     }
     command.args(arguments).current_dir(root());
     command
+}
+
+/// A cargo command of the test command. All of them are in one profile and about all packages (their
+/// targets can be chosen): fewer may ask for fewer features of what they depend on, and cargo would
+/// build all that once more.
+pub(crate) fn checked(subcommand: &str) -> Command {
+    cargo(&[subcommand, "--locked", "--workspace", "--profile", CHECKED])
 }
 
 /// Runs a command to its end, its output going where ours goes.

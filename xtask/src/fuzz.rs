@@ -1,27 +1,59 @@
 //! `cargo xtask fuzz [--seconds N] [TARGET]`: builds the fuzz targets with coverage for libFuzzer,
 //! which the stable compiler can do as well, and runs each for some seconds.
+//!
+//! Only the workspace's crates are instrumented, so that what they depend on is the same as in other
+//! builds and is not built again. For that, cargo takes this program for the compiler of its members
+//! ([`instrument`]).
 
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{fs, io};
+use std::{env, fs, io};
 
-use crate::command::{self, cargo, output, processors, root, side_by_side};
+use crate::command::{self, CHECKED, checked, processors, root, side_by_side, target_folder};
 
 /// How long each target runs when nobody says, in seconds.
 pub(crate) const SECONDS: u32 = 5;
 
 /// What libFuzzer needs of the compiler: counters of edges, a table of their addresses, and hooks
-/// at comparisons. `cfg(fuzzing)` is what crates ask for, and broken arithmetic must be seen.
-const RUSTFLAGS: [&str; 8] = [
+/// at comparisons. Cargo does not see when these change: what was built before stays as it is.
+const FLAGS: [&str; 6] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
     "-Ccodegen-units=1",
-    "-Cdebug-assertions=on",
-    "--cfg=fuzzing",
 ];
+
+/// Is set where cargo starts this program in the compiler's place.
+const INSTRUMENT: &str = "XTASK_INSTRUMENT";
+
+/// Where cargo has started this program in the compiler's place, becomes the compiler, with [`FLAGS`]
+/// for what ends up in fuzz targets; ends only when that fails. Else does nothing.
+pub(crate) fn instrument() -> Option<io::Error> {
+    env::var_os(INSTRUMENT)?;
+    let mut arguments = env::args_os().skip(1);
+    let mut compiler = Command::new(arguments.next()?);
+    let arguments: Vec<_> = arguments.collect();
+    if is_instrumented(&arguments) {
+        compiler.args(FLAGS);
+    }
+    Some(compiler.args(arguments).exec())
+}
+
+/// Whether these arguments of the compiler build what ends up in a fuzz target. Build scripts and
+/// macros do not, and could not be linked with the flags; nor does what cargo asks of the compiler.
+fn is_instrumented(arguments: &[OsString]) -> bool {
+    let values = |option| {
+        let pairs = arguments.windows(2).filter(move |pair| pair[0] == option);
+        pairs.filter_map(|pair| pair[1].to_str())
+    };
+    let mut names = values("--crate-name");
+    names.any(|name| name != "___" && !name.starts_with("build_script_"))
+        && !values("--crate-type").any(|of| of == "proc-macro")
+}
 
 /// Builds and runs the target with this name, or all of them, each for `seconds`.
 ///
@@ -39,9 +71,8 @@ pub(crate) fn run(wanted: Option<&str>, seconds: u32) -> Result<(), String> {
         }
         targets.retain(|target| target == wanted);
     }
-    let host = host()?;
-    build(&host, wanted)?;
-    let built = folder.join("target").join(&host).join("release");
+    build(&targets)?;
+    let built = target_folder().join(CHECKED);
     // A target takes one processor.
     side_by_side(&targets, processors(), |target| {
         run_target(&folder, target, &built.join(target), seconds)
@@ -61,25 +92,14 @@ fn targets(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The machine's target triple. Naming it keeps the flags away from build scripts and macros,
-/// which could not be linked with them.
-fn host() -> Result<String, String> {
-    let text = output(Command::new("rustc").arg("-vV"))?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned)
-        .ok_or_else(|| "rustc does not tell its host".to_owned())
-}
-
-/// Not `--locked`: this lock file follows the dependencies of the workspace's crates, and cargo
-/// adds what it lacks.
-fn build(host: &str, target: Option<&str>) -> Result<(), String> {
-    let mut build = cargo(&["build", "--quiet", "--release", "--target", host]);
+fn build(targets: &[String]) -> Result<(), String> {
+    let this = env::current_exe().map_err(|error| format!("find this program: {error}"))?;
+    let mut build = checked("build");
     build
-        .args(["--manifest-path", "fuzz/Cargo.toml"])
-        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\u{1f}"));
-    if let Some(target) = target {
-        build.args(["--bin", target]);
-    }
+        .arg("--quiet")
+        .args(targets.iter().flat_map(|target| ["--bin", target]))
+        .env("RUSTC_WORKSPACE_WRAPPER", this)
+        .env(INSTRUMENT, "1");
     command::run(&mut build)
 }
 

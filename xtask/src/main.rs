@@ -87,6 +87,10 @@ enum Form {
 }
 
 fn main() -> ExitCode {
+    if let Some(error) = fuzz::instrument() {
+        eprintln!("the compiler cannot be started: {error}");
+        return ExitCode::FAILURE;
+    }
     let outcome = match Cli::parse().command {
         Command::Test { only } => test::run_steps(only.as_deref()),
         Command::Bench { arguments } => bench::run(&arguments),

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use crate::command::{cargo, side_by_side};
+use crate::command::{checked, side_by_side};
 
 /// What takes over half a minute, the longest first.
 const LONGEST: [&str; 11] = [
@@ -85,15 +85,14 @@ pub(crate) fn test(
     Err(format!("these failed: {}", failed.join(", ")))
 }
 
-/// Builds the tests of all packages. Fewer packages may ask for fewer features of what they depend
-/// on, and cargo would build all that once more.
+/// Builds the tests of all packages.
 ///
 /// # Errors
 /// Why they could not be built.
 pub(crate) fn build() -> Result<Vec<Program>, String> {
-    let mut build = cargo(&["test", "--no-run", "--locked", "--workspace"]);
+    let mut build = checked("test");
     build
-        .arg("--message-format=json-render-diagnostics")
+        .args(["--no-run", "--message-format=json-render-diagnostics"])
         .stderr(Stdio::inherit());
     let output = build
         .output()

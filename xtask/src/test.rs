@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::command::{CHECKED, cargo, processors, run};
+use crate::command::{cargo, checked, processors, run};
 use crate::programs::Program;
 use crate::{bench, fuzz, licences, packages, programs};
 
@@ -44,31 +44,25 @@ fn formatting() -> Result<(), String> {
 }
 
 fn lints() -> Result<(), String> {
-    run(&mut cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    run(checked("clippy").args(["--all-targets", "--", "-D", "warnings"]))
 }
 
 fn documentation() -> Result<(), String> {
-    run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
+    run(checked("doc")
+        .arg("--no-deps")
+        .env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// Builds the registry for the steps that run it, and what counts its instructions.
 fn build() -> Result<(), String> {
-    bench::build(CHECKED)
+    bench::build()
 }
 
 fn tests() -> Result<(), String> {
     let mut programs = programs::build()?;
     programs.retain(|program| !is_of_real_clients(program));
     programs::test(programs, processors(), None)?;
-    run(&mut cargo(&["test", "--workspace", "--locked", "--doc"]))
+    run(checked("test").arg("--doc"))
 }
 
 /// Builds all tests, as the step before does: then nothing is left to be built.
