@@ -173,8 +173,8 @@ fn table(counted: &BTreeMap<String, Cost>, kept: Option<&BTreeMap<String, Cost>>
 
 /// The file with what is kept.
 fn text(kept: &Kept) -> String {
-    let mut out = "# What one request costs the profile `checked`, by architecture, as\n\
-                   # `cargo xtask instructions --write` counted it; a release build takes fewer\n\
+    let mut out = "# What one request costs the profile `dev`, by architecture, as\n\
+                   # `cargo xtask instructions --write` counted it; a release build takes far fewer\n\
                    # instructions. The test command fails when a path costs over 15 % more: make\n\
                    # it cheaper, or count again and say in the commit's message what the rest buys.\n"
         .to_owned();

@@ -332,12 +332,12 @@ pub(crate) fn merge(tree: &mut Value, over: &Value) {
 /// When it is not there.
 pub fn binary() -> PathBuf {
     let path = std::env::var_os("WHARFINGER_BIN").map_or_else(
-        || crate::target_folder().join("checked/wharfinger"),
+        || crate::target_folder().join("debug/wharfinger"),
         PathBuf::from,
     );
     assert!(
         path.is_file(),
-        "{} is missing: run `cargo build --profile checked -p wharfinger`, or set WHARFINGER_BIN",
+        "{} is missing: run `cargo build -p wharfinger`, or set WHARFINGER_BIN",
         path.display()
     );
     path

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::command::{CHECKED, RELEASE, cargo, checked, run as run_command, target_folder};
+use crate::command::{DEBUG, RELEASE, cargo, run as run_command, target_folder, workspace};
 
 /// Builds for release and measures, as the arguments say that the bench itself understands.
 ///
@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 /// When the build fails, or requests cost more.
 pub(crate) fn instructions(write: bool) -> Result<(), String> {
     build()?;
-    let mut count = tool(CHECKED);
+    let mut count = tool(DEBUG);
     count.arg("instructions");
     if write {
         count.arg("--write");
@@ -58,5 +58,5 @@ fn tool(profile: &str) -> Command {
 /// # Errors
 /// When the build fails.
 pub(crate) fn build() -> Result<(), String> {
-    run_command(checked("build").args(["--bin", "wharfinger", "--bin", "wharfinger-bench"]))
+    run_command(workspace("build").args(["--bin", "wharfinger", "--bin", "wharfinger-bench"]))
 }

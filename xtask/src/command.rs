@@ -18,11 +18,11 @@ pub(crate) fn target_folder() -> PathBuf {
     root().join(target.unwrap_or_else(|| "target".into()))
 }
 
-/// The profile of what users get (Cargo.toml); its folder in the target folder has its name.
+/// The folder in the target folder of what users get.
 pub(crate) const RELEASE: &str = "release";
 
-/// The profile of all that the test command builds.
-pub(crate) const CHECKED: &str = "checked";
+/// The folder in the target folder of what tests are, and run: profile `dev`.
+pub(crate) const DEBUG: &str = "debug";
 
 /// A cargo command in the repository's root.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
@@ -39,11 +39,10 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// A cargo command of the test command. All of them are in one profile and about all packages (their
-/// targets can be chosen): fewer may ask for fewer features of what they depend on, and cargo would
-/// build all that once more.
-pub(crate) fn checked(subcommand: &str) -> Command {
-    cargo(&[subcommand, "--locked", "--workspace", "--profile", CHECKED])
+/// A cargo command about all packages, in profile `dev`. Fewer may ask for fewer features of what they
+/// depend on, and cargo would build all that once more; arguments can choose targets.
+pub(crate) fn workspace(subcommand: &str) -> Command {
+    cargo(&[subcommand, "--locked", "--workspace"])
 }
 
 /// Runs a command to its end, its output going where ours goes.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
 
-use crate::command::{self, CHECKED, checked, processors, root, side_by_side, target_folder};
+use crate::command::{self, DEBUG, processors, root, side_by_side, target_folder, workspace};
 
 /// How long each target runs when nobody says, in seconds.
 pub(crate) const SECONDS: u32 = 5;
@@ -72,7 +72,7 @@ pub(crate) fn run(wanted: Option<&str>, seconds: u32) -> Result<(), String> {
         targets.retain(|target| target == wanted);
     }
     build(&targets)?;
-    let built = target_folder().join(CHECKED);
+    let built = target_folder().join(DEBUG);
     // A target takes one processor.
     side_by_side(&targets, processors(), |target| {
         run_target(&folder, target, &built.join(target), seconds)
@@ -94,7 +94,7 @@ fn targets(folder: &Path) -> io::Result<Vec<String>> {
 
 fn build(targets: &[String]) -> Result<(), String> {
     let this = env::current_exe().map_err(|error| format!("find this program: {error}"))?;
-    let mut build = checked("build");
+    let mut build = workspace("build");
     build
         .arg("--quiet")
         .args(targets.iter().flat_map(|target| ["--bin", target]))
@@ -135,4 +135,27 @@ fn run_target(folder: &Path, target: &str, binary: &Path, seconds: u32) -> Resul
         .map_or("?", str::trim);
     println!("{target}: {executed} inputs in {seconds} s");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_scripts_and_macros_are_not_instrumented() {
+        for (arguments, expected) in [
+            ("--crate-name wharfinger_oci --crate-type lib", true),
+            ("--crate-name digest --crate-type bin", true),
+            ("--crate-name build_script_build --crate-type bin", false),
+            ("--crate-name macros --crate-type proc-macro", false),
+            (
+                "- --crate-name ___ --print=file-names --crate-type bin",
+                false,
+            ),
+            ("-vV", false),
+        ] {
+            let split: Vec<_> = arguments.split(' ').map(OsString::from).collect();
+            assert_eq!(is_instrumented(&split), expected, "{arguments}");
+        }
+    }
 }

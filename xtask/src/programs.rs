@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use crate::command::{checked, side_by_side};
+use crate::command::{side_by_side, workspace};
 
 /// What takes over half a minute, the longest first.
 const LONGEST: [&str; 11] = [
@@ -90,7 +90,7 @@ pub(crate) fn test(
 /// # Errors
 /// Why they could not be built.
 pub(crate) fn build() -> Result<Vec<Program>, String> {
-    let mut build = checked("test");
+    let mut build = workspace("test");
     build
         .args(["--no-run", "--message-format=json-render-diagnostics"])
         .stderr(Stdio::inherit());

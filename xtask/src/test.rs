@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::command::{cargo, checked, processors, run};
+use crate::command::{cargo, processors, run, workspace};
 use crate::programs::Program;
 use crate::{bench, fuzz, licences, packages, programs};
 
@@ -44,11 +44,11 @@ fn formatting() -> Result<(), String> {
 }
 
 fn lints() -> Result<(), String> {
-    run(checked("clippy").args(["--all-targets", "--", "-D", "warnings"]))
+    run(workspace("clippy").args(["--all-targets", "--", "-D", "warnings"]))
 }
 
 fn documentation() -> Result<(), String> {
-    run(checked("doc")
+    run(workspace("doc")
         .arg("--no-deps")
         .env("RUSTDOCFLAGS", "-D warnings"))
 }
@@ -62,7 +62,7 @@ fn tests() -> Result<(), String> {
     let mut programs = programs::build()?;
     programs.retain(|program| !is_of_real_clients(program));
     programs::test(programs, processors(), None)?;
-    run(checked("test").arg("--doc"))
+    run(workspace("test").arg("--doc"))
 }
 
 /// Builds all tests, as the step before does: then nothing is left to be built.
