@@ -8,6 +8,8 @@ use crate::UploadId;
 
 const BLOBS: &str = "/docker/registry/v2/blobs";
 const REPOSITORIES: &str = "/docker/registry/v2/repositories";
+/// What the name of an upload's small file ends with.
+const SMALL_UPLOAD: &str = ".small";
 const GC: &str = "/docker/registry/v2/_gc";
 const QUARANTINE: &str = "/docker/registry/v2/_quarantine";
 const TURNS: &str = "/docker/registry/v2/_turns";
@@ -203,6 +205,21 @@ pub fn upload(name: &RepositoryName, id: &UploadId) -> StoragePath {
     path(format!("{REPOSITORIES}/{name}/_uploads/{id}"))
 }
 
+/// The bytes of an upload that has received little, in a file of their own. Distribution does not know
+/// it.
+pub fn small_upload(name: &RepositoryName, id: &UploadId) -> StoragePath {
+    path(format!("{REPOSITORIES}/{name}/_uploads/{id}{SMALL_UPLOAD}"))
+}
+
+/// The upload that something in the folder of uploads belongs to.
+pub fn upload_of(entry: &str) -> Option<UploadId> {
+    entry
+        .strip_suffix(SMALL_UPLOAD)
+        .unwrap_or(entry)
+        .parse()
+        .ok()
+}
+
 /// The bytes an upload has received.
 pub fn upload_data(name: &RepositoryName, id: &UploadId) -> StoragePath {
     path(format!("{REPOSITORIES}/{name}/_uploads/{id}/data"))
@@ -346,7 +363,7 @@ pub enum Located {
     TagIndexLink(RepositoryName, Tag, Digest),
     /// The link to a manifest whose subject is the first digest.
     ReferrerLink(RepositoryName, Digest, Digest),
-    /// The folder of an upload, or anything below it.
+    /// The folder of an upload, or anything below it, or its small file.
     Upload(RepositoryName, UploadId),
 }
 
@@ -382,7 +399,7 @@ pub fn locate(path: &StoragePath) -> Option<Located> {
         ["manifests", "referrers", sa, sh, a, h, "link"] => {
             Located::ReferrerLink(name, parse_digest(sa, sh)?, parse_digest(a, h)?)
         }
-        ["uploads", id, ..] => Located::Upload(name, id.parse().ok()?),
+        ["uploads", entry, ..] => Located::Upload(name, upload_of(entry)?),
         _ => return None,
     })
 }

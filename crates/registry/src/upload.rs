@@ -35,6 +35,7 @@ pub(crate) use ended::EndedUploads;
 pub(crate) use purge::{LEFTOVER_AGE, random};
 pub use purge::{PurgeReport, PurgeSchedule};
 use sink::{Held, InMemory, Sink};
+use state::{Found, Restored};
 
 /// How many bytes are collected before they are hashed and written.
 const BATCH: usize = Buffer::LEAST;
@@ -113,9 +114,10 @@ impl Progress {
         let working = links.shared.uploads.exclusive(id);
         let _held = tokio::time::timeout(PATIENCE, working).await;
         let begun = state::begun(links, id, told).await?;
-        let offset = match begun.stored {
-            true => state::offset(links, id).await?,
-            false => 0,
+        let offset = match begun.found {
+            Found::Recorded => state::offset(links, id).await?,
+            Found::Small(bytes) => bytes.len() as u64,
+            Found::Nothing => 0,
         };
         Ok(Self {
             id: id.clone(),
@@ -137,8 +139,10 @@ pub struct Upload {
     recorded: bool,
     /// Whether a client knows of it, and may come back for it.
     told: bool,
-    /// Whether there was a file with its bytes when this request took the upload up.
+    /// Whether there may be a file with its bytes in its folder.
     has_file: bool,
+    /// Whether there was a small file with all its bytes when this request took the upload up.
+    small: bool,
     /// How many bytes were durable when this request took the upload up.
     durable: u64,
     /// `None` once a request's failure has taken it along.
@@ -168,6 +172,7 @@ impl Upload {
             recorded: false,
             told: false,
             has_file: false,
+            small: false,
             durable: 0,
             sink: Some(sink),
             _writing: writing,
@@ -187,11 +192,14 @@ impl Upload {
         })?;
         let held = Held::new(held, writing.clone());
         let begun = state::begun(&links, id, told).await?;
-        let restored = match begun.stored {
-            true => state::restore(&links, id, told, algorithm).await?,
-            false => state::nothing(&links, id, algorithm).await?,
+        let recorded = matches!(begun.found, Found::Recorded);
+        let restored = match begun.found {
+            Found::Recorded => state::restore(&links, id, algorithm).await?,
+            Found::Small(bytes) => Restored::small(bytes, algorithm),
+            Found::Nothing => Restored::nothing(algorithm),
         };
         let (offset, has_file) = (restored.offset, restored.has_file);
+        let small = restored.small.is_some();
         let data = layout::upload_data(&links.name, id);
         let sink = Sink::resumed(links.shared.driver.clone(), data, restored, held);
         Ok(Self {
@@ -199,9 +207,10 @@ impl Upload {
             links,
             id: id.clone(),
             started_at: begun.at,
-            recorded: begun.recorded,
+            recorded,
             told: true,
             has_file,
+            small,
             durable: offset,
             sink: Some(sink),
             _writing: writing,
@@ -290,6 +299,7 @@ impl Upload {
                 if self.told && !self.recorded {
                     self.record_early().await?;
                 }
+                self.has_file = true;
                 under_way = Some(tokio::spawn(sink.write(batch).in_current_span()));
             }
         }
@@ -302,6 +312,12 @@ impl Upload {
     /// Says in the store that there is the upload before it has a file, so that what a killed process
     /// leaves of that is gone on with.
     async fn record_early(&mut self) -> Result<()> {
+        let driver = &self.links.shared.driver;
+        if !driver.has_only_objects() {
+            // A crash may have taken the record, and left the rest.
+            let folder = layout::upload(&self.links.name, &self.id);
+            ignore_absent(driver.delete(&folder).await)?;
+        }
         if let Err(error) = self.put_record(Durability::Process).await {
             self.remove_folder().await;
             return Err(error);
@@ -366,9 +382,9 @@ impl Upload {
         // The hash state must never be durable before the bytes it stands for: resuming trusts it.
         let (hashers, _held) = sink.close().await?;
         let record = async {
-            let driver = &self.links.shared.driver;
-            // What an object store has, it has for good.
-            if self.recorded && (self.durable > 0 || driver.has_only_objects()) {
+            // What an object store has, it has for good, and what is durable of a file came after it.
+            let is_durable = self.durable > 0 && !self.small;
+            if self.recorded && (is_durable || self.links.shared.driver.has_only_objects()) {
                 return Ok(());
             }
             self.put_record(durability).await
@@ -382,27 +398,24 @@ impl Upload {
             Ok::<_, Error>(())
         };
         futures_util::future::try_join(record, save).await?;
-        if self.durable > 0 && offset > self.durable {
+        if self.small {
+            self.remove_small().await;
+        } else if self.durable > 0 && offset > self.durable {
             state::forget(&self.links, &self.id, self.durable).await;
         }
         Ok(())
     }
 
     /// The same where all that was received is in memory. It is stored whole and hashed again by who
-    /// goes on: that is less than to keep the state of its hashes. When it was begun its client knows.
+    /// goes on: that is less than to keep the state of its hashes, and a record. When the upload was
+    /// begun its client knows.
     async fn pause_in_memory(&self, sink: Sink) -> Result<()> {
         let Ok(InMemory { bytes, held }) = sink.into_memory() else {
             return Err(unusable());
         };
-        if !self.recorded {
-            self.put_record(Durability::Process).await?;
-        }
-        let data = layout::upload_data(&self.links.name, &self.id);
+        let small = layout::small_upload(&self.links.name, &self.id);
         let driver = &self.links.shared.driver;
-        driver.put(&data, bytes, Durability::Machine).await?;
-        if self.durable > 0 {
-            state::forget(&self.links, &self.id, self.durable).await;
-        }
+        driver.put(&small, bytes, Durability::Machine).await?;
         drop(held);
         Ok(())
     }
@@ -413,7 +426,7 @@ impl Upload {
     /// When the store fails.
     pub async fn discard(mut self) -> Result<()> {
         let _held = self.sink.take().map(Sink::abandon);
-        if self.durable > 0 {
+        if self.durable > 0 || !self.has_file {
             return Ok(()); // what lies behind the saved state is dropped on resuming
         }
         let data = layout::upload_data(&self.links.name, &self.id);
@@ -434,7 +447,7 @@ impl Upload {
         if actual != *claimed {
             drop(sink);
             self.end(&shared.uploads_counted.cancelled);
-            self.remove_folder().await;
+            self.remove_rest().await;
             return Err(Error::DigestMismatch {
                 expected: *claimed,
                 actual,
@@ -455,22 +468,22 @@ impl Upload {
             Ok(InMemory { bytes, held }) => (Content::Memory(bytes), held),
             Err(sink) => self.settled(sink, blob).await?,
         };
-        let was_small = matches!(content, Content::Memory(_));
         let mut publication = Publication::begin(&shared, &digests).await;
         match content {
             Content::Memory(bytes) => drop(publication.blob(canonical, bytes).await?),
-            Content::File(data) => publication.moved_blob(blob, data).await?,
+            Content::File(data) => drop(publication.moved_blob(blob, data).await?),
+            Content::Small => {
+                let small = layout::small_upload(&self.links.name, &self.id);
+                // Where it is needed no more, it goes with the rest.
+                self.small = !publication.moved_blob(blob, small).await?;
+            }
             Content::Known => {}
         }
         publication.links(links, blob).await?;
         publication.write().await?;
         reliance.confirm().await?;
         self.end(&shared.uploads_counted.completed);
-        if was_small && !self.has_file {
-            self.remove_record().await;
-        } else {
-            self.remove_folder().await;
-        }
+        self.remove_rest().await;
         drop(held);
         Ok(descriptor(claimed, size))
     }
@@ -480,6 +493,9 @@ impl Upload {
     async fn settled(&self, sink: Sink, blob: CachedDescriptor) -> Result<(Content, Held)> {
         if self.links.shared.blobs.has_file(blob).await? {
             return Ok((Content::Known, sink.abandon()));
+        }
+        if sink.is_in_both() {
+            return Ok((Content::Small, sink.abandon()));
         }
         let data = layout::upload_data(&self.links.name, &self.id);
         Ok((Content::File(data), sink.commit().await?))
@@ -491,8 +507,15 @@ impl Upload {
     /// When the store cannot remove it.
     pub async fn cancel(mut self) -> Result<()> {
         let _held = self.sink.take().map(Sink::abandon);
-        let folder = layout::upload(&self.links.name, &self.id);
-        ignore_absent(self.links.shared.driver.delete(&folder).await)?;
+        let driver = &self.links.shared.driver;
+        if self.recorded || self.has_file {
+            let folder = layout::upload(&self.links.name, &self.id);
+            ignore_absent(driver.delete(&folder).await)?;
+        }
+        if self.small {
+            let small = layout::small_upload(&self.links.name, &self.id);
+            ignore_absent(driver.delete(&small).await)?;
+        }
         self.end(&self.links.shared.uploads_counted.cancelled);
         Ok(())
     }
@@ -505,12 +528,28 @@ impl Upload {
         }
     }
 
+    /// Removes what is left of an upload that has ended. A failure, or a crash, leaves it to purging.
+    async fn remove_rest(&self) {
+        if self.small {
+            self.remove_small().await;
+        }
+        if self.has_file {
+            self.remove_folder().await;
+        } else if self.recorded {
+            self.remove_record().await;
+        }
+    }
+
+    async fn remove_small(&self) {
+        let small = layout::small_upload(&self.links.name, &self.id);
+        if let Err(error) = ignore_absent(self.links.shared.driver.discard_file(&small).await) {
+            warn!(upload = %self.id, %error, "what came of an upload cannot be removed yet");
+        }
+    }
+
     /// Removes the record of a session of which there is nothing else, and the folder it is in where
     /// there are folders.
     async fn remove_record(&self) {
-        if !self.recorded {
-            return;
-        }
         let driver = &self.links.shared.driver;
         let remove = async {
             let record = layout::upload_started_at(&self.links.name, &self.id);
@@ -547,6 +586,8 @@ enum Content {
     Memory(Bytes),
     /// A file that survives the machine.
     File(StoragePath),
+    /// The small file, which does so too.
+    Small,
     /// Nothing that is not there.
     Known,
 }

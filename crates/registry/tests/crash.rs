@@ -135,6 +135,9 @@ operations! {
     push_large_in_chunks: nothing, async |c| {
         c.push_in_chunks("a", &large(), &[70_000, 70_003, 95_000], Sha256).await
     };
+    push_large_in_chunks_of_which_the_first_is_small: nothing, async |c| {
+        c.push_in_chunks("a", &large(), &[1000, 2000, 70_000, 70_100], Sha256).await
+    };
     push_huge_in_chunks: nothing, async |c| {
         c.push_in_chunks("a", &huge(), &[40_000, 1_140_000], Sha256).await
     };

@@ -97,11 +97,12 @@ impl Registry {
                 Err(error) if error.is_not_found() => continue,
                 entries => entries?,
             };
-            for entry in entries {
-                if let Ok(id) = entry.name.parse() {
-                    self.purge_upload(&name, id, age, dry_run, &mut report)
-                        .await?;
-                }
+            let ids = entries.iter().map(|entry| layout::upload_of(&entry.name));
+            let mut ids: Vec<_> = ids.flatten().collect();
+            ids.dedup();
+            for id in ids {
+                self.purge_upload(&name, id, age, dry_run, &mut report)
+                    .await?;
             }
         }
         info!(
@@ -136,8 +137,9 @@ impl Registry {
                     && begun < Timestamp::now()
             });
             if old && !dry_run {
-                let folder = layout::upload(name, &id);
-                ignore_absent(self.shared.driver.delete(&folder).await)?;
+                for left in [layout::upload(name, &id), layout::small_upload(name, &id)] {
+                    ignore_absent(self.shared.driver.delete(&left).await)?;
+                }
             }
             Ok::<_, Error>(old)
         };
@@ -156,8 +158,8 @@ impl Registry {
         Ok(())
     }
 
-    /// When an upload was begun: by its record, or, where that is missing or damaged, when its
-    /// folder was last changed.
+    /// When an upload was begun: by its record, or, where that is missing or damaged, when its folder
+    /// or its small file was last changed.
     async fn begun(&self, name: &RepositoryName, id: &UploadId) -> Result<Option<Timestamp>> {
         let links = LinkedBlobs::new(Arc::clone(&self.shared), name.clone(), LinkSet::Layers);
         match state::started_at(&links, id).await {
@@ -165,7 +167,13 @@ impl Registry {
             Err(Error::UploadUnknown(_)) => {}
             Err(error) => return Err(error),
         }
-        let stat = self.shared.driver.stat(&layout::upload(name, id)).await?;
+        let driver = &self.shared.driver;
+        let stat = match driver.stat(&layout::upload(name, id)).await {
+            Err(error) if error.is_not_found() => {
+                driver.stat(&layout::small_upload(name, id)).await?
+            }
+            stat => stat?,
+        };
         Ok(stat
             .modified
             .and_then(|modified| Timestamp::try_from(modified).ok()))

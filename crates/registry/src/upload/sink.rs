@@ -94,7 +94,7 @@ impl Sink {
     ) -> Self {
         let length = restored.offset;
         let settled = restored.is_settled && !driver.has_only_objects();
-        let data = match (length, restored.bytes) {
+        let data = match (length, restored.small) {
             (0, _) => Data::Memory(Vec::new()),
             (_, Some(bytes)) => Data::Both(bytes),
             (_, None) => Data::Stored { settled },
@@ -248,6 +248,11 @@ impl Sink {
     /// Whether all of the content is in memory.
     pub(super) fn is_in_memory(&self) -> bool {
         matches!(self.data, Data::Memory(_))
+    }
+
+    /// Whether all of the content is in memory, and in a file that survives the machine.
+    pub(super) fn is_in_both(&self) -> bool {
+        matches!(self.data, Data::Both(_))
     }
 
     /// The content, when all of it is in memory, and there is no file that could be moved with less

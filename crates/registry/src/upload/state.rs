@@ -42,41 +42,80 @@ pub(super) async fn started_at(links: &LinkedBlobs, id: &UploadId) -> Result<Tim
 /// When an upload was begun, and what the store has of it.
 pub(super) struct Begun {
     pub(super) at: Timestamp,
-    /// Whether the store says when.
-    pub(super) recorded: bool,
-    /// Whether the store may have bytes of it.
-    pub(super) stored: bool,
+    pub(super) found: Found,
 }
 
-/// When an upload was begun: by the store, or, where that does not know or has forgotten it, by what
-/// its client was told.
+/// What the store has of an upload.
+pub(super) enum Found {
+    /// A record, and what goes with it.
+    Recorded,
+    /// All its bytes, in a file of their own.
+    Small(Bytes),
+    /// Nothing: it was only opened.
+    Nothing,
+}
+
+/// When an upload was begun, by the store or by what its client was `told`, and what there is of it.
 ///
 /// # Errors
-/// [`Error::UploadUnknown`] when nobody knows, or it has ended.
+/// [`Error::UploadUnknown`] when nobody knows it, or it has ended.
 pub(super) async fn begun(links: &LinkedBlobs, id: &UploadId, told: Option<Told>) -> Result<Begun> {
-    let (unknown, told) = match (started_at(links, id).await, told) {
-        (Ok(at), _) => {
-            return Ok(Begun {
-                at,
-                recorded: true,
-                stored: true,
-            });
-        }
-        (Err(unknown @ Error::UploadUnknown(_)), Some(told)) => (unknown, told),
-        (Err(error), _) => return Err(error),
+    let found_small = |at, bytes| Begun {
+        at,
+        found: Found::Small(bytes),
     };
-    let is_there = match told.offset {
-        0 => !links.shared.ended_uploads.has(id),
-        _ => size(links, id).await?.is_some(),
-    };
-    if !is_there {
-        return Err(unknown);
+    // Of one that had received little the small file is looked for first.
+    let little = told.filter(|told| (1..=IN_MEMORY as u64).contains(&told.offset));
+    if let Some(told) = little
+        && let Some(bytes) = small(links, id).await?
+    {
+        return Ok(found_small(told.started_at, bytes));
     }
-    Ok(Begun {
-        at: told.started_at,
-        recorded: false,
-        stored: told.offset > 0,
-    })
+    let unknown = match started_at(links, id).await {
+        Err(unknown @ Error::UploadUnknown(_)) => unknown,
+        at => {
+            let found = Found::Recorded;
+            return Ok(Begun { at: at?, found });
+        }
+    };
+    if little.is_none()
+        && let Some(bytes) = small(links, id).await?
+    {
+        let at = match told {
+            Some(told) => told.started_at,
+            None => small_since(links, id).await?,
+        };
+        return Ok(found_small(at, bytes));
+    }
+    match told {
+        Some(told) if told.offset == 0 && !links.shared.ended_uploads.has(id) => Ok(Begun {
+            at: told.started_at,
+            found: Found::Nothing,
+        }),
+        _ => Err(unknown),
+    }
+}
+
+/// The bytes of an upload that has received little.
+async fn small(links: &LinkedBlobs, id: &UploadId) -> Result<Option<Bytes>> {
+    let path = layout::small_upload(&links.name, id);
+    match links.shared.driver.get(&path).await {
+        Err(error) if error.is_not_found() => Ok(None),
+        bytes => Ok(Some(bytes?)),
+    }
+}
+
+/// When those were stored.
+async fn small_since(links: &LinkedBlobs, id: &UploadId) -> Result<Timestamp> {
+    let stat = links
+        .shared
+        .driver
+        .stat(&layout::small_upload(&links.name, id))
+        .await?;
+    let modified = stat
+        .modified
+        .and_then(|modified| Timestamp::try_from(modified).ok());
+    Ok(modified.unwrap_or_else(Timestamp::now))
 }
 
 /// The offset to go on at, as far as can be told without hashing anything.
@@ -84,7 +123,13 @@ pub(super) async fn offset(links: &LinkedBlobs, id: &UploadId) -> Result<u64> {
     let size = size(links, id).await?.unwrap_or(0);
     let offsets = offsets(links, id, Algorithm::CANONICAL).await?;
     let durable = offsets.into_iter().filter(|offset| *offset <= size).max();
-    Ok(durable.unwrap_or(size))
+    match durable {
+        Some(durable) => Ok(durable),
+        None => {
+            let small = small(links, id).await?;
+            Ok(small.map_or(size, |bytes| bytes.len() as u64))
+        }
+    }
 }
 
 /// How many bytes of an upload are in the store, or that there is no file.
@@ -106,8 +151,31 @@ pub(super) struct Restored {
     pub(super) has_file: bool,
     /// Whether the file ends at the offset, and all before survives the machine.
     pub(super) is_settled: bool,
-    /// All before the offset, where that is little.
-    pub(super) bytes: Option<Bytes>,
+    /// All before the offset, where that is little and in a file of its own.
+    pub(super) small: Option<Bytes>,
+}
+
+impl Restored {
+    /// An upload without a byte.
+    pub(super) fn nothing(algorithm: Algorithm) -> Self {
+        Self {
+            offset: 0,
+            hashers: hashers(algorithm),
+            has_file: false,
+            is_settled: false,
+            small: None,
+        }
+    }
+
+    /// All its bytes, which survive the machine.
+    pub(super) fn small(bytes: Bytes, algorithm: Algorithm) -> Self {
+        let mut restored = Self::nothing(algorithm);
+        restored.offset = bytes.len() as u64;
+        let hashers = restored.hashers.iter_mut();
+        hashers.for_each(|hasher| hasher.update(&bytes));
+        restored.small = Some(bytes);
+        restored
+    }
 }
 
 /// The offset to go on at, and hashers that have taken up all before it.
@@ -118,7 +186,6 @@ pub(super) struct Restored {
 pub(super) async fn restore(
     links: &LinkedBlobs,
     id: &UploadId,
-    told: Option<Told>,
     algorithm: Algorithm,
 ) -> Result<Restored> {
     let size = size(links, id).await?;
@@ -129,22 +196,13 @@ pub(super) async fn restore(
         hashers,
         has_file,
         is_settled: has_state && offset == size,
-        bytes: None,
+        small: None,
     };
-    if size == 0 {
-        return Ok(restored(0, hashers(algorithm), false));
-    }
-    if size <= IN_MEMORY as u64 && told.is_some_and(|told| told.offset == size) {
-        let data = layout::upload_data(&links.name, id);
-        let bytes = links.shared.driver.get(&data).await?;
-        let mut hashers = hashers(algorithm);
-        hashers.iter_mut().for_each(|hasher| hasher.update(&bytes));
-        let mut restored = restored(bytes.len() as u64, hashers, true);
-        restored.bytes = Some(bytes);
-        return Ok(restored);
-    }
     let other = (algorithm != Algorithm::CANONICAL).then_some(algorithm);
-    let mut offsets = offsets(links, id, Algorithm::CANONICAL).await?;
+    let mut offsets = match size {
+        0 => Vec::new(),
+        _ => offsets(links, id, Algorithm::CANONICAL).await?,
+    };
     offsets.retain(|offset| *offset <= size);
     offsets.sort_unstable();
     while let Some(offset) = offsets.pop() {
@@ -162,6 +220,15 @@ pub(super) async fn restore(
             Err(Error::Storage(error)) if !error.is_not_found() => return Err(error.into()),
             Err(error) => warn!(upload = %id, offset, %error, "a hash state cannot be used"),
         }
+    }
+    if let Some(bytes) = small(links, id).await? {
+        // Another request was cut off while it put more into a file.
+        let mut restored = Restored::small(bytes, algorithm);
+        restored.has_file = has_file;
+        return Ok(restored);
+    }
+    if size == 0 {
+        return Ok(restored(0, hashers(algorithm), false));
     }
     debug!(upload = %id, size, "no hash state: hashing what is there");
     let mut hasher = Hasher::new(Algorithm::CANONICAL);
@@ -183,27 +250,6 @@ pub(super) async fn restore(
         .map_err(|_| Error::UploadInvalid("hashing it was interrupted".to_owned()))?;
     }
     Ok(restored(offset, vec![hasher], false))
-}
-
-/// What there is of an upload that the store does not know: nothing, once what a crash may have left
-/// in its place is gone.
-pub(super) async fn nothing(
-    links: &LinkedBlobs,
-    id: &UploadId,
-    algorithm: Algorithm,
-) -> Result<Restored> {
-    let driver = &links.shared.driver;
-    // In a bucket nothing is there before the record.
-    if !driver.has_only_objects() {
-        ignore_absent(driver.delete(&layout::upload(&links.name, id)).await)?;
-    }
-    Ok(Restored {
-        offset: 0,
-        hashers: hashers(algorithm),
-        has_file: false,
-        is_settled: false,
-        bytes: None,
-    })
 }
 
 /// Hashers that have not taken up anything, the canonical algorithm's first.
