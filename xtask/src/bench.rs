@@ -53,7 +53,8 @@ fn tool(profile: &str) -> Command {
     Command::new(target_folder().join(profile).join("wharfinger-bench"))
 }
 
-/// Builds the registry, and the tool that measures it, for the steps of the test command.
+/// Builds the registry, and the tool that measures it, for the steps of the test command. Its crates
+/// are compiled without what they have for tests only, as users get them.
 ///
 /// # Errors
 /// When the build fails.
