@@ -48,9 +48,9 @@ fn released() -> Result<Command, String> {
     Ok(tool(RELEASE))
 }
 
-/// The tool in this profile, which measures the registry beside it.
-fn tool(profile: &str) -> Command {
-    Command::new(target_folder().join(profile).join("wharfinger-bench"))
+/// The tool in this folder of the target folder, which measures the registry beside it.
+fn tool(folder: &str) -> Command {
+    Command::new(target_folder().join(folder).join("wharfinger-bench"))
 }
 
 /// Builds the registry, and the tool that measures it, for the steps of the test command. Its crates
