@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     let bytes = Bytes::copy_from_slice(data);
     if let Ok(manifest) = Manifest::parse(Some(media_type::SCHEMA1_SIGNED_MANIFEST), bytes.clone())
     {
-        let assembled = schema1::assemble(manifest.payload(), &manifest.signatures())
+        let assembled = schema1::assemble(manifest.payload(), manifest.signatures())
             .expect("what was taken apart can be put together");
         let again = Manifest::parse(Some(media_type::SCHEMA1_SIGNED_MANIFEST), assembled)
             .expect("what was put together verifies");
