@@ -64,23 +64,30 @@ pub(super) async fn begun(links: &LinkedBlobs, id: &UploadId, told: Option<Told>
         at,
         found: Found::Small(bytes),
     };
+    let offset = told.map_or(0, |told| told.offset);
+    let is_little = (1..=IN_MEMORY as u64).contains(&offset);
     // Of one that had received little the small file is looked for first.
-    let little = told.filter(|told| (1..=IN_MEMORY as u64).contains(&told.offset));
-    if let Some(told) = little
+    if is_little
+        && let Some(told) = told
         && let Some(bytes) = small(links, id).await?
     {
         return Ok(found_small(told.started_at, bytes));
     }
-    let unknown = match started_at(links, id).await {
+    let small = async {
+        match offset {
+            0 => small(links, id).await,
+            _ => Ok(None),
+        }
+    };
+    let (recorded, small) = futures_util::future::join(started_at(links, id), small).await;
+    let unknown = match recorded {
         Err(unknown @ Error::UploadUnknown(_)) => unknown,
         at => {
             let found = Found::Recorded;
             return Ok(Begun { at: at?, found });
         }
     };
-    if little.is_none()
-        && let Some(bytes) = small(links, id).await?
-    {
+    if let Some(bytes) = small? {
         let at = match told {
             Some(told) => told.started_at,
             None => small_since(links, id).await?,
