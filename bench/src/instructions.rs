@@ -29,10 +29,10 @@ const SLACK: f64 = 1.0;
 const BATCHES: usize = 5;
 
 /// How many requests a batch has.
-const BATCH: u32 = 60;
+const BATCH: u32 = 30;
 
 /// How many requests come before, which fill caches and make what is made once.
-const WARM_UP: u32 = 60;
+const WARM_UP: u32 = 30;
 
 /// The costs of all paths, by architecture and name.
 type Kept = BTreeMap<String, BTreeMap<String, Cost>>;

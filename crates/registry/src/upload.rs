@@ -3,35 +3,32 @@
 //! Bytes go once through memory: each batch is hashed and written at the same time, while the
 //! next one is read from the network. Short content stays in memory and is stored whole.
 
-use std::fmt;
-use std::str::FromStr;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
-use tracing::{Instrument as _, warn};
-use uuid::Uuid;
-use wharfinger_oci::{Algorithm, Descriptor, Digest};
-use wharfinger_storage::{Buffer, Durability, StoragePath};
+use tracing::Instrument as _;
+use wharfinger_oci::Algorithm;
+use wharfinger_storage::{Buffer, Durability};
 
-use crate::blob::descriptor;
-use crate::descriptor_cache::CachedDescriptor;
-use crate::gc::{Item, Reliance};
 use crate::link::{LinkedBlobs, ignore_absent};
 use crate::metrics::{OpenUpload, UploadCounts};
-use crate::publication::Publication;
 use crate::read_only::Writing;
 use crate::{Error, Result, layout};
 
 mod ended;
+mod ending;
+mod id;
+mod progress;
 mod purge;
 mod sink;
 mod state;
 
 pub(crate) use ended::EndedUploads;
+pub use id::UploadId;
+pub use progress::{Progress, Told};
 pub(crate) use purge::{LEFTOVER_AGE, random};
 pub use purge::{PurgeReport, PurgeSchedule};
 use sink::{Held, InMemory, Sink};
@@ -46,86 +43,6 @@ const BATCH_BUFFERS: usize = 512;
 /// How long a request waits for the one before it to let go of the upload: a client that lost its
 /// connection comes back faster than the server notices.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The name of an upload: a random UUID.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UploadId(Uuid);
-
-impl UploadId {
-    /// A new name that nobody has.
-    pub fn generate() -> Self {
-        Self(Uuid::new_v4())
-    }
-}
-
-impl fmt::Display for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
-
-impl FromStr for UploadId {
-    type Err = Error;
-
-    /// # Errors
-    /// [`Error::UploadUnknown`]: nothing else has another form of name.
-    fn from_str(s: &str) -> Result<Self> {
-        let unknown = || Error::UploadUnknown(s.to_owned());
-        let id = Self(Uuid::try_parse(s).map_err(|_| unknown())?);
-        if id.to_string() == s {
-            Ok(id)
-        } else {
-            Err(unknown())
-        }
-    }
-}
-
-/// How far an upload has got.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// The upload's name.
-    pub id: UploadId,
-    /// How many bytes have been received.
-    pub offset: u64,
-    /// When the upload was begun.
-    pub started_at: Timestamp,
-}
-
-/// What the client of an upload was told of it, and brings back: the store itself may know less.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// How many bytes had been received, and are durable.
-    pub offset: u64,
-    /// When the upload was begun.
-    pub started_at: Timestamp,
-}
-
-impl Progress {
-    /// What its client is told.
-    pub fn told(&self) -> Told {
-        Told {
-            offset: self.offset,
-            started_at: self.started_at,
-        }
-    }
-
-    pub(crate) async fn of(links: &LinkedBlobs, id: &UploadId, told: Option<Told>) -> Result<Self> {
-        // A request whose client has just vanished keeps what it received: that should count.
-        let working = links.shared.uploads.exclusive(id);
-        let _held = tokio::time::timeout(PATIENCE, working).await;
-        let begun = state::begun(links, id, told).await?;
-        let offset = match begun.found {
-            Found::Recorded => state::offset(links, id).await?,
-            Found::Small(bytes) => bytes.len() as u64,
-            Found::Nothing => 0,
-        };
-        Ok(Self {
-            id: id.clone(),
-            started_at: begun.at,
-            offset,
-        })
-    }
-}
 
 /// An upload under way. While it exists, no other request of this process can work on it.
 ///
@@ -432,164 +349,6 @@ impl Upload {
         let data = layout::upload_data(&self.links.name, &self.id);
         ignore_absent(self.links.shared.driver.delete(&data).await)
     }
-
-    /// Ends the upload in a blob: checks the digest, makes the bytes durable, gives them their
-    /// place and links them. The descriptor carries the digest that was claimed.
-    ///
-    /// # Errors
-    /// [`Error::DigestMismatch`] ends the upload in nothing. When the store fails, what was
-    /// durable before stays.
-    pub async fn commit(mut self, claimed: &Digest) -> Result<Descriptor> {
-        let mut sink = self.sink.take().ok_or_else(unusable)?;
-        let size = sink.len();
-        let shared = self.links.shared.clone();
-        let (canonical, actual) = sink.digests(claimed.algorithm()).await?;
-        if actual != *claimed {
-            drop(sink);
-            self.end(&shared.uploads_counted.cancelled);
-            self.remove_rest().await;
-            return Err(Error::DigestMismatch {
-                expected: *claimed,
-                actual,
-            });
-        }
-        // The store may have these bytes, and then they are not kept twice.
-        let mut reliance = Reliance::begin(&shared).await?;
-        reliance.keep(&[Item::Blob(canonical)]).await?;
-        let _pushing = shared.repositories.shared(&self.links.name).await;
-        let blob = CachedDescriptor { canonical, size };
-        let mut digests = vec![canonical];
-        if *claimed != canonical {
-            digests.push(*claimed);
-        }
-        let links = digests.iter().map(|digest| (self.links.clone(), *digest));
-        let links: Vec<_> = links.collect();
-        let (content, held) = match sink.into_memory() {
-            Ok(InMemory { bytes, held }) => (Content::Memory(bytes), held),
-            Err(sink) => self.settled(sink, blob).await?,
-        };
-        let mut publication = Publication::begin(&shared, &digests).await;
-        match content {
-            Content::Memory(bytes) => drop(publication.blob(canonical, bytes).await?),
-            Content::File(data) => drop(publication.moved_blob(blob, data).await?),
-            Content::Small => {
-                let small = layout::small_upload(&self.links.name, &self.id);
-                // Where it is needed no more, it goes with the rest.
-                self.small = !publication.moved_blob(blob, small).await?;
-            }
-            Content::Known => {}
-        }
-        publication.links(links, blob).await?;
-        publication.write().await?;
-        reliance.confirm().await?;
-        self.end(&shared.uploads_counted.completed);
-        self.remove_rest().await;
-        drop(held);
-        Ok(descriptor(claimed, size))
-    }
-
-    /// The bytes of a written file, unless the store has them already. Syncing them takes long: it
-    /// is done before others are kept waiting.
-    async fn settled(&self, sink: Sink, blob: CachedDescriptor) -> Result<(Content, Held)> {
-        if self.links.shared.blobs.has_file(blob).await? {
-            return Ok((Content::Known, sink.abandon()));
-        }
-        if sink.is_in_both() {
-            return Ok((Content::Small, sink.abandon()));
-        }
-        let data = layout::upload_data(&self.links.name, &self.id);
-        Ok((Content::File(data), sink.commit().await?))
-    }
-
-    /// Ends the upload in nothing.
-    ///
-    /// # Errors
-    /// When the store cannot remove it.
-    pub async fn cancel(mut self) -> Result<()> {
-        let _held = self.sink.take().map(Sink::abandon);
-        let driver = &self.links.shared.driver;
-        if self.recorded || self.has_file {
-            let folder = layout::upload(&self.links.name, &self.id);
-            ignore_absent(driver.delete(&folder).await)?;
-        }
-        if self.small {
-            let small = layout::small_upload(&self.links.name, &self.id);
-            ignore_absent(driver.delete(&small).await)?;
-        }
-        self.end(&self.links.shared.uploads_counted.cancelled);
-        Ok(())
-    }
-
-    /// Notes how it ended.
-    fn end(&self, counter: &AtomicU64) {
-        UploadCounts::add(counter);
-        if self.told {
-            self.links.shared.ended_uploads.add(self.id.clone());
-        }
-    }
-
-    /// Removes what is left of an upload that has ended. A failure, or a crash, leaves it to purging.
-    async fn remove_rest(&self) {
-        if self.small {
-            self.remove_small().await;
-        }
-        if self.has_file {
-            self.remove_folder().await;
-        } else if self.recorded {
-            self.remove_record().await;
-        }
-    }
-
-    async fn remove_small(&self) {
-        let small = layout::small_upload(&self.links.name, &self.id);
-        if let Err(error) = ignore_absent(self.links.shared.driver.discard_file(&small).await) {
-            warn!(upload = %self.id, %error, "what came of an upload cannot be removed yet");
-        }
-    }
-
-    /// Removes the record of a session of which there is nothing else, and the folder it is in where
-    /// there are folders.
-    async fn remove_record(&self) {
-        let driver = &self.links.shared.driver;
-        let remove = async {
-            let record = layout::upload_started_at(&self.links.name, &self.id);
-            driver.discard_file(&record).await?;
-            driver
-                .remove_empty(&layout::upload(&self.links.name, &self.id))
-                .await
-        };
-        if let Err(error) = remove.await {
-            warn!(upload = %self.id, %error, "the record of an upload cannot be removed yet");
-        }
-    }
-
-    /// Removes bytes of which nobody was told. A failure leaves them to who goes on.
-    async fn remove_data(&self) {
-        let data = layout::upload_data(&self.links.name, &self.id);
-        if let Err(error) = ignore_absent(self.links.shared.driver.discard(&data).await) {
-            warn!(upload = %self.id, %error, "what came of an upload cannot be removed yet");
-        }
-    }
-
-    /// Removes what is left of the session. A failure, or a crash, leaves it to purging.
-    async fn remove_folder(&self) {
-        let folder = layout::upload(&self.links.name, &self.id);
-        if let Err(error) = ignore_absent(self.links.shared.driver.discard(&folder).await) {
-            warn!(upload = %self.id, %error, "what an upload left behind cannot be removed yet");
-        }
-    }
-}
-
-/// What an upload has for the store.
-enum Content {
-    /// All bytes, in memory.
-    Memory(Bytes),
-    /// A file that survives the machine.
-    File(StoragePath),
-    /// The small file, which does so too.
-    Small,
-    /// Nothing that is not there.
-    Known,
 }
 
 fn unusable() -> Error {
