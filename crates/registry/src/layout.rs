@@ -446,6 +446,7 @@ mod tests {
                 (tag_index_link(&name, &tag, &a), Located::TagIndexLink(name.clone(), tag, a)),
                 (referrer_link(&name, &a, &b), Located::ReferrerLink(name.clone(), a, b)),
                 (upload_data(&name, &id), Located::Upload(name.clone(), id.clone())),
+                (small_upload(&name, &id), Located::Upload(name.clone(), id.clone())),
                 (upload_started_at(&name, &id), Located::Upload(name.clone(), id.clone())),
                 (
                     hash_state(&name, &id, Algorithm::Sha256, offset),
