@@ -278,7 +278,7 @@ impl Upload {
 
     /// Ends this request's work so that another request, on any node, can take the upload up.
     /// What was received is durable; of an upload without a byte, only the process's end is
-    /// survived.
+    /// survived, and of one that was taken up so nothing is stored: its client keeps it.
     ///
     /// # Errors
     /// When the store fails; what was durable before stays.

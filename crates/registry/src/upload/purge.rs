@@ -167,16 +167,12 @@ impl Registry {
             Err(Error::UploadUnknown(_)) => {}
             Err(error) => return Err(error),
         }
-        let driver = &self.shared.driver;
-        let stat = match driver.stat(&layout::upload(name, id)).await {
-            Err(error) if error.is_not_found() => {
-                driver.stat(&layout::small_upload(name, id)).await?
+        match state::changed_at(&links, &layout::upload(name, id)).await {
+            Err(Error::Storage(error)) if error.is_not_found() => {
+                state::changed_at(&links, &layout::small_upload(name, id)).await
             }
-            stat => stat?,
-        };
-        Ok(stat
-            .modified
-            .and_then(|modified| Timestamp::try_from(modified).ok()))
+            changed => changed,
+        }
     }
 }
 

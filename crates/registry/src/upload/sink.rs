@@ -276,10 +276,7 @@ impl Sink {
     }
 
     /// Ends the file for now; its bytes survive the machine. Gives the hashers and the hold.
-    pub(super) async fn close(mut self) -> Result<(Vec<Hasher>, Held)> {
-        if self.length > 0 && matches!(self.data, Data::Memory(_)) {
-            self.open().await?;
-        }
+    pub(super) async fn close(self) -> Result<(Vec<Hasher>, Held)> {
         if let Data::File(writer) = self.data {
             writer.close().await?;
         }

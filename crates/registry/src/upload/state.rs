@@ -90,7 +90,10 @@ pub(super) async fn begun(links: &LinkedBlobs, id: &UploadId, told: Option<Told>
     if let Some(bytes) = small? {
         let at = match told {
             Some(told) => told.started_at,
-            None => small_since(links, id).await?,
+            None => {
+                let changed = changed_at(links, &layout::small_upload(&links.name, id)).await?;
+                changed.unwrap_or_else(Timestamp::now)
+            }
         };
         return Ok(found_small(at, bytes));
     }
@@ -112,17 +115,18 @@ async fn small(links: &LinkedBlobs, id: &UploadId) -> Result<Option<Bytes>> {
     }
 }
 
-/// When those were stored.
-async fn small_since(links: &LinkedBlobs, id: &UploadId) -> Result<Timestamp> {
-    let stat = links
-        .shared
-        .driver
-        .stat(&layout::small_upload(&links.name, id))
-        .await?;
-    let modified = stat
+/// When a file or folder was last changed, where the store tells.
+///
+/// # Errors
+/// When there is none, or the store fails.
+pub(super) async fn changed_at(
+    links: &LinkedBlobs,
+    path: &StoragePath,
+) -> Result<Option<Timestamp>> {
+    let stat = links.shared.driver.stat(path).await?;
+    Ok(stat
         .modified
-        .and_then(|modified| Timestamp::try_from(modified).ok());
-    Ok(modified.unwrap_or_else(Timestamp::now))
+        .and_then(|modified| Timestamp::try_from(modified).ok()))
 }
 
 /// The offset to go on at, as far as can be told without hashing anything.
@@ -230,12 +234,16 @@ pub(super) async fn restore(
     }
     if let Some(bytes) = small(links, id).await? {
         // Another request was cut off while it put more into a file.
-        let mut restored = Restored::small(bytes, algorithm);
-        restored.has_file = has_file;
-        return Ok(restored);
+        return Ok(Restored {
+            has_file,
+            ..Restored::small(bytes, algorithm)
+        });
     }
     if size == 0 {
-        return Ok(restored(0, hashers(algorithm), false));
+        return Ok(Restored {
+            has_file,
+            ..Restored::nothing(algorithm)
+        });
     }
     debug!(upload = %id, size, "no hash state: hashing what is there");
     let mut hasher = Hasher::new(Algorithm::CANONICAL);
