@@ -1,9 +1,10 @@
 //! The driver that keeps files in a folder of this machine.
 //!
 //! A storage path is the path of a file below the root folder, so that a folder written by CNCF
-//! Distribution is read as it is, and the reverse. Two kinds of names are ours besides, and no
-//! listing shows them: `.tmp-` and 32 hexadecimal digits beside a file that is being written, and
-//! `.wharfinger-trash` in the root, where folders go before they are taken apart.
+//! Distribution is read as it is, and the reverse. Three kinds of names are ours besides, and no
+//! listing shows them: `.tmp-` and 32 hexadecimal digits beside a file that is being written, and in
+//! the root `.wharfinger-trash`, where folders go before they are taken apart, and
+//! `.wharfinger-journal`, in which small changes become durable first.
 //!
 //! Every operation is one hop to tokio's blocking pool, which runs to its end even when the
 //! future that waits for it is dropped; only a small file whose bytes are in memory, and a folder
@@ -15,6 +16,8 @@ mod cached;
 mod claim;
 mod durable;
 mod folder;
+mod journal;
+mod journaled;
 mod listing;
 mod output;
 mod reader;
@@ -44,6 +47,9 @@ use crate::{
     WriteMode, Writer,
 };
 
+/// The names in the root that are none of the store's files.
+const OURS: [&str; 2] = [trash::TRASH, journal::JOURNAL];
+
 /// How many folders at the most are looked at on the spot. To look at one in a way that never waits
 /// takes three times as long as on a thread that may; from here on that is more than the hop.
 const LOOKED_AT_ON_THE_SPOT: usize = 8;
@@ -60,6 +66,9 @@ pub struct FilesystemOptions {
     /// How many operations may be at work at once; the others wait. `maxthreads` in the
     /// configuration file. Less than [`MIN_MAX_THREADS`](Self::MIN_MAX_THREADS) counts as that.
     pub max_threads: usize,
+    /// Whether small changes become durable together, by way of a journal in the root, where the
+    /// root's filesystem is one of this machine's own. `journal` in the configuration file.
+    pub journal: bool,
 }
 
 impl FilesystemOptions {
@@ -73,6 +82,7 @@ impl FilesystemOptions {
         Self {
             root: root.into(),
             max_threads: Self::DEFAULT_MAX_THREADS,
+            journal: true,
         }
     }
 }
@@ -101,9 +111,10 @@ impl FilesystemDriver {
     /// [`check`](Driver::check).
     ///
     /// # Errors
-    /// [`Error::Root`] when the root cannot be made or read, or is not a folder.
+    /// [`Error::Root`] when the root cannot be made or read, or is not a folder, and when what a crash
+    /// has left in its journal cannot be done.
     pub fn new(options: FilesystemOptions) -> Result<Self> {
-        let store = Arc::new(Store::open(options.root)?);
+        let store = Arc::new(Store::open(options.root, options.journal)?);
         trash::empty_at_start(&store);
         let max_threads = options.max_threads.max(FilesystemOptions::MIN_MAX_THREADS);
         // No machine has more.
@@ -179,8 +190,11 @@ impl Driver for FilesystemDriver {
 
     async fn put(&self, path: &StoragePath, content: Bytes, durability: Durability) -> Result<()> {
         let wanted = path.clone();
-        self.hop(path, move |store| store.put(&wanted, &content, durability))
-            .await
+        self.hop(path, move |store| match durability {
+            Durability::Machine => batch::put_all(store, None, &vec![vec![(wanted, content)]]),
+            Durability::Process => store.put(&wanted, &content, durability),
+        })
+        .await
     }
 
     async fn put_all(&self, steps: Steps) -> Result<()> {
@@ -267,10 +281,8 @@ impl Driver for FilesystemDriver {
 
     async fn discard(&self, path: &StoragePath) -> Result<()> {
         let (wanted, taken) = (path.clone(), path.clone());
-        let (_, trashed) = self
-            .hop(path, move |store| store.take_away(&wanted))
-            .await?;
-        if let Some(trashed) = trashed {
+        let hop = self.hop(path, move |store| store.take_away(&wanted));
+        if let Some(trashed) = hop.await? {
             // It is gone for everybody, and nobody has to wait until it is taken apart.
             let (store, permit) = (Arc::clone(&self.store), self.permit().await);
             spawn_blocking(move || {

@@ -5,14 +5,17 @@
 //! together, the contents under temporary names. Then each step gives its files their names and
 //! syncs its folders, together again. A file that is moved there and whose content survives already
 //! gets its name before all that, which is then synced together with the contents.
+//!
+//! Where there is a journal, all this is one entry of it (`journaled`).
 
 use std::collections::HashSet;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 
 use rustix::fs::{Advice, fadvise};
 
 use super::folder::{Folder, Temporary};
+use super::journaled;
 use super::store::Store;
 use super::together::Target;
 use crate::driver::Steps;
@@ -31,13 +34,26 @@ pub(super) fn put_all(store: &Store, moved: Option<&Moved>, steps: &Steps) -> Re
     if let Some(moved) = moved {
         store.check_file(&moved.from)?;
     }
+    let ends = moved.iter().flat_map(|moved| [&moved.from, &moved.to]);
+    let paths: Vec<_> = ends.chain(steps.iter().flatten().map(|(path, _)| path)).collect();
+    let turn = store.journal.turn(store, &paths);
     let mut left = moved;
-    if at_once(store, &mut left, steps)? {
+    if let Some(turn) = &turn
+        && journaled::put_all(store, turn, &mut left, steps)?
+    {
         return Ok(());
+    }
+    paths.iter().try_for_each(|path| store.journal.settle(path))?;
+    let is_moved = left.is_none();
+    if at_once(store, &mut left, steps)? {
+        return match moved {
+            Some(moved) if is_moved => store.sync_folder_of(&moved.from),
+            _ => Ok(()),
+        };
     }
     // A removal has taken away a folder that was just made; one by one, each is made again.
     match (left, moved) {
-        (Some(moved), _) => store.rename(&moved.from, &moved.to)?,
+        (Some(moved), _) => store.rename_synced(&moved.from, &moved.to)?,
         (None, Some(moved)) => store.sync_folder_of(&moved.from)?,
         (None, None) => {}
     }
@@ -114,8 +130,7 @@ fn at_once(store: &Store, moved: &mut Option<&Moved>, steps: &Steps) -> Result<b
 
 /// A file under a temporary name, on its way to the disk.
 fn written<'a>(folder: &'a Folder, content: &[u8]) -> io::Result<Temporary<'a>> {
-    let temporary = Temporary::create(folder)?;
-    (&*temporary.file).write_all(content)?;
+    let temporary = Temporary::with(folder, content)?;
     // Not needed any more, says this, and Linux then begins to write the content at once. So it
     // has its place on the disk when the first of the syncs commits the journal, and the other
     // syncs find their work done. Only a hint: without it they do it themselves.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, mkdir, open, openat, renameat, unlinkat};
@@ -128,7 +128,7 @@ pub(super) struct Temporary<'a> {
 }
 
 impl<'a> Temporary<'a> {
-    pub(super) fn create(folder: &'a Folder) -> io::Result<Self> {
+    fn create(folder: &'a Folder) -> io::Result<Self> {
         let name = temporary_name();
         let file = Arc::new(folder.create(&name)?);
         Ok(Self {
@@ -137,6 +137,13 @@ impl<'a> Temporary<'a> {
             file,
             in_place: false,
         })
+    }
+
+    /// With this content.
+    pub(super) fn with(folder: &'a Folder, content: &[u8]) -> io::Result<Self> {
+        let temporary = Self::create(folder)?;
+        (&*temporary.file).write_all(content)?;
+        Ok(temporary)
     }
 
     /// Its content, to be synced as that of the file it becomes.

@@ -13,8 +13,8 @@ use self::first::First;
 pub(super) use self::known::KnownListings;
 use self::known::Reading;
 use super::folder::{Folder, is_temporary_name};
+use super::OURS;
 use super::store::{Store, read_error};
-use super::trash::TRASH;
 use crate::listing::Unsorted;
 use crate::path::is_part;
 use crate::{Entry, Error, Listing, Result, StoragePath};
@@ -146,7 +146,7 @@ impl<'a> OpenFolder<'a> {
         while let Some(entry) = self.dir.next() {
             let entry = entry.map_err(|error| Error::io(self.path, "list", error))?;
             let name = name(&entry);
-            let hidden = is_temporary_name(name) || (self.path.is_root() && name == TRASH);
+            let hidden = is_temporary_name(name) || (self.path.is_root() && OURS.contains(&name));
             if is_part(name) && !hidden {
                 return Ok(Some(entry));
             }

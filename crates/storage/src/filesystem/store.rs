@@ -1,7 +1,7 @@
 //! What the driver does on the blocking pool: one function per operation.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,11 +12,19 @@ use rustix::fs::{Mode, OFlags, open};
 use super::FilesystemDriver;
 use super::durable::DurableNames;
 use super::folder::{ATTEMPTS, Folder, Temporary};
+use super::journal::{Change, Journal};
 use super::listing::KnownListings;
 use super::output::Buffers;
 use super::together::{Helpers, Target};
 use super::trash::{self, Trashed};
 use crate::{Durability, Error, Result, Stat, StoragePath};
+
+/// What is to be removed, and the folder it is in.
+#[derive(Debug)]
+struct Found {
+    folder: Folder,
+    is_dir: bool,
+}
 
 /// The root folder and what is known about its content.
 #[derive(Debug)]
@@ -25,6 +33,7 @@ pub(super) struct Store {
     pub(super) durable: DurableNames,
     pub(super) listings: KnownListings,
     pub(super) buffers: Buffers,
+    pub(super) journal: Journal,
     helpers: Helpers,
     /// What was synced, in order, for tests that count.
     #[cfg(test)]
@@ -35,8 +44,9 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Makes the root folder when it is missing and looks whether it can be used.
-    pub(super) fn open(root: PathBuf) -> Result<Self> {
+    /// Makes the root folder when it is missing, looks whether it can be used, and does what a crash
+    /// has left in its journal.
+    pub(super) fn open(root: PathBuf, journal: bool) -> Result<Self> {
         let failed = |root: &Path, operation| {
             let root = root.to_owned();
             move |source| Error::Root {
@@ -50,17 +60,20 @@ impl Store {
             make_root(&root).map_err(failed(&root, "make it"))?;
         }
         fs::read_dir(&root).map_err(failed(&root, "read it"))?;
-        Ok(Self {
-            root,
+        let store = Self {
             durable: DurableNames::default(),
             listings: KnownListings::default(),
             buffers: Buffers::default(),
+            journal: Journal::new(&root, journal),
+            root,
             helpers: Helpers::default(),
             #[cfg(test)]
             synced: Default::default(),
             #[cfg(test)]
             read: Default::default(),
-        })
+        };
+        store.journal.recover(&store)?;
+        Ok(store)
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -80,7 +93,7 @@ impl Store {
     pub(super) fn check(&self) -> Result<()> {
         let write = || {
             let folder = Folder::open(self, &StoragePath::root())?;
-            (&*Temporary::create(&folder)?.file).write_all(b"wharfinger")
+            Ok(drop(Temporary::with(&folder, b"wharfinger")?))
         };
         write().map_err(|source| Error::Root {
             root: self.root.clone(),
@@ -136,12 +149,7 @@ impl Store {
         let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
         self.retry(path, "write", || {
             let folder = Arc::new(Folder::open_or_make(self, &parent)?);
-            let write = || {
-                let temporary = Temporary::create(&folder)?;
-                (&*temporary.file).write_all(content)?;
-                Ok(temporary)
-            };
-            let temporary: Temporary<'_> = match write() {
+            let temporary = match Temporary::with(&folder, content) {
                 Ok(temporary) => temporary,
                 Err(error) => return Ok(Err(error)),
             };
@@ -200,6 +208,14 @@ impl Store {
     pub(super) fn note_reading(&self, _path: &StoragePath) {}
 
     pub(super) fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()> {
+        let _turn = self.journal.turn(self, &[from, to]);
+        self.journal.settle(from)?;
+        self.journal.settle(to)?;
+        self.rename_synced(from, to)
+    }
+
+    /// Moves a file of which there is nothing in the journal.
+    pub(super) fn rename_synced(&self, from: &StoragePath, to: &StoragePath) -> Result<()> {
         self.check_file(from)?;
         let to_parent = to.parent().ok_or_else(|| Error::not_a_file(to))?;
         self.retry(to, "rename", || {
@@ -256,8 +272,26 @@ impl Store {
 
     /// Removes a file, or a folder with all below it.
     pub(super) fn delete(&self, path: &StoragePath) -> Result<()> {
-        let (folder, trashed) = self.take_away(path)?;
-        self.sync(vec![Target::Folder(Arc::new(folder))])?;
+        let turn = self.journal.turn(self, &[path]);
+        let found = self.find(path)?;
+        let turn = turn.filter(|turn| turn.reaches(&found.folder));
+        let trashed = match &turn {
+            Some(turn) => {
+                let durable = turn.log.commit(&[Change::Remove(path)]);
+                let durable = durable.map_err(|error| Error::io(path, "remove", error))?;
+                let taken = self.take(&found, path);
+                if taken.is_err() {
+                    durable.forget();
+                }
+                taken?
+            }
+            None => {
+                self.journal.settle(path)?;
+                let trashed = self.take(&found, path)?;
+                self.sync(vec![Target::Folder(Arc::new(found.folder))])?;
+                trashed
+            }
+        };
         if let Some(trashed) = trashed {
             let removed = trashed.remove(self);
             removed.map_err(|error| Error::io(path, "remove", error))?;
@@ -267,7 +301,15 @@ impl Store {
 
     /// Takes a file or a folder away from its place, which it may come back to after a crash. What
     /// is left of a folder is to be taken apart.
-    pub(super) fn take_away(&self, path: &StoragePath) -> Result<(Folder, Option<Trashed>)> {
+    pub(super) fn take_away(&self, path: &StoragePath) -> Result<Option<Trashed>> {
+        let _turn = self.journal.turn(self, &[path]);
+        let found = self.find(path)?;
+        self.journal.note_removal(path);
+        self.take(&found, path)
+    }
+
+    /// Looks for what is to be removed.
+    fn find(&self, path: &StoragePath) -> Result<Found> {
         let Some(parent) = path.parent() else {
             return Err(Error::Unsupported {
                 driver: FilesystemDriver::NAME,
@@ -279,14 +321,16 @@ impl Store {
         let is_dir = metadata
             .map_err(|error| read_error(path, "stat", error))?
             .is_dir();
-        if is_dir {
-            let trashed = trash::move_to_trash(self, &folder, path)?;
-            return Ok((folder, Some(trashed)));
+        Ok(Found { folder, is_dir })
+    }
+
+    fn take(&self, found: &Found, path: &StoragePath) -> Result<Option<Trashed>> {
+        if found.is_dir {
+            return trash::move_to_trash(self, &found.folder, path).map(Some);
         }
-        folder
-            .unlink(path.name())
-            .map_err(|error| read_error(path, "remove", error))?;
-        Ok((folder, None))
+        let unlinked = found.folder.unlink(path.name());
+        unlinked.map_err(|error| read_error(path, "remove", error))?;
+        Ok(None)
     }
 
     /// Runs an operation again when its inner result says that something is not there: a removal

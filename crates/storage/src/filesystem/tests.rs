@@ -12,12 +12,30 @@ use super::folder::{is_temporary_name, temporary_name};
 use super::*;
 use crate::testing::block_on;
 
-crate::contract_tests!(driver());
+mod with_journal {
+    crate::contract_tests!(super::super::driver());
+}
+
+mod without_journal {
+    crate::contract_tests!(super::super::synced_driver());
+}
 
 fn driver() -> (FilesystemDriver, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let driver = FilesystemDriver::new(FilesystemOptions::new(folder.path())).expect("a driver");
     (driver, folder)
+}
+
+/// One that syncs each file where it is.
+fn synced_driver() -> (FilesystemDriver, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    (open_synced(folder.path()), folder)
+}
+
+fn open_synced(folder: &Path) -> FilesystemDriver {
+    let mut options = FilesystemOptions::new(folder);
+    options.journal = false;
+    FilesystemDriver::new(options).expect("a driver")
 }
 
 fn path(text: &str) -> StoragePath {
@@ -384,8 +402,8 @@ fn more_readers_than_threads_all_come_to_the_end() {
     block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let options = FilesystemOptions {
-            root: folder.path().to_owned(),
             max_threads: 0,
+            ..FilesystemOptions::new(folder.path())
         };
         let driver = FilesystemDriver::new(options).unwrap();
         assert_eq!(

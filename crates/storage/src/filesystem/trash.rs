@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::OURS;
 use super::folder::{ATTEMPTS, Folder, is_temporary_name, temporary_name};
 use super::store::{Store, read_error};
 use crate::{Error, Result, StoragePath};
@@ -146,7 +147,7 @@ pub(super) fn remove_leftovers(store: &Store, older_than: Duration) -> Result<u6
                     remove_all(&entry.path()).map_err(|e| Error::io(&path, "remove", e))?;
                     removed += 1;
                 }
-            } else if path.as_str()[1..] != *TRASH && entry.file_type().is_ok_and(|t| t.is_dir()) {
+            } else if !OURS.contains(&&path.as_str()[1..]) && entry.file_type().is_ok_and(|t| t.is_dir()) {
                 folders.push(path);
             }
         }

@@ -81,6 +81,8 @@ pub(super) async fn open(
     let mut guard = Arc::clone(&slot).lock_owned().await;
     let wanted = path.clone();
     let hop = driver.hop(path, move |store| {
+        // What is written from now on is not to be undone.
+        store.journal.settle(&wanted)?;
         let opened = match mode {
             WriteMode::Create => create(store, &wanted)?,
             WriteMode::Append { at } => (append(store, &wanted, at)?, Place::There),
@@ -213,6 +215,7 @@ fn finish(store: &Store, path: &StoragePath, file: &Arc<File>, place: &Place) ->
         }
         Place::Beside(name) => {
             store.sync_with_ways(vec![content], ways)?;
+            store.journal.settle(path)?;
             folder
                 .rename(name, &folder, path.name())
                 .map_err(|error| store.write_error(path, "rename", error))?;

@@ -1,4 +1,4 @@
-//! Which syncs each operation does: all that durability needs, and no more.
+//! Which syncs each operation does without a journal: all that durability needs, and no more.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn synced(driver: &FilesystemDriver) -> Vec<String> {
 #[test]
 fn a_put_syncs_its_content_its_folder_and_what_is_not_known_above() {
     block_on(async {
-        let (driver, folder) = driver();
+        let (driver, folder) = synced_driver();
         put_durable(&driver, "/a/b/file").await;
         assert_eq!(
             synced(&driver),
@@ -34,7 +34,7 @@ fn a_put_syncs_its_content_its_folder_and_what_is_not_known_above() {
         assert_eq!(synced(&driver), ["content /file", "folder /"]);
 
         // A process that is killed may have made a folder and not have synced it.
-        let next = FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap();
+        let next = open_synced(folder.path());
         put_durable(&next, "/a/b/file").await;
         assert_eq!(
             synced(&next),
@@ -46,7 +46,7 @@ fn a_put_syncs_its_content_its_folder_and_what_is_not_known_above() {
 #[test]
 fn what_only_the_process_is_promised_is_not_synced_and_not_taken_for_synced() {
     block_on(async {
-        let (driver, _folder) = driver();
+        let (driver, _folder) = synced_driver();
         put(&driver, "/a/b/one", "x").await;
         assert_eq!(synced(&driver), [""; 0]);
         put_durable(&driver, "/a/b/two").await;
@@ -60,7 +60,7 @@ fn what_only_the_process_is_promised_is_not_synced_and_not_taken_for_synced() {
 #[test]
 fn a_folder_made_again_is_synced_again() {
     block_on(async {
-        let (driver, _folder) = driver();
+        let (driver, _folder) = synced_driver();
         put_durable(&driver, "/a/b/file").await;
         synced(&driver);
         driver.delete(&path("/a")).await.unwrap();
@@ -77,7 +77,7 @@ fn a_folder_made_again_is_synced_again() {
 #[test]
 fn a_writer_syncs_the_name_once() {
     block_on(async {
-        let (driver, folder) = driver();
+        let (driver, folder) = synced_driver();
         let file = path("/up/data");
         let mut writer = driver.writer(&file, WriteMode::Create).await.unwrap();
         writer.write(vec!["one".into()]).await.unwrap();
@@ -95,7 +95,7 @@ fn a_writer_syncs_the_name_once() {
         assert_eq!(synced(&driver), ["content /up/data"]);
 
         // The name may be there without being durable: its writer was killed.
-        let next = FilesystemDriver::new(FilesystemOptions::new(folder.path())).unwrap();
+        let next = open_synced(folder.path());
         next.writer(&file, mode)
             .await
             .unwrap()
@@ -119,7 +119,7 @@ fn a_writer_syncs_the_name_once() {
 #[test]
 fn a_rename_syncs_the_new_name_before_the_old_one() {
     block_on(async {
-        let (driver, _folder) = driver();
+        let (driver, _folder) = synced_driver();
         put_durable(&driver, "/up/data").await;
         synced(&driver);
         driver
@@ -148,7 +148,7 @@ fn a_rename_syncs_the_new_name_before_the_old_one() {
 #[test]
 fn files_put_together_sync_their_contents_first_and_each_folder_once_a_step() {
     block_on(async {
-        let (driver, _folder) = driver();
+        let (driver, _folder) = synced_driver();
         let file = |name: &str| (path(name), Bytes::from_static(b"x"));
         let steps = vec![
             vec![file("/blobs/1/data")],
@@ -179,7 +179,7 @@ fn files_put_together_sync_their_contents_first_and_each_folder_once_a_step() {
 #[test]
 fn the_name_of_a_moved_file_is_synced_with_the_contents_and_its_old_one_after() {
     block_on(async {
-        let (driver, _folder) = driver();
+        let (driver, _folder) = synced_driver();
         put(&driver, "/up/data", "x").await;
         synced(&driver);
         let steps = vec![vec![(path("/links/1/link"), Bytes::from_static(b"x"))]];
@@ -205,7 +205,7 @@ fn the_name_of_a_moved_file_is_synced_with_the_contents_and_its_old_one_after() 
 #[test]
 fn what_is_discarded_is_gone_without_a_sync() {
     block_on(async {
-        let (driver, _folder) = driver();
+        let (driver, _folder) = synced_driver();
         put(&driver, "/a/b/file", "x").await;
         driver.discard(&path("/a/b/file")).await.unwrap();
         driver.discard(&path("/a")).await.unwrap();

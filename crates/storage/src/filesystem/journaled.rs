@@ -1,0 +1,102 @@
+//! Writing small files by way of the journal, with one wait for the device.
+//!
+//! Under temporary names the files are there before the journal has them, so that hardly anything can
+//! fail afterwards; then they get their names, in order. A large file that is moved beside them is not
+//! in the journal: its new name is synced first. That its old name is gone is.
+
+use std::io;
+
+use rustix::fs::{AtFlags, FileType, statat};
+
+use super::batch::Moved;
+use super::folder::{Folder, Temporary};
+use super::journal::{Change, Turn};
+use super::store::Store;
+use crate::driver::Steps;
+use crate::{Error, Result, StoragePath};
+
+/// Moves a file, and writes files step by step, as far as the journal can take them. False when it
+/// cannot, or when somebody took a folder away meanwhile: then what there is of it in the journal is
+/// void, and all is still to be done, but for a file that was moved, which is not left in `moved`.
+pub(super) fn put_all(
+    store: &Store,
+    turn: &Turn<'_>,
+    moved: &mut Option<&Moved>,
+    steps: &Steps,
+) -> Result<bool> {
+    let files = || steps.iter().flatten();
+    let mut changes: Vec<_> = moved.iter().map(|moved| Change::Remove(&moved.from)).collect();
+    changes.extend(files().map(|(path, content)| Change::Put(path, content)));
+    let Some(named) = files().map(|(path, _)| path).next().or(moved.map(|moved| &moved.to)) else {
+        return Ok(true);
+    };
+    if !turn.takes(&changes) {
+        return Ok(false);
+    }
+    let mut folders = Vec::new();
+    for (path, _) in files() {
+        folders.push(folder_of(store, path)?);
+    }
+    if !folders.iter().all(|folder| turn.reaches(folder)) {
+        return Ok(false);
+    }
+    let failed = |path, error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(false),
+        _ => Err(store.write_error(path, "write", error)),
+    };
+    let mut temporaries = Vec::new();
+    for (folder, (path, content)) in folders.iter().zip(files()) {
+        let place = check_place(folder, path.name());
+        match place.and_then(|()| Temporary::with(folder, content)) {
+            Ok(temporary) => temporaries.push(temporary),
+            Err(error) => return failed(path, error),
+        }
+    }
+    if let Some(move_it) = *moved {
+        if !move_synced(store, turn, move_it)? {
+            return Ok(false);
+        }
+        *moved = None;
+    }
+
+    let durable = turn.log.commit(&changes);
+    let durable = durable.map_err(|error| store.write_error(named, "write", error))?;
+    for (temporary, (path, _)) in temporaries.into_iter().zip(files()) {
+        if let Err(error) = temporary.put_in_place(path.name()) {
+            durable.forget();
+            return failed(path, error);
+        }
+    }
+    Ok(true)
+}
+
+/// Gives a file that survives the machine its new name, which does so then, too. False where that is
+/// not for the journal.
+fn move_synced(store: &Store, turn: &Turn<'_>, moved: &Moved) -> Result<bool> {
+    store.journal.settle(&moved.from)?;
+    store.journal.settle(&moved.to)?;
+    let folder = folder_of(store, &moved.to)?;
+    if !turn.reaches(&folder) {
+        return Ok(false);
+    }
+    match store.move_file(&moved.from, &moved.to, &folder)? {
+        Ok(_) => store.sync_entry(folder).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(store.write_error(&moved.to, "rename", error)),
+    }
+}
+
+fn folder_of(store: &Store, path: &StoragePath) -> Result<Folder> {
+    let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
+    Folder::open_or_make(store, &parent)
+}
+
+/// That a file can have this name.
+fn check_place(folder: &Folder, name: &str) -> io::Result<()> {
+    match statat(&folder.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            Err(io::ErrorKind::IsADirectory.into())
+        }
+        _ => Ok(()),
+    }
+}
