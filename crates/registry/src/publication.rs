@@ -71,18 +71,17 @@ impl Publication {
     }
 
     /// Before all steps, moves the bytes of a blob to their place, unless it is there. They survive
-    /// the machine where they are, in the file `from`. Says whether they are to be moved.
+    /// the machine where they are, in the file `from`.
     pub(crate) async fn moved_blob(
         &mut self,
         blob: CachedDescriptor,
         from: StoragePath,
-    ) -> Result<bool> {
-        let is_there = self.shared.blobs.has_file(blob).await?;
-        if !is_there {
+    ) -> Result<()> {
+        if !self.shared.blobs.has_file(blob).await? {
             self.moved = Some((from, layout::blob_data(&blob.canonical)));
             self.grants = true;
         }
-        Ok(!is_there)
+        Ok(())
     }
 
     /// A step that grants access to a blob under digests of link sets, as far as they do not

@@ -23,8 +23,6 @@ enum Content {
     Memory(Bytes),
     /// A file that survives the machine.
     File(StoragePath),
-    /// The small file, which does so too.
-    Small,
     /// Nothing that is not there.
     Known,
 }
@@ -68,12 +66,7 @@ impl Upload {
         let mut publication = Publication::begin(&shared, &digests).await;
         match content {
             Content::Memory(bytes) => drop(publication.blob(canonical, bytes).await?),
-            Content::File(data) => drop(publication.moved_blob(blob, data).await?),
-            Content::Small => {
-                let small = layout::small_upload(&self.links.name, &self.id);
-                // Where it is needed no more, it goes with the rest.
-                self.small = !publication.moved_blob(blob, small).await?;
-            }
+            Content::File(data) => publication.moved_blob(blob, data).await?,
             Content::Known => {}
         }
         publication.links(links, blob).await?;
@@ -90,9 +83,6 @@ impl Upload {
     async fn settled(&self, sink: Sink, blob: CachedDescriptor) -> Result<(Content, Held)> {
         if self.links.shared.blobs.has_file(blob).await? {
             return Ok((Content::Known, sink.abandon()));
-        }
-        if sink.is_in_both() {
-            return Ok((Content::Small, sink.abandon()));
         }
         let data = layout::upload_data(&self.links.name, &self.id);
         Ok((Content::File(data), sink.commit().await?))

@@ -250,18 +250,12 @@ impl Sink {
         matches!(self.data, Data::Memory(_))
     }
 
-    /// Whether all of the content is in memory, and in a file that survives the machine.
-    pub(super) fn is_in_both(&self) -> bool {
-        matches!(self.data, Data::Both(_))
-    }
-
-    /// The content, when all of it is in memory, and there is no file that could be moved with less
-    /// work. Else the sink again.
+    /// The content, when all of it is in memory. Else the sink again.
     pub(super) fn into_memory(self) -> std::result::Result<InMemory, Self> {
         let kept = match self.data {
             Data::Memory(kept) => kept,
-            Data::Both(bytes) if self.driver.has_only_objects() => vec![bytes],
-            Data::Both(_) | Data::Stored { .. } | Data::File(_) => return Err(self),
+            Data::Both(bytes) => vec![bytes],
+            Data::Stored { .. } | Data::File(_) => return Err(self),
         };
         let bytes = match <[Bytes; 1]>::try_from(kept) {
             Ok([one]) => one,

@@ -25,7 +25,8 @@ pub(super) fn put_all(
     steps: &Steps,
 ) -> Result<bool> {
     let files = || steps.iter().flatten();
-    let mut changes: Vec<_> = moved.iter().map(|moved| Change::Remove(&moved.from)).collect();
+    let old_name = moved.filter(|moved| moved.from != moved.to);
+    let mut changes: Vec<_> = old_name.iter().map(|moved| Change::Remove(&moved.from)).collect();
     changes.extend(files().map(|(path, content)| Change::Put(path, content)));
     let Some(named) = files().map(|(path, _)| path).next().or(moved.map(|moved| &moved.to)) else {
         return Ok(true);

@@ -1,4 +1,5 @@
 mod errands;
+mod journaling;
 mod listings;
 mod model;
 mod syncs;
@@ -281,7 +282,7 @@ fn nothing_temporary_stays_behind() {
             .put(&path("/folder"), "x".into(), Durability::Machine)
             .await
             .unwrap_err();
-        assert_eq!(names_on_disk(folder.path()), ["folder"]);
+        assert_eq!(names_on_disk(folder.path()), [journal::JOURNAL, "folder"]);
 
         for end in 0..4 {
             let mut writer = driver

@@ -62,6 +62,9 @@ struct State {
     /// Nothing is written back for its age.
     #[cfg(test)]
     keeps_all: bool,
+    /// How often something was written back.
+    #[cfg(test)]
+    written_back: u64,
 }
 
 /// The batch that comes next.
@@ -345,7 +348,13 @@ impl Log {
             .and_then(|()| self.files[file].sync_data());
         let mut state = self.lock();
         match emptied {
-            Ok(()) => state.files[file] = Used::default(),
+            Ok(()) => {
+                state.files[file] = Used::default();
+                #[cfg(test)]
+                {
+                    state.written_back += 1;
+                }
+            }
             Err(error) => {
                 error!(%error, "what was written cannot be made durable: nothing more is \
                     written, and the next start writes again what the journal has");
@@ -360,6 +369,12 @@ impl Log {
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
         self.due.notify_one();
+    }
+
+    /// How often something was written back.
+    #[cfg(test)]
+    pub(in crate::filesystem) fn written_back(&self) -> u64 {
+        self.lock().written_back
     }
 
     /// Lets nothing be written back for its age.

@@ -10,7 +10,7 @@ async fn put_durable(driver: &FilesystemDriver, file: &str) {
 }
 
 /// What was synced since this was last asked; what was synced together is one line.
-fn synced(driver: &FilesystemDriver) -> Vec<String> {
+pub(super) fn synced(driver: &FilesystemDriver) -> Vec<String> {
     std::mem::take(&mut *driver.store.synced.lock().unwrap())
 }
 
