@@ -79,6 +79,7 @@ fn what_is_not_said_is_as_in_distribution() {
         .unwrap();
     assert_eq!(filesystem.rootdirectory, "/var/lib/registry");
     assert_eq!(filesystem.maxthreads, 100);
+    assert!(filesystem.journal);
 }
 
 #[test]
@@ -479,6 +480,7 @@ fn every_key_that_changes_is_told_and_no_secret() {
         (
             &[("REGISTRY_STORAGE", "filesystem")],
             &[
+                "storage.filesystem.journal",
                 "storage.filesystem.maxthreads",
                 "storage.filesystem.rootdirectory",
                 "storage.inmemory",

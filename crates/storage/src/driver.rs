@@ -290,7 +290,8 @@ pub trait Driver: Debug + Send + Sync + 'static {
     async fn check(&self) -> Result<()>;
 
     /// Ready when all operations that were begun before have ended, those too whose futures have
-    /// been dropped: nothing of them reaches the store afterwards.
+    /// been dropped: nothing of them reaches the store afterwards. What they made survive the machine
+    /// does so then for other programs, too.
     async fn settled(&self);
 
     /// Removes what writes cut short by a crash have left behind and no listing shows, where it is

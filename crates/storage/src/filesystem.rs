@@ -316,6 +316,13 @@ impl Driver for FilesystemDriver {
         // Each operation has a thread until it ends, and threads are had in the order of asking.
         let all = self.threads.acquire_many(self.max_threads).await;
         drop(all.expect("the semaphore is never closed"));
+        let store = Arc::clone(&self.store);
+        let left = spawn_blocking(move || store.journal.leave()).await;
+        if let Err(error) = left
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
     }
 
     async fn remove_leftovers(&self, older_than: Duration) -> Result<u64> {

@@ -57,6 +57,8 @@ pub struct Filesystem {
     pub rootdirectory: String,
     /// How many operations may be at work at once.
     pub maxthreads: u32,
+    /// Whether small changes become durable together, by way of a journal.
+    pub journal: bool,
 }
 
 impl Default for Filesystem {
@@ -64,6 +66,7 @@ impl Default for Filesystem {
         Self {
             rootdirectory: "/var/lib/registry".to_owned(),
             maxthreads: 100,
+            journal: true,
         }
     }
 }

@@ -35,15 +35,19 @@ pub(super) fn put_all(store: &Store, moved: Option<&Moved>, steps: &Steps) -> Re
         store.check_file(&moved.from)?;
     }
     let ends = moved.iter().flat_map(|moved| [&moved.from, &moved.to]);
-    let paths: Vec<_> = ends.chain(steps.iter().flatten().map(|(path, _)| path)).collect();
-    let turn = store.journal.turn(store, &paths);
+    let paths: Vec<_> = ends
+        .chain(steps.iter().flatten().map(|(path, _)| path))
+        .collect();
+    let turn = store.journal.turn(store, &paths)?;
     let mut left = moved;
     if let Some(turn) = &turn
         && journaled::put_all(store, turn, &mut left, steps)?
     {
         return Ok(());
     }
-    paths.iter().try_for_each(|path| store.journal.settle(path))?;
+    paths
+        .iter()
+        .try_for_each(|path| store.journal.settle(path))?;
     let is_moved = left.is_none();
     if at_once(store, &mut left, steps)? {
         return match moved {

@@ -12,275 +12,301 @@
 //! an earlier change that is done once more: so whoever does it waits until none of its path is in the
 //! journal ([`Log::settle`]).
 //!
-//! The journal is one process's. Others on the same folder sync where things are. What they did after a
-//! change of the journal is known by its time, and is left as it is.
+//! Only a process that changes the store alone has a journal. As soon as others do, too, it writes back
+//! what it has, and all sync where things are. What was changed after a change of the journal, by a
+//! process that does not know of it, is known by its time, and is left as it is.
 
 mod claims;
 mod log;
+mod place;
 mod record;
 mod replay;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use arc_swap::ArcSwapOption;
+use rustix::fs::syncfs;
 use tracing::{info, warn};
 
 use self::claims::Claims;
 pub(super) use self::log::Log;
+pub(super) use self::place::JOURNAL;
+use self::place::{Entered, Place};
 pub(super) use self::record::Change;
 use super::folder::Folder;
-use super::store::{Store, same_file};
+use super::store::Store;
 use crate::{Error, Result, StoragePath};
-
-/// The folder in the root where the journal is while a process uses it.
-pub(super) const JOURNAL: &str = ".wharfinger-journal";
-
-const FILES: [&str; 2] = ["0", "1"];
 
 /// More than this, in bytes, is not worth to be written twice.
 const MOST: usize = 512 * 1024;
 
-/// How long to wait before asking again for a journal that another process has.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long others are taken to be there after they were found.
+const OTHERS_STAY: Duration = Duration::from_secs(60);
 
 /// This process's part in the journal.
 #[derive(Debug)]
 pub(super) struct Journal {
-    /// Whether to use one. What another has left is always done.
+    /// Whether the root's filesystem will do for one.
+    can_be: bool,
+    /// Whether to use one.
     wanted: bool,
-    owned: OnceLock<Owned>,
-    asked: Mutex<Option<Instant>>,
+    /// From the first change on.
+    entered: ArcSwapOption<Member>,
+    /// When others were found. Held by who enters.
+    others: Mutex<Option<Instant>>,
     claims: Claims,
+    this: Weak<Self>,
+}
+
+/// One of those who change the store.
+#[derive(Debug)]
+struct Member {
+    place: Arc<Place>,
+    /// When this process is the only one.
+    kept: Option<Kept>,
 }
 
 #[derive(Debug)]
-struct Owned {
+struct Kept {
     log: Arc<Log>,
     /// The root's device.
     device: u64,
-    /// Locked as long as it is open.
-    _folder: File,
-    place: PathBuf,
-    keeper: Option<JoinHandle<()>>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The right to use the journal for some paths, which nobody else changes meanwhile: so things are
+/// The right to change some paths, which nobody else of this process changes meanwhile: so things are
 /// done in the order in which the journal has them.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
-    pub(super) log: &'a Log,
-    device: u64,
+    member: Arc<Member>,
     _claim: claims::Claim<'a>,
 }
 
 impl Turn<'_> {
-    /// Whether these changes can go through the journal, as to their size.
-    pub(super) fn takes(&self, changes: &[Change<'_>]) -> bool {
-        record::length(changes) <= MOST
+    /// Notes that something was removed which may come back.
+    pub(super) fn note_removal(&self, path: &StoragePath) {
+        if let Some(kept) = &self.member.kept {
+            kept.log.note(Change::Remove(path));
+        }
     }
 
-    /// Whether a folder is on the filesystem that the journal lets write back.
-    pub(super) fn reaches(&self, folder: &Folder) -> bool {
-        let found = folder.handle.metadata();
-        found.is_ok_and(|found| found.dev() == self.device)
+    /// The journal, when there is one, it takes changes of this size, and the folders are on the
+    /// filesystem that it lets write back.
+    pub(super) fn log<'a>(
+        &self,
+        changes: &[Change<'_>],
+        mut folders: impl Iterator<Item = &'a Folder>,
+    ) -> Option<&Log> {
+        let kept = self.member.kept.as_ref()?;
+        let is_there = |folder: &Folder| {
+            let found = folder.handle.metadata();
+            found.is_ok_and(|found| found.dev() == kept.device)
+        };
+        let takes = record::length(changes) <= MOST && folders.all(is_there);
+        takes.then_some(&*kept.log)
     }
 }
 
 impl Journal {
     /// None is used where it is not wanted, or where the root's filesystem will not do.
-    pub(super) fn new(root: &Path, wanted: bool) -> Self {
-        Self {
-            wanted: wanted && will_do(root),
-            owned: OnceLock::new(),
-            asked: Mutex::default(),
+    pub(super) fn new(root: &Path, wanted: bool) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            can_be: will_do(root),
+            wanted,
+            entered: ArcSwapOption::empty(),
+            others: Mutex::default(),
             claims: Claims::default(),
-        }
+            this: Weak::clone(this),
+        })
     }
 
-    /// Does what a crash has left in the journal.
+    /// Does what a crash has left in the journal, unless another process has it.
     ///
     /// # Errors
     /// When it cannot be read or done.
     pub(super) fn recover(&self, store: &Store) -> Result<()> {
-        let place = store.root().join(JOURNAL);
-        if !place.is_dir() {
-            return Ok(());
-        }
-        let owned = match take(store, self.wanted) {
-            Ok(owned) => owned,
-            Err(Error::Root { source, .. }) if is_read_only(&source) => {
-                warn!(journal = %place.display(), error = %source, "the journal cannot be used: what \
-                    was written last before a crash of the machine may be missing");
-                None
-            }
-            Err(error) => return Err(error),
+        let recovered = match Place::enter_now(store.root()) {
+            Ok(Some(place)) => forget_all(store, &place).map(|()| place.leave()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(failed(store, "open it")(error)),
         };
-        self.keep(owned);
-        Ok(())
+        match recovered {
+            Err(Error::Root { root, source, .. }) if is_read_only(&source) => {
+                warn!(journal = %root.display(), error = %source, "the journal cannot be used: what was \
+                    written last before a crash of the machine may be missing");
+                Ok(())
+            }
+            recovered => recovered,
+        }
     }
 
-    /// A turn for these paths, when this process has the journal. Waits for others with one of them.
-    pub(super) fn turn<'a>(&'a self, store: &Store, paths: &[&StoragePath]) -> Option<Turn<'a>> {
-        let owned = self.owned(store)?;
-        Some(Turn {
-            log: &owned.log,
-            device: owned.device,
-            _claim: self.claims.claim(paths),
-        })
+    /// A turn for these paths. Waits for others with one of them. `None` where there is never a
+    /// journal.
+    ///
+    /// # Errors
+    /// When the journal cannot be opened, or another process has it and does not give it up.
+    pub(super) fn turn(&self, store: &Store, paths: &[&StoragePath]) -> Result<Option<Turn<'_>>> {
+        if !self.can_be {
+            return Ok(None);
+        }
+        loop {
+            self.enter(store)?;
+            let claim = self.claims.claim(paths);
+            // Only now: it may have been left meanwhile.
+            if let Some(member) = self.entered.load_full() {
+                return Ok(Some(Turn {
+                    member,
+                    _claim: claim,
+                }));
+            }
+        }
     }
 
     /// Waits until nothing in the journal changes this path.
     pub(super) fn settle(&self, path: &StoragePath) -> Result<()> {
-        let Some(owned) = self.owned.get() else {
-            return Ok(());
+        let member = self.entered.load_full();
+        let settled = match member.as_ref().and_then(|member| member.kept.as_ref()) {
+            Some(kept) => kept.log.settle(path),
+            None => Ok(()),
         };
-        let settled = owned.log.settle(path);
         settled.map_err(|error| Error::io(path, "write", error))
     }
 
-    /// Notes that something was removed which may come back.
-    pub(super) fn note_removal(&self, path: &StoragePath) {
-        if let Some(owned) = self.owned.get() {
-            owned.log.note(Change::Remove(path));
+    /// Has all that was done written back where it belongs, and leaves the journal to whoever wants it
+    /// next. Waits for those who have a turn.
+    pub(super) fn leave(&self) {
+        let _claim = self.claims.claim(&[&StoragePath::root()]);
+        if let Some(member) = self.entered.swap(None) {
+            member.end();
         }
     }
 
-    fn owned(&self, store: &Store) -> Option<&Owned> {
-        if let Some(owned) = self.owned.get() {
-            return Some(owned);
-        }
-        if !self.wanted {
-            return None;
-        }
-        // One asks, and the others do without meanwhile.
-        let mut asked = self.asked.try_lock().ok()?;
-        if asked.is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
-            return None;
-        }
-        if self.owned.get().is_none() {
-            let owned = take(store, self.wanted).unwrap_or_else(|error| {
-                warn!(%error, "there is no journal: each file is synced by itself");
-                None
-            });
-            self.keep(owned);
-            *asked = Some(Instant::now());
-        }
-        self.owned.get()
+    /// Leaves it, and does without for some time.
+    fn do_without(&self) {
+        info!("the folder is another process's, too: each file is synced by itself for now");
+        *self.others() = Some(Instant::now());
+        self.leave();
     }
 
-    fn keep(&self, owned: Option<Owned>) {
-        if let Some(owned) = owned {
-            // Nobody else sets it.
-            let _ = self.owned.set(owned);
+    /// Makes this process one of those who change the store, if it is not.
+    pub(super) fn enter(&self, store: &Store) -> Result<()> {
+        if !self.can_be {
+            return Ok(());
         }
+        // One enters, and the rest wait for it.
+        let mut others = self.others();
+        let are_there = others.is_some_and(|found| found.elapsed() < OTHERS_STAY);
+        if let Some(member) = &*self.entered.load() {
+            if member.kept.is_some() || !self.wanted || are_there {
+                return Ok(());
+            }
+            // Perhaps it is alone by now.
+            self.leave();
+        }
+        let wants_alone = self.wanted && !are_there;
+        let member = loop {
+            let entered = Place::enter(store.root(), wants_alone);
+            let (place, how) = entered.map_err(failed(store, "lock it"))?;
+            match (Arc::new(place), how) {
+                (place, Entered::Together) => break Member { place, kept: None },
+                (place, Entered::Alone) if wants_alone => {
+                    let kept = Some(self.keep(store, &place)?);
+                    break Member { place, kept };
+                }
+                (place, Entered::Alone) => forget_all(store, &place)?,
+            }
+        };
+        if member.kept.is_none() {
+            *others = Some(Instant::now());
+        }
+        self.entered.store(Some(Arc::new(member)));
+        Ok(())
+    }
+
+    fn others(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a log in the folder, in which nobody else is.
+    fn keep(&self, store: &Store, place: &Arc<Place>) -> Result<Kept> {
+        let (root, files) = recover(store, place)?;
+        let begin = || {
+            place.sync(&root)?;
+            let device = root.metadata()?.dev();
+            let log = Arc::new(Log::new(root, files));
+            let (kept, place) = (Arc::clone(&log), Arc::clone(place));
+            let mut this = Some(Weak::clone(&self.this));
+            let look = move || {
+                let is_ours = place.is_there().unwrap_or(true) && !place.is_wanted();
+                if !is_ours && let Some(journal) = this.take().and_then(|this| this.upgrade()) {
+                    // Which waits for this very thread.
+                    thread::spawn(move || journal.do_without());
+                }
+            };
+            let keeper = thread::Builder::new().name("journal".to_owned());
+            let keeper = Mutex::new(Some(keeper.spawn(move || kept.keep(look))?));
+            Ok(Kept {
+                log,
+                device,
+                keeper,
+            })
+        };
+        begin().map_err(failed(store, "begin it"))
     }
 
     /// The log, once it is used.
     #[cfg(test)]
-    pub(super) fn log(&self) -> Option<&Log> {
-        self.owned.get().map(|owned| &*owned.log)
+    pub(super) fn log(&self) -> Option<Arc<Log>> {
+        let member = self.entered.load_full()?;
+        member.kept.as_ref().map(|kept| Arc::clone(&kept.log))
     }
 }
 
-/// Takes the journal, where no other process has it and the filesystem will do, and does what a crash
-/// has left in it.
-fn take(store: &Store, wanted: bool) -> Result<Option<Owned>> {
-    let failed = |operation| {
-        move |source| Error::Root {
-            root: store.root().join(JOURNAL),
-            operation,
-            source,
-        }
-    };
-    let root = File::open(store.root()).map_err(failed("open the root"))?;
-    let Some(folder) = lock(store.root()).map_err(failed("lock the journal"))? else {
-        return Ok(None);
-    };
-    let place = store.root().join(JOURNAL);
-    let mut files = Vec::with_capacity(FILES.len());
-    let mut batches = Vec::new();
-    for name in FILES {
-        let path = place.join(name);
-        let open = || {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
-            options.open(&path)
-        };
-        files.push(open().map_err(failed("open a file of the journal"))?);
-        let content = fs::read(&path).map_err(failed("read the journal"))?;
-        batches.extend(record::batches(&content));
-    }
+/// Does what is in a journal's files, and empties them.
+fn recover(store: &Store, place: &Place) -> Result<(File, [File; 2])> {
+    let root = File::open(store.root()).map_err(failed(store, "open the root"))?;
+    let (files, contents) = place.files().map_err(failed(store, "read it"))?;
+    let batches: Vec<_> = contents
+        .iter()
+        .flat_map(|content| record::batches(content))
+        .collect();
     if !batches.is_empty() {
         let done = replay::replay(store, batches)?;
-        rustix::fs::syncfs(&root).map_err(|error| failed("write back the journal")(error.into()))?;
-        info!(changes = done, "what was written last was written again, from the journal");
+        syncfs(&root).map_err(|error| failed(store, "write back what it has")(error.into()))?;
+        info!(
+            changes = done,
+            "what was written last was written again, from the journal"
+        );
     }
     let emptied = files.iter().try_for_each(|file| {
         file.set_len(0)?;
         file.sync_all()
     });
-    let named = || {
-        folder.sync_all()?;
-        root.sync_all()
-    };
-    emptied.and_then(|()| named()).map_err(failed("empty the journal"))?;
-    let device = root.metadata().map_err(failed("stat the root"))?.dev();
-    let Ok(files) = <[File; 2]>::try_from(files) else {
-        return Ok(None);
-    };
-    if !wanted {
-        remove(&place);
-        return Ok(None);
-    }
-    let log = Arc::new(Log::new(root, files));
-    let kept = Arc::clone(&log);
-    let keeper = thread::Builder::new().name("journal".to_owned());
-    let keeper = keeper.spawn(move || kept.keep());
-    Ok(Some(Owned {
-        log,
-        device,
-        _folder: folder,
-        place,
-        keeper: Some(keeper.map_err(failed("start the thread that keeps it"))?),
-    }))
+    emptied.map_err(failed(store, "empty it"))?;
+    Ok((root, files))
 }
 
-/// Locks the journal's folder, which is made when it is missing. `None` when another process has it.
-fn lock(root: &Path) -> io::Result<Option<File>> {
-    let place = root.join(JOURNAL);
-    loop {
-        match DirBuilder::new().mode(0o700).create(&place) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let folder = File::open(&place)?;
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-        // Who had it may have removed it since it was opened.
-        match (folder.metadata()?, fs::metadata(&place)) {
-            (ours, Ok(there)) if same_file(&ours, &there) => return Ok(Some(folder)),
-            (_, Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
+/// Does what is in a journal's files, and removes them.
+fn forget_all(store: &Store, place: &Place) -> Result<()> {
+    recover(store, place)?;
+    place
+        .remove_files()
+        .map_err(failed(store, "remove its files"))
 }
 
-/// Removes a journal that has nothing: in vain where it is gone with its root.
-fn remove(place: &Path) {
-    for name in FILES {
-        let _ = fs::remove_file(place.join(name));
+fn failed(store: &Store, operation: &'static str) -> impl FnOnce(io::Error) -> Error {
+    let root = store.root().join(JOURNAL);
+    move |source| Error::Root {
+        root,
+        operation,
+        source,
     }
-    let _ = fs::remove_dir(place);
 }
 
 fn is_read_only(error: &io::Error) -> bool {
@@ -305,8 +331,13 @@ fn will_do(root: &Path) -> bool {
     };
     // The kernel's type for it is wider on some machines, with the sign of a narrower one.
     let kind = kind.f_type as u32;
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     KINDS.contains(&kind) && version >= (5, 8)
 }
@@ -316,13 +347,30 @@ fn will_do(_root: &Path) -> bool {
     false
 }
 
-impl Drop for Owned {
-    /// After it nothing of the journal is left, unless something could not be written back.
-    fn drop(&mut self) {
-        self.log.stop();
-        let kept = self.keeper.take().is_some_and(|keeper| keeper.join().is_ok());
-        if kept && self.log.is_done() {
-            remove(&self.place);
+impl Member {
+    /// Has everything written back, and leaves. Then nothing of the journal is left, unless that failed.
+    fn end(&self) {
+        let is_done = match &self.kept {
+            Some(kept) => {
+                let keeper = kept
+                    .keeper
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                kept.log.stop();
+                let ended = keeper.is_none_or(|keeper| keeper.join().is_ok());
+                ended && kept.log.is_done() && self.place.remove_files().is_ok()
+            }
+            None => true,
+        };
+        if is_done {
+            self.place.leave();
         }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.end();
     }
 }

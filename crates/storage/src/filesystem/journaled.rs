@@ -26,22 +26,30 @@ pub(super) fn put_all(
 ) -> Result<bool> {
     let files = || steps.iter().flatten();
     let old_name = moved.filter(|moved| moved.from != moved.to);
-    let mut changes: Vec<_> = old_name.iter().map(|moved| Change::Remove(&moved.from)).collect();
+    let mut changes: Vec<_> = old_name
+        .iter()
+        .map(|moved| Change::Remove(&moved.from))
+        .collect();
     changes.extend(files().map(|(path, content)| Change::Put(path, content)));
-    let Some(named) = files().map(|(path, _)| path).next().or(moved.map(|moved| &moved.to)) else {
+    let Some(named) = files()
+        .map(|(path, _)| path)
+        .next()
+        .or(moved.map(|moved| &moved.to))
+    else {
         return Ok(true);
     };
-    if !turn.takes(&changes) {
-        return Ok(false);
-    }
     let mut folders = Vec::new();
     for (path, _) in files() {
         folders.push(folder_of(store, path)?);
     }
-    if !folders.iter().all(|folder| turn.reaches(folder)) {
+    let new_place = match moved {
+        Some(moved) => Some(folder_of(store, &moved.to)?),
+        None => None,
+    };
+    let Some(log) = turn.log(&changes, folders.iter().chain(&new_place)) else {
         return Ok(false);
-    }
-    let failed = |path, error: io::Error| match error.kind() {
+    };
+    let failed = |path: &StoragePath, error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Ok(false),
         _ => Err(store.write_error(path, "write", error)),
     };
@@ -53,14 +61,17 @@ pub(super) fn put_all(
             Err(error) => return failed(path, error),
         }
     }
-    if let Some(move_it) = *moved {
-        if !move_synced(store, turn, move_it)? {
-            return Ok(false);
+    if let (Some(move_it), Some(folder)) = (*moved, new_place) {
+        store.journal.settle(&move_it.from)?;
+        store.journal.settle(&move_it.to)?;
+        match store.move_file(&move_it.from, &move_it.to, &folder)? {
+            Ok(_) => store.sync_entry(folder)?,
+            Err(error) => return failed(&move_it.to, error),
         }
         *moved = None;
     }
 
-    let durable = turn.log.commit(&changes);
+    let durable = log.commit(&changes);
     let durable = durable.map_err(|error| store.write_error(named, "write", error))?;
     for (temporary, (path, _)) in temporaries.into_iter().zip(files()) {
         if let Err(error) = temporary.put_in_place(path.name()) {
@@ -69,22 +80,6 @@ pub(super) fn put_all(
         }
     }
     Ok(true)
-}
-
-/// Gives a file that survives the machine its new name, which does so then, too. False where that is
-/// not for the journal.
-fn move_synced(store: &Store, turn: &Turn<'_>, moved: &Moved) -> Result<bool> {
-    store.journal.settle(&moved.from)?;
-    store.journal.settle(&moved.to)?;
-    let folder = folder_of(store, &moved.to)?;
-    if !turn.reaches(&folder) {
-        return Ok(false);
-    }
-    match store.move_file(&moved.from, &moved.to, &folder)? {
-        Ok(_) => store.sync_entry(folder).map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(store.write_error(&moved.to, "rename", error)),
-    }
 }
 
 fn folder_of(store: &Store, path: &StoragePath) -> Result<Folder> {

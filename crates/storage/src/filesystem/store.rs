@@ -33,7 +33,7 @@ pub(super) struct Store {
     pub(super) durable: DurableNames,
     pub(super) listings: KnownListings,
     pub(super) buffers: Buffers,
-    pub(super) journal: Journal,
+    pub(super) journal: Arc<Journal>,
     helpers: Helpers,
     /// What was synced, in order, for tests that count.
     #[cfg(test)]
@@ -208,7 +208,7 @@ impl Store {
     pub(super) fn note_reading(&self, _path: &StoragePath) {}
 
     pub(super) fn rename(&self, from: &StoragePath, to: &StoragePath) -> Result<()> {
-        let _turn = self.journal.turn(self, &[from, to]);
+        let _turn = self.journal.turn(self, &[from, to])?;
         self.journal.settle(from)?;
         self.journal.settle(to)?;
         self.rename_synced(from, to)
@@ -272,12 +272,13 @@ impl Store {
 
     /// Removes a file, or a folder with all below it.
     pub(super) fn delete(&self, path: &StoragePath) -> Result<()> {
-        let turn = self.journal.turn(self, &[path]);
+        let turn = self.journal.turn(self, &[path])?;
         let found = self.find(path)?;
-        let turn = turn.filter(|turn| turn.reaches(&found.folder));
-        let trashed = match &turn {
-            Some(turn) => {
-                let durable = turn.log.commit(&[Change::Remove(path)]);
+        let changes = [Change::Remove(path)];
+        let folders = || std::iter::once(&found.folder);
+        let trashed = match turn.as_ref().and_then(|turn| turn.log(&changes, folders())) {
+            Some(log) => {
+                let durable = log.commit(&changes);
                 let durable = durable.map_err(|error| Error::io(path, "remove", error))?;
                 let taken = self.take(&found, path);
                 if taken.is_err() {
@@ -302,9 +303,11 @@ impl Store {
     /// Takes a file or a folder away from its place, which it may come back to after a crash. What
     /// is left of a folder is to be taken apart.
     pub(super) fn take_away(&self, path: &StoragePath) -> Result<Option<Trashed>> {
-        let _turn = self.journal.turn(self, &[path]);
+        let turn = self.journal.turn(self, &[path])?;
         let found = self.find(path)?;
-        self.journal.note_removal(path);
+        if let Some(turn) = &turn {
+            turn.note_removal(path);
+        }
         self.take(&found, path)
     }
 

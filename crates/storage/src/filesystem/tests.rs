@@ -50,6 +50,12 @@ async fn put(driver: &FilesystemDriver, file: &str, content: &'static str) {
         .unwrap();
 }
 
+async fn put_durable(driver: &FilesystemDriver, file: &str, content: &str) {
+    let content = Bytes::copy_from_slice(content.as_bytes());
+    let put = driver.put(&path(file), content, Durability::Machine).await;
+    put.unwrap();
+}
+
 async fn names(driver: &FilesystemDriver, folder: &str) -> Vec<String> {
     let entries = driver.list(&path(folder), None, None).await.unwrap();
     entries.into_iter().map(|entry| entry.name).collect()
@@ -311,7 +317,16 @@ fn nothing_temporary_stays_behind() {
             );
         }
         driver.delete(&path("/folder")).await.unwrap();
-        assert!(names_on_disk(folder.path()).is_empty(), "the trash stays");
+        assert_eq!(
+            names_on_disk(folder.path()),
+            [journal::JOURNAL],
+            "the trash stays"
+        );
+        driver.settled().await;
+        assert!(names_on_disk(folder.path()).is_empty(), "the journal stays");
+        // And goes on where it was given up.
+        put_durable(&driver, "/folder/file", "x").await;
+        assert_eq!(names_on_disk(folder.path()), [journal::JOURNAL, "folder"]);
     });
 }
 

@@ -147,7 +147,9 @@ pub(super) fn remove_leftovers(store: &Store, older_than: Duration) -> Result<u6
                     remove_all(&entry.path()).map_err(|e| Error::io(&path, "remove", e))?;
                     removed += 1;
                 }
-            } else if !OURS.contains(&&path.as_str()[1..]) && entry.file_type().is_ok_and(|t| t.is_dir()) {
+            } else if !OURS.contains(&&path.as_str()[1..])
+                && entry.file_type().is_ok_and(|t| t.is_dir())
+            {
                 folders.push(path);
             }
         }

@@ -82,6 +82,7 @@ pub(super) async fn open(
     let wanted = path.clone();
     let hop = driver.hop(path, move |store| {
         // What is written from now on is not to be undone.
+        store.journal.enter(store)?;
         store.journal.settle(&wanted)?;
         let opened = match mode {
             WriteMode::Create => create(store, &wanted)?,
@@ -215,6 +216,7 @@ fn finish(store: &Store, path: &StoragePath, file: &Arc<File>, place: &Place) ->
         }
         Place::Beside(name) => {
             store.sync_with_ways(vec![content], ways)?;
+            let _turn = store.journal.turn(store, &[path])?;
             store.journal.settle(path)?;
             folder
                 .rename(name, &folder, path.name())

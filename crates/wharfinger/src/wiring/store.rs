@@ -69,6 +69,7 @@ impl Store {
         if let Some(filesystem) = &storage.filesystem {
             let mut options = FilesystemOptions::new(PathBuf::from(&filesystem.rootdirectory));
             options.max_threads = count(filesystem.maxthreads);
+            options.journal = filesystem.journal;
             let driver = FilesystemDriver::new(options);
             let driver = driver.map_err(|error| unusable(Self::FOLDER)(&error))?;
             return Ok(Self::Filesystem(driver));

@@ -54,7 +54,10 @@ impl Claims {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.claims.lock().held.retain(|(number, _)| *number != self.number);
+        self.claims
+            .lock()
+            .held
+            .retain(|(number, _)| *number != self.number);
         self.claims.freed.notify_all();
     }
 }

@@ -281,27 +281,34 @@ impl Log {
         Ok(())
     }
 
-    /// What the keeper does, until [`stop`](Self::stop).
-    pub(super) fn keep(&self) {
+    /// What the keeper does, until [`stop`](Self::stop). About once a second it looks what else there is.
+    pub(super) fn keep(&self, mut look: impl FnMut()) {
         let mut state = self.lock();
+        let mut looked = Instant::now();
         loop {
+            if looked.elapsed() >= OLD {
+                drop(state);
+                look();
+                looked = Instant::now();
+                state = self.lock();
+            }
             let (active, other) = (state.active, 1 - state.active);
             if state.failed.is_some() {
                 if state.stopped {
                     return;
                 }
-                state = self.wait_until_due(state, None);
+                state = self.wait_until_due(state, OLD);
             } else if state.files[other].since.is_some() {
                 state = match state.files[other].under_way {
                     0 => self.write_back(state, other),
-                    _ => self.wait_until_due(state, None),
+                    _ => self.wait_until_due(state, OLD),
                 };
             } else if let Some(since) = state.files[active].since {
                 let age = since.elapsed();
                 if state.writing || !(state.stopped || state.hurry || state.is_old(age)) {
                     // Who writes is soon done.
                     let left = OLD.saturating_sub(age).max(Duration::from_millis(1));
-                    state = self.wait_until_due(state, Some(left));
+                    state = self.wait_until_due(state, left);
                 } else {
                     state.turn();
                 }
@@ -315,7 +322,7 @@ impl Log {
                         return;
                     }
                 }
-                state = self.wait_until_due(state, None);
+                state = self.wait_until_due(state, OLD);
             }
         }
     }
@@ -323,15 +330,10 @@ impl Log {
     fn wait_until_due<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
-        limit: Option<Duration>,
+        limit: Duration,
     ) -> MutexGuard<'a, State> {
-        match limit {
-            None => self.due.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(limit) => {
-                let waited = self.due.wait_timeout(state, limit);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-        }
+        let waited = self.due.wait_timeout(state, limit);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Makes all that a file's batches have changed durable where it is, and the file empty.

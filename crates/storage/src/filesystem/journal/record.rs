@@ -155,7 +155,9 @@ pub(super) fn batches(mut file: &[u8]) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     let mut first = None;
     while let Some((key, batch, length)) = batch(file) {
-        let follows = batches.last().is_none_or(|last| last.number + 1 == batch.number);
+        let follows = batches
+            .last()
+            .is_none_or(|last| last.number + 1 == batch.number);
         if *first.get_or_insert(key) != key || !follows {
             break;
         }

@@ -96,7 +96,10 @@ impl Replay<'_> {
     fn remove_folder(&self, path: &StoragePath, place: &Path) -> io::Result<()> {
         for entry in fs::read_dir(place)? {
             let entry = entry?;
-            let below = entry.file_name().to_str().and_then(|name| path.join(name).ok());
+            let below = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| path.join(name).ok());
             let Some(below) = below else {
                 continue;
             };

@@ -2,13 +2,6 @@
 
 use super::*;
 
-async fn put_durable(driver: &FilesystemDriver, file: &str) {
-    driver
-        .put(&path(file), "x".into(), Durability::Machine)
-        .await
-        .unwrap();
-}
-
 /// What was synced since this was last asked; what was synced together is one line.
 pub(super) fn synced(driver: &FilesystemDriver) -> Vec<String> {
     std::mem::take(&mut *driver.store.synced.lock().unwrap())
@@ -18,24 +11,24 @@ pub(super) fn synced(driver: &FilesystemDriver) -> Vec<String> {
 fn a_put_syncs_its_content_its_folder_and_what_is_not_known_above() {
     block_on(async {
         let (driver, folder) = synced_driver();
-        put_durable(&driver, "/a/b/file").await;
+        put_durable(&driver, "/a/b/file", "x").await;
         assert_eq!(
             synced(&driver),
             ["content /a/b/file, folder /a, folder /", "folder /a/b"]
         );
-        put_durable(&driver, "/a/b/file").await;
+        put_durable(&driver, "/a/b/file", "x").await;
         assert_eq!(synced(&driver), ["content /a/b/file", "folder /a/b"]);
-        put_durable(&driver, "/a/c/file").await;
+        put_durable(&driver, "/a/c/file", "x").await;
         assert_eq!(
             synced(&driver),
             ["content /a/c/file, folder /a", "folder /a/c"]
         );
-        put_durable(&driver, "/file").await;
+        put_durable(&driver, "/file", "x").await;
         assert_eq!(synced(&driver), ["content /file", "folder /"]);
 
         // A process that is killed may have made a folder and not have synced it.
         let next = open_synced(folder.path());
-        put_durable(&next, "/a/b/file").await;
+        put_durable(&next, "/a/b/file", "x").await;
         assert_eq!(
             synced(&next),
             ["content /a/b/file, folder /a, folder /", "folder /a/b"]
@@ -49,7 +42,7 @@ fn what_only_the_process_is_promised_is_not_synced_and_not_taken_for_synced() {
         let (driver, _folder) = synced_driver();
         put(&driver, "/a/b/one", "x").await;
         assert_eq!(synced(&driver), [""; 0]);
-        put_durable(&driver, "/a/b/two").await;
+        put_durable(&driver, "/a/b/two", "x").await;
         assert_eq!(
             synced(&driver),
             ["content /a/b/two, folder /a, folder /", "folder /a/b"]
@@ -61,12 +54,12 @@ fn what_only_the_process_is_promised_is_not_synced_and_not_taken_for_synced() {
 fn a_folder_made_again_is_synced_again() {
     block_on(async {
         let (driver, _folder) = synced_driver();
-        put_durable(&driver, "/a/b/file").await;
+        put_durable(&driver, "/a/b/file", "x").await;
         synced(&driver);
         driver.delete(&path("/a")).await.unwrap();
         assert_eq!(synced(&driver), ["folder /"]);
         put(&driver, "/a/b/other", "x").await;
-        put_durable(&driver, "/a/b/file").await;
+        put_durable(&driver, "/a/b/file", "x").await;
         assert_eq!(
             synced(&driver),
             ["content /a/b/file, folder /a, folder /", "folder /a/b"]
@@ -120,7 +113,7 @@ fn a_writer_syncs_the_name_once() {
 fn a_rename_syncs_the_new_name_before_the_old_one() {
     block_on(async {
         let (driver, _folder) = synced_driver();
-        put_durable(&driver, "/up/data").await;
+        put_durable(&driver, "/up/data", "x").await;
         synced(&driver);
         driver
             .rename(&path("/up/data"), &path("/blobs/x/data"))
