@@ -26,6 +26,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -52,8 +53,8 @@ const OTHERS_STAY: Duration = Duration::from_secs(60);
 /// This process's part in the journal.
 #[derive(Debug)]
 pub(super) struct Journal {
-    /// Whether the root's filesystem will do for one.
-    can_be: bool,
+    /// Whether the root's filesystem will do for one, and this process may have one there.
+    can_be: AtomicBool,
     /// Whether to use one.
     wanted: bool,
     /// From the first change on.
@@ -70,6 +71,7 @@ struct Member {
     place: Arc<Place>,
     /// When this process is the only one.
     kept: Option<Kept>,
+    has_ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -117,7 +119,7 @@ impl Journal {
     /// None is used where it is not wanted, or where the root's filesystem will not do.
     pub(super) fn new(root: &Path, wanted: bool) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
-            can_be: will_do(root),
+            can_be: AtomicBool::new(will_do(root)),
             wanted,
             entered: ArcSwapOption::empty(),
             others: Mutex::default(),
@@ -152,11 +154,11 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be opened, or another process has it and does not give it up.
     pub(super) fn turn(&self, store: &Store, paths: &[&StoragePath]) -> Result<Option<Turn<'_>>> {
-        if !self.can_be {
-            return Ok(None);
-        }
         loop {
             self.enter(store)?;
+            if !self.can_be.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let claim = self.claims.claim(paths);
             // Only now: it may have been left meanwhile.
             if let Some(member) = self.entered.load_full() {
@@ -196,7 +198,7 @@ impl Journal {
 
     /// Makes this process one of those who change the store, if it is not.
     pub(super) fn enter(&self, store: &Store) -> Result<()> {
-        if !self.can_be {
+        if !self.can_be.load(Ordering::Relaxed) {
             return Ok(());
         }
         // One enters, and the rest wait for it.
@@ -211,13 +213,20 @@ impl Journal {
         }
         let wants_alone = self.wanted && !are_there;
         let member = loop {
-            let entered = Place::enter(store.root(), wants_alone);
-            let (place, how) = entered.map_err(failed(store, "lock it"))?;
+            let (place, how) = match Place::enter(store.root(), wants_alone) {
+                Err(error) if is_read_only(&error) => {
+                    warn!(root = %store.root().display(), %error, "there can be no journal in the \
+                        folder: each file is synced by itself");
+                    self.can_be.store(false, Ordering::Relaxed);
+                    return Ok(());
+                }
+                entered => entered.map_err(failed(store, "lock it"))?,
+            };
             match (Arc::new(place), how) {
-                (place, Entered::Together) => break Member { place, kept: None },
+                (place, Entered::Together) => break Member::new(place, None),
                 (place, Entered::Alone) if wants_alone => {
-                    let kept = Some(self.keep(store, &place)?);
-                    break Member { place, kept };
+                    let kept = self.keep(store, &place)?;
+                    break Member::new(place, Some(kept));
                 }
                 (place, Entered::Alone) => forget_all(store, &place)?,
             }
@@ -348,8 +357,20 @@ fn will_do(_root: &Path) -> bool {
 }
 
 impl Member {
+    fn new(place: Arc<Place>, kept: Option<Kept>) -> Self {
+        Self {
+            place,
+            kept,
+            has_ended: AtomicBool::new(false),
+        }
+    }
+
     /// Has everything written back, and leaves. Then nothing of the journal is left, unless that failed.
+    /// Only once: soon somebody else may be there.
     fn end(&self) {
+        if self.has_ended.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let is_done = match &self.kept {
             Some(kept) => {
                 let keeper = kept

@@ -23,6 +23,9 @@ use crate::StoragePath;
 /// How large a file gets, in bytes.
 pub(super) const FULL: u64 = 16 << 20;
 
+/// How long a batch gets, in bytes, before others wait for the next one.
+const ENOUGH: usize = 4 << 20;
+
 /// How old what it has gets before it is written back.
 const OLD: Duration = Duration::from_secs(1);
 
@@ -176,6 +179,9 @@ impl Log {
     /// come meanwhile.
     pub(in crate::filesystem) fn commit(&self, changes: &[Change<'_>]) -> io::Result<Durable<'_>> {
         let mut state = self.lock();
+        while state.writing && state.next.groups.len() > ENOUGH {
+            state = self.wait(state);
+        }
         let group = self.collect(&mut state, changes);
         state.next.waiting += 1;
         let outcome = Arc::clone(&state.next.outcome);
@@ -311,6 +317,8 @@ impl Log {
                     state = self.wait_until_due(state, left);
                 } else {
                     state.turn();
+                    // Who needs what comes now says so again.
+                    state.hurry = false;
                 }
             } else {
                 if state.next.waiting == 0 && !state.writing {

@@ -74,7 +74,12 @@ impl Default for Collected {
 
 impl Collected {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.len() == HEAD
+        self.len() == HEAD
+    }
+
+    /// How many bytes it has so far.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Adds a group.
