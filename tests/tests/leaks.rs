@@ -46,10 +46,17 @@ fn find_leftovers(folder: &Path, found: &mut Vec<PathBuf>) {
                     .unwrap()
                     .map(|upload| upload.unwrap().path()),
             );
-        } else if name != "data" && name != "link" {
+        } else if name != "data" && name != "link" && !path.parent().is_some_and(is_journal) {
             found.push(path);
         }
     }
+}
+
+/// The journal is there as long as the registry is.
+fn is_journal(folder: &Path) -> bool {
+    folder
+        .file_name()
+        .is_some_and(|name| name == ".wharfinger-journal")
 }
 
 /// Runs `misuse` on a warm server and waits until it holds no more than before.

@@ -244,11 +244,13 @@ impl Journal {
 
     /// Begins a log in the folder, in which nobody else is.
     fn keep(&self, store: &Store, place: &Arc<Place>) -> Result<Kept> {
-        let (root, files) = recover(store, place)?;
+        recover(store, place)?;
         let begin = || {
+            place.empty()?;
+            let root = File::open(store.root())?;
             place.sync(&root)?;
             let device = root.metadata()?.dev();
-            let log = Arc::new(Log::new(root, files));
+            let log = Arc::new(Log::new(root, place.files()));
             let (kept, place) = (Arc::clone(&log), Arc::clone(place));
             let mut this = Some(Weak::clone(&self.this));
             let look = move || {
@@ -277,36 +279,31 @@ impl Journal {
     }
 }
 
-/// Does what is in a journal's files, and empties them.
-fn recover(store: &Store, place: &Place) -> Result<(File, [File; 2])> {
-    let root = File::open(store.root()).map_err(failed(store, "open the root"))?;
-    let (files, contents) = place.files().map_err(failed(store, "read it"))?;
+/// Does what a crash has left in a journal's files.
+fn recover(store: &Store, place: &Place) -> Result<()> {
+    let contents = place.contents().map_err(failed(store, "read it"))?;
     let batches: Vec<_> = contents
         .iter()
         .flat_map(|content| record::batches(content))
         .collect();
-    if !batches.is_empty() {
-        let done = replay::replay(store, batches)?;
-        syncfs(&root).map_err(|error| failed(store, "write back what it has")(error.into()))?;
-        info!(
-            changes = done,
-            "what was written last was written again, from the journal"
-        );
+    if batches.is_empty() {
+        return Ok(());
     }
-    let emptied = files.iter().try_for_each(|file| {
-        file.set_len(0)?;
-        file.sync_all()
-    });
-    emptied.map_err(failed(store, "empty it"))?;
-    Ok((root, files))
+    let done = replay::replay(store, batches)?;
+    let write_back = || syncfs(File::open(store.root())?).map_err(io::Error::from);
+    write_back().map_err(failed(store, "write back what it has"))?;
+    info!(
+        changes = done,
+        "what was written last was written again, from the journal"
+    );
+    Ok(())
 }
 
 /// Does what is in a journal's files, and removes them.
 fn forget_all(store: &Store, place: &Place) -> Result<()> {
     recover(store, place)?;
-    place
-        .remove_files()
-        .map_err(failed(store, "remove its files"))
+    let removed = place.remove_files();
+    removed.map_err(failed(store, "remove its files"))
 }
 
 fn failed(store: &Store, operation: &'static str) -> impl FnOnce(io::Error) -> Error {

@@ -71,8 +71,11 @@ pub(super) fn put_all(
         *moved = None;
     }
 
-    let durable = log.commit(&changes);
-    let durable = durable.map_err(|error| store.write_error(named, "write", error))?;
+    let durable = match log.commit(&changes) {
+        Ok(durable) => durable,
+        // The journal may have been taken away with the root.
+        Err(error) => return failed(named, error),
+    };
     for (temporary, (path, _)) in temporaries.into_iter().zip(files()) {
         if let Err(error) = temporary.put_in_place(path.name()) {
             durable.forget();

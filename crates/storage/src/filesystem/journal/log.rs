@@ -5,10 +5,11 @@
 //! batches have changed, whereupon it is empty again. Who finds both full waits for the keeper.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ const OLD: Duration = Duration::from_secs(1);
 pub(in crate::filesystem) struct Log {
     /// The folder whose filesystem it is.
     root: File,
-    files: [File; 2],
+    files: [PathBuf; 2],
     key: Key,
     hasher: RandomState,
     state: Mutex<State>,
@@ -88,6 +89,8 @@ type Outcome = Arc<OnceLock<Result<usize, Errno>>>;
 struct Used {
     /// Since when it has batches.
     since: Option<Instant>,
+    /// Open as long as it has: a filesystem on which nothing is written can be made read-only.
+    open: Option<Arc<File>>,
     /// What they change, as hashes of the paths.
     paths: HashSet<u64>,
     /// How many changes are not done yet, other than in the journal.
@@ -163,7 +166,7 @@ impl State {
 
 impl Log {
     /// A log in two empty files.
-    pub(super) fn new(root: File, files: [File; 2]) -> Self {
+    pub(super) fn new(root: File, files: [PathBuf; 2]) -> Self {
         Self {
             root,
             files,
@@ -235,24 +238,28 @@ impl Log {
             }
         }
         let (file, at) = (state.active, state.at);
-        let used = &mut state.files[file];
+        let state_now = &mut *state;
+        let used = &mut state_now.files[file];
         if used.since.is_none() {
             used.since = Some(Instant::now());
             self.due.notify_one();
         }
         used.paths.extend(next.paths);
         used.under_way += next.waiting;
-        let failed = state.failed;
+        let open = match (state_now.failed, &used.open) {
+            (Some(failed), _) => Err(failed.into()),
+            (None, Some(open)) => Ok(Arc::clone(open)),
+            (None, None) => self
+                .open(file)
+                .inspect(|open| used.open = Some(Arc::clone(open))),
+        };
         drop(state);
 
-        let written = match failed {
-            Some(failed) => Err(failed),
-            None => {
-                let written = self.files[file].write_all_at(&blocks, at);
-                let synced = written.and_then(|()| self.files[file].sync_data());
-                synced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            }
-        };
+        let written = open.and_then(|open| {
+            open.write_all_at(&blocks, at)?;
+            open.sync_data()
+        });
+        let written = written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
 
         let mut state = self.lock();
         match written {
@@ -268,6 +275,11 @@ impl Log {
         state.writing = false;
         self.changed.notify_all();
         state
+    }
+
+    fn open(&self, file: usize) -> io::Result<Arc<File>> {
+        let open = OpenOptions::new().write(true).open(&self.files[file])?;
+        Ok(Arc::new(open))
     }
 
     /// Waits until nothing that is in the journal changes this path, or anything above it. From then
@@ -350,12 +362,18 @@ impl Log {
         state: MutexGuard<'a, State>,
         file: usize,
     ) -> MutexGuard<'a, State> {
+        let open = state.files[file].open.clone();
         drop(state);
-        let empty = || self.files[file].write_all_at(&[0; BLOCK], 0);
-        let emptied = syncfs(&self.root)
-            .map_err(io::Error::from)
-            .and_then(|()| empty())
-            .and_then(|()| self.files[file].sync_data());
+        let emptied = || {
+            syncfs(&self.root)?;
+            let open = match open {
+                Some(open) => open,
+                None => self.open(file)?,
+            };
+            open.write_all_at(&[0; BLOCK], 0)?;
+            open.sync_data()
+        };
+        let emptied = emptied();
         let mut state = self.lock();
         match emptied {
             Ok(()) => {

@@ -120,8 +120,8 @@ impl Place {
 
     /// Whether there are no files.
     fn is_empty(&self) -> io::Result<bool> {
-        for name in FILES {
-            if self.path.join(name).try_exists()? {
+        for file in self.files() {
+            if file.try_exists()? {
                 return Ok(false);
             }
         }
@@ -151,17 +151,26 @@ impl Place {
         matches!(free, Ok(false))
     }
 
-    /// The journal's files, which are made when they are missing, and what is in them.
-    pub(super) fn files(&self) -> io::Result<([File; 2], [Vec<u8>; 2])> {
-        let open = |name: &str| -> io::Result<(File, Vec<u8>)> {
-            let path = self.path.join(name);
-            let mut options = OpenOptions::new();
-            let options = options.read(true).write(true).create(true).truncate(false);
-            Ok((options.open(&path)?, fs::read(&path)?))
-        };
-        let [first, second] = FILES;
-        let ((first, content), (second, more)) = (open(first)?, open(second)?);
-        Ok(([first, second], [content, more]))
+    /// The journal's files.
+    pub(super) fn files(&self) -> [PathBuf; 2] {
+        FILES.map(|name| self.path.join(name))
+    }
+
+    /// What is in the files, as far as they are there.
+    pub(super) fn contents(&self) -> io::Result<Vec<Vec<u8>>> {
+        let files = self.files().into_iter();
+        let contents = files.filter_map(|file| match fs::read(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            content => Some(content),
+        });
+        contents.collect()
+    }
+
+    /// Empties the files, which are made when they are missing.
+    pub(super) fn empty(&self) -> io::Result<()> {
+        self.files()
+            .iter()
+            .try_for_each(|file| File::create(file)?.sync_all())
     }
 
     /// Makes the names of the files survive the machine.
@@ -172,8 +181,8 @@ impl Place {
 
     /// Removes the files, of which nothing is needed any more.
     pub(super) fn remove_files(&self) -> io::Result<()> {
-        for name in FILES {
-            match fs::remove_file(self.path.join(name)) {
+        for file in self.files() {
+            match fs::remove_file(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
