@@ -93,7 +93,8 @@ impl Store {
     pub(super) fn check(&self) -> Result<()> {
         let write = || {
             let folder = Folder::open(self, &StoragePath::root())?;
-            Ok(drop(Temporary::with(&folder, b"wharfinger")?))
+            drop(Temporary::with(&folder, b"wharfinger")?);
+            Ok(())
         };
         write().map_err(|source| Error::Root {
             root: self.root.clone(),

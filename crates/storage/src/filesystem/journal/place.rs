@@ -55,12 +55,14 @@ impl Place {
         let mut waiting = None;
         loop {
             let place = Self::open(root)?;
-            if place.lock(FlockOperation::NonBlockingLockExclusive)? {
-                if place.is_there()? && (waiting.is_none() && wants_alone || !place.is_empty()?) {
-                    return Ok((place, Entered::Alone));
-                }
-                // To share it, the lock is given to all who want it.
+            let wants_alone = wants_alone && waiting.is_none();
+            if place.lock(FlockOperation::NonBlockingLockExclusive)?
+                && place.is_there()?
+                && (wants_alone || !place.is_empty()?)
+            {
+                return Ok((place, Entered::Alone));
             }
+            // To share it, the lock is given to all who want it.
             if place.share()? && place.is_there()? && place.is_empty()? {
                 return Ok((place, Entered::Together));
             }
