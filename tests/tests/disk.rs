@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 use wharfinger_e2e::http::with_digest;
 use wharfinger_e2e::image::{MANIFEST, manifest};
-use wharfinger_e2e::{Config, Wharfinger, digest, folder, noise};
+use wharfinger_e2e::{Config, Wharfinger, digest, eventually, folder, noise};
 
 /// A filesystem under a folder, gone when it is dropped.
 struct Mount(PathBuf);
@@ -39,7 +39,10 @@ impl Mount {
     fn set_read_only(&self, read_only: bool) {
         let mut flags = MountFlags::BIND;
         flags.set(MountFlags::RDONLY, read_only);
-        mount_remount(&self.0, flags, "").unwrap();
+        // For a second after the last write, the journal is open.
+        eventually("it is mounted anew", || {
+            mount_remount(&self.0, flags, "").is_ok()
+        });
     }
 }
 

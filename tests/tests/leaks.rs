@@ -21,8 +21,10 @@ struct Held {
 
 fn held(server: &Wharfinger) -> Held {
     let handles = server.open_files();
-    // The folder itself is open as long as the server runs: by that it is claimed.
-    let below = |file: &&PathBuf| file.starts_with(server.data()) && *file != server.data();
+    // The folder itself is open as long as the server runs, and the journal's: so they are claimed.
+    let below = |file: &&PathBuf| {
+        file.starts_with(server.data()) && *file != server.data() && !is_journal(file)
+    };
     let files = handles.iter().filter(below);
     let mut leftovers = Vec::new();
     find_leftovers(server.data(), &mut leftovers);

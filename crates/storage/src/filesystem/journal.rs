@@ -191,7 +191,7 @@ impl Journal {
 
     /// Leaves it, and does without for some time.
     fn do_without(&self) {
-        info!("the folder is another process's, too: each file is synced by itself for now");
+        info!("the journal is given up: each file is synced by itself for now");
         *self.others() = Some(Instant::now());
         self.leave();
     }
@@ -253,9 +253,11 @@ impl Journal {
             let log = Arc::new(Log::new(root, place.files()));
             let (kept, place) = (Arc::clone(&log), Arc::clone(place));
             let mut this = Some(Weak::clone(&self.this));
-            let look = move || {
+            let look = move |failed| {
                 let is_ours = place.is_there().unwrap_or(true) && !place.is_wanted();
-                if !is_ours && let Some(journal) = this.take().and_then(|this| this.upgrade()) {
+                if (failed || !is_ours)
+                    && let Some(journal) = this.take().and_then(|this| this.upgrade())
+                {
                     // Which waits for this very thread.
                     thread::spawn(move || journal.do_without());
                 }

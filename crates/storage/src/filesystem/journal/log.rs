@@ -69,6 +69,9 @@ struct State {
     /// How often something was written back.
     #[cfg(test)]
     written_back: u64,
+    /// The filesystem fails when it is asked to.
+    #[cfg(test)]
+    fails: bool,
 }
 
 /// The batch that comes next.
@@ -299,14 +302,16 @@ impl Log {
         Ok(())
     }
 
-    /// What the keeper does, until [`stop`](Self::stop). About once a second it looks what else there is.
-    pub(super) fn keep(&self, mut look: impl FnMut()) {
+    /// What the keeper does, until [`stop`](Self::stop). About once a second it
+    /// looks what else there is, and says whether it has failed.
+    pub(super) fn keep(&self, mut look: impl FnMut(bool)) {
         let mut state = self.lock();
         let mut looked = Instant::now();
         loop {
             if looked.elapsed() >= OLD {
+                let failed = state.failed.is_some();
                 drop(state);
-                look();
+                look(failed);
                 looked = Instant::now();
                 state = self.lock();
             }
@@ -364,8 +369,13 @@ impl Log {
     ) -> MutexGuard<'a, State> {
         let open = state.files[file].open.clone();
         drop(state);
-        let emptied = || {
-            syncfs(&self.root)?;
+        let written_back = syncfs(&self.root);
+        #[cfg(test)]
+        let written_back = match self.lock().fails {
+            true => Err(Errno::IO),
+            false => written_back,
+        };
+        let empty = || {
             let open = match open {
                 Some(open) => open,
                 None => self.open(file)?,
@@ -373,7 +383,10 @@ impl Log {
             open.write_all_at(&[0; BLOCK], 0)?;
             open.sync_data()
         };
-        let emptied = emptied();
+        let emptied = written_back.and_then(|()| {
+            let emptied: io::Result<()> = empty();
+            emptied.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        });
         let mut state = self.lock();
         match emptied {
             Ok(()) => {
@@ -383,10 +396,11 @@ impl Log {
                     state.written_back += 1;
                 }
             }
+            // What is not emptied is done again, which does no harm.
             Err(error) => {
-                error!(%error, "what was written cannot be made durable: nothing more is \
-                    written, and the next start writes again what the journal has");
-                state.failed = Some(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+                error!(%error, "what was written cannot be made durable: it is written again, from \
+                    the journal");
+                state.failed = Some(error);
             }
         }
         self.changed.notify_all();
@@ -403,6 +417,12 @@ impl Log {
     #[cfg(test)]
     pub(in crate::filesystem) fn written_back(&self) -> u64 {
         self.lock().written_back
+    }
+
+    /// Lets what is to be written back fail.
+    #[cfg(test)]
+    pub(in crate::filesystem) fn fail(&self) {
+        self.lock().fails = true;
     }
 
     /// Lets nothing be written back for its age.

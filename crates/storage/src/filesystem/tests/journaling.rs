@@ -484,6 +484,28 @@ fn what_is_in_the_journal_is_done_also_by_who_wants_none() {
 }
 
 #[test]
+fn what_cannot_be_written_back_is_written_again() {
+    block_on(async {
+        let (driver, folder) = driver();
+        put_durable(&driver, "/a", "x").await;
+        driver.store.journal.log().unwrap().fail();
+        for _ in 0..1000 {
+            if driver.store.journal.log().is_none() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // So the disk may have it.
+        fs::write(folder.path().join("a"), "").unwrap();
+        let file = File::options().write(true).open(folder.path().join("a"));
+        file.unwrap().set_modified(UNIX_EPOCH).unwrap();
+        put_durable(&driver, "/b", "x").await;
+        assert_eq!(synced(&driver), ["content /b", "folder /"]);
+        assert_eq!(get(&driver, "/a").await, "x");
+    });
+}
+
+#[test]
 fn what_is_in_the_way_of_the_journal_is_left_out() {
     block_on(async {
         let (driver, folder) = driver();
