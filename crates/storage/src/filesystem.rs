@@ -18,12 +18,14 @@ mod folder;
 mod listing;
 mod output;
 mod reader;
+mod stamp;
 mod store;
 mod together;
 mod trash;
 mod writer;
 
 use std::fs::File;
+use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,8 +42,8 @@ pub use self::claim::{Claim, ClaimError, Claimed};
 use self::store::Store;
 use self::writer::WriterSlots;
 use crate::{
-    Driver, Durability, Entry, Errand, Error, Listing, Reader, Result, Stat, Steps, StoragePath,
-    WriteMode, Writer,
+    Driver, Durability, Entry, Errand, Error, Fetch, Listing, Reader, Result, Stat, Steps,
+    StoragePath, WriteMode, Writer,
 };
 
 /// How many folders at the most are looked at on the spot. To look at one in a way that never waits
@@ -169,12 +171,13 @@ impl Driver for FilesystemDriver {
         Self::NAME
     }
 
-    async fn get(&self, path: &StoragePath) -> Result<Bytes> {
+    fn get<'a>(&'a self, path: &'a StoragePath) -> Fetch<'a> {
         if let Some(content) = cached::get(&self.store, path) {
-            return Ok(content);
+            return Fetch::Left(ready(content));
         }
         let wanted = path.clone();
-        self.hop(path, move |store| store.get(&wanted)).await
+        let read = self.hop(path, move |store| cached::read(store, &wanted));
+        Fetch::Right(Box::pin(read))
     }
 
     async fn put(&self, path: &StoragePath, content: Bytes, durability: Durability) -> Result<()> {

@@ -1,15 +1,15 @@
 //! What the driver does on the blocking pool: one function per operation.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustix::fs::{Mode, OFlags, open};
 
 use super::FilesystemDriver;
+use super::cached::KnownFiles;
 use super::durable::DurableNames;
 use super::folder::{ATTEMPTS, Folder, Temporary};
 use super::listing::KnownListings;
@@ -24,6 +24,7 @@ pub(super) struct Store {
     root: PathBuf,
     pub(super) durable: DurableNames,
     pub(super) listings: KnownListings,
+    pub(super) files: KnownFiles,
     pub(super) buffers: Buffers,
     helpers: Helpers,
     /// What was synced, in order, for tests that count.
@@ -51,6 +52,7 @@ impl Store {
         }
         fs::read_dir(&root).map_err(failed(&root, "read it"))?;
         Ok(Self {
+            files: KnownFiles::new(&root),
             root,
             durable: DurableNames::default(),
             listings: KnownListings::default(),
@@ -103,15 +105,6 @@ impl Store {
         } else {
             Err(Error::not_a_file(path))
         }
-    }
-
-    pub(super) fn get(&self, path: &StoragePath) -> Result<Bytes> {
-        let (mut file, size) = self.open_file(path)?;
-        // One byte more than needed, so that the end is found without growing.
-        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-        file.read_to_end(&mut content)
-            .map_err(|error| Error::io(path, "read", error))?;
-        Ok(content.into())
     }
 
     pub(super) fn stat(&self, path: &StoragePath) -> Result<Stat> {

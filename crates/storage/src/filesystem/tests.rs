@@ -1,6 +1,7 @@
 mod errands;
 mod listings;
 mod model;
+mod small_files;
 mod syncs;
 
 use std::fs;
