@@ -142,13 +142,13 @@ impl Service for Answering {
     }
 }
 
-/// What can be said of a request at once is found out before the future is made, which then need not
-/// hold the request itself.
+/// The answer is made in a box: memory that another request has just left is in the processor's cache,
+/// while that of a connection has left it since the last request came.
 fn respond(
     app: &Arc<App>,
     client: Client,
     request: Request<Incoming>,
-) -> impl Future<Output = Response<Sending>> + Send + use<> {
+) -> BoxFuture<'static, Response<Sending>> {
     let (request, body) = request.into_parts();
     let options = app.options.load_full();
     let id = request_id(&request.headers);
@@ -185,7 +185,7 @@ fn respond(
     });
     let mut exchange = Exchange::begin(&call, known);
     let trace = exchange.trace();
-    async move {
+    Box::pin(async move {
         let mut response = {
             // To enter the spans by hand saves moving the handler's large future into others.
             let mut handling = pin!(handle(call, route, body, &mut exchange));
@@ -197,7 +197,7 @@ fn respond(
         };
         response.headers_mut().insert(REQUEST_ID, id);
         exchange.answer(response)
-    }
+    })
 }
 
 /// What all lines in the log about a request say of it, under the names that CNCF Distribution's

@@ -6,8 +6,8 @@
 //! `.wharfinger-trash` in the root, where folders go before they are taken apart.
 //!
 //! Every operation is one hop to tokio's blocking pool, which runs to its end even when the
-//! future that waits for it is dropped; only a small file whose bytes are in memory, and a folder
-//! whose listing is, are read on the spot. An errand has made its hop before all that, and its
+//! future that waits for it is dropped; only what is in memory is looked at on the spot: a small file,
+//! a folder whose listing is known, a file's size. An errand has made its hop before all that, and its
 //! operations run where it is.
 
 mod batch;
@@ -222,6 +222,11 @@ impl Driver for FilesystemDriver {
     }
 
     async fn stat(&self, path: &StoragePath) -> Result<Stat> {
+        if !Errand::is_here()
+            && let Some(stat) = cached::look(&self.store, path)
+        {
+            return stat;
+        }
         let wanted = path.clone();
         self.hop(path, move |store| store.stat(&wanted)).await
     }

@@ -25,7 +25,7 @@ use quick_cache::sync::Cache;
 use rustix::fs::{Stat, fstat, stat};
 
 use super::stamp::{self, FileId, Time, Times, identify};
-use super::store::Store;
+use super::store::{Store, told};
 use crate::{Error, Result, StoragePath};
 
 /// The largest file that is read on the spot, in bytes: more would keep other requests waiting.
@@ -161,6 +161,28 @@ fn get_in_memory(store: &Store, path: &StoragePath) -> Option<Result<Bytes>> {
     let content = content.into();
     store.files.keep(path, full, passed, &stat, &content);
     Some(Ok(content))
+}
+
+/// What is known of a file or folder, or that there is none, when its name is in the kernel's memory.
+/// `None` says nothing about it.
+#[cfg(target_os = "linux")]
+pub(super) fn look(store: &Store, path: &StoragePath) -> Option<Result<crate::Stat>> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+    use rustix::io::Errno;
+
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let full = store.full(path);
+    let place = match openat2(CWD, full, flags, Mode::empty(), ResolveFlags::CACHED) {
+        Err(Errno::NOENT) => return Some(Err(Error::not_found(path))),
+        place => File::from(place.ok()?),
+    };
+    Some(Ok(told(&place.metadata().ok()?)))
+}
+
+/// Elsewhere nobody can be asked.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn look(_store: &Store, _path: &StoragePath) -> Option<Result<crate::Stat>> {
+    None
 }
 
 /// Elsewhere nobody can be asked.

@@ -110,12 +110,7 @@ impl Store {
     pub(super) fn stat(&self, path: &StoragePath) -> Result<Stat> {
         let metadata =
             fs::metadata(self.full(path)).map_err(|error| read_error(path, "stat", error))?;
-        let is_dir = metadata.is_dir();
-        Ok(Stat {
-            size: if is_dir { 0 } else { metadata.len() },
-            modified: metadata.modified().ok(),
-            is_dir,
-        })
+        Ok(told(&metadata))
     }
 
     /// Waits for the device twice: for the content together with the folders that were made for
@@ -342,6 +337,16 @@ fn make_root(root: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the kernel tells of a file or folder.
+pub(super) fn told(metadata: &fs::Metadata) -> Stat {
+    let is_dir = metadata.is_dir();
+    Stat {
+        size: if is_dir { 0 } else { metadata.len() },
+        modified: metadata.modified().ok(),
+        is_dir,
+    }
 }
 
 /// The error of an operation that looks for something: below a file there is nothing.

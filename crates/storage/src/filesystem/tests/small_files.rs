@@ -43,6 +43,9 @@ fn what_is_kept_is_given_at_once() {
     });
 }
 
+/// What it is called, and what gives the file this content.
+type Change<'a> = (&'a str, &'a dyn Fn(&str));
+
 #[test]
 fn a_file_is_read_again_whatever_was_done_to_it() {
     block_on(async {
@@ -50,7 +53,7 @@ fn a_file_is_read_again_whatever_was_done_to_it() {
         let (tag, link) = (folder.path().join("tag"), path("/tag/link"));
         let real = tag.join("link");
         fs::create_dir(&tag).unwrap();
-        let changes: [(&str, &dyn Fn(&str)); 6] = [
+        let changes: [Change<'_>; 6] = [
             ("written in place", &|text| fs::write(&real, text).unwrap()),
             ("overwritten without a cut", &|text| {
                 use std::os::unix::fs::FileExt as _;
