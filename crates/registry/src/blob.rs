@@ -204,7 +204,7 @@ impl Blobs {
             return Err(Error::BlobUnknown(*digest));
         }
         // Who is read-only takes no push that could depend on it.
-        if !shared.gate.is_closed() && !reliance.rely_on([item.clone()]).await? {
+        if !shared.gate.is_closed() && !Box::pin(reliance.rely_on([item.clone()])).await? {
             if reliance.is_lost(&item) {
                 return Err(Error::BlobUnknown(*digest));
             }

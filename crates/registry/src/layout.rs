@@ -17,7 +17,12 @@ const SCRUB: &str = "/docker/registry/v2/_scrub";
 const NOTES: &str = "/docker/registry/v2/_notes";
 
 fn path(text: String) -> StoragePath {
-    text.parse().expect("names and digests make valid paths")
+    text.try_into().expect("names and digests make valid paths")
+}
+
+/// Put together without a formatter, for what requests ask for again and again.
+fn path_of(parts: &[&str]) -> StoragePath {
+    path(parts.concat())
 }
 
 fn algorithm_and_hex(digest: &Digest) -> String {
@@ -48,10 +53,9 @@ pub fn blob(digest: &Digest) -> StoragePath {
     blob_path(digest, "")
 }
 
-/// What every download asks for: so it is put together without a formatter.
 fn blob_path(digest: &Digest, file: &str) -> StoragePath {
     let hex = digest.hex();
-    let parts = [
+    path_of(&[
         BLOBS,
         "/",
         digest.algorithm().as_str(),
@@ -60,8 +64,7 @@ fn blob_path(digest: &Digest, file: &str) -> StoragePath {
         "/",
         &hex,
         file,
-    ];
-    path(parts.concat())
+    ])
 }
 
 /// The folder of all blobs of one algorithm, in which they lie by the first two digits of their
@@ -87,10 +90,15 @@ pub fn layers(name: &RepositoryName, algorithm: Algorithm) -> StoragePath {
 
 /// A repository's link to a layer (or any other blob).
 pub fn layer_link(name: &RepositoryName, digest: &Digest) -> StoragePath {
-    path(format!(
-        "{REPOSITORIES}/{name}/_layers/{}/link",
-        algorithm_and_hex(digest)
-    ))
+    let blob = algorithm_and_hex(digest);
+    path_of(&[
+        REPOSITORIES,
+        "/",
+        name.as_str(),
+        "/_layers/",
+        &blob,
+        "/link",
+    ])
 }
 
 /// The folder of a repository's manifests: its presence makes a repository.
@@ -115,10 +123,16 @@ pub fn revision(name: &RepositoryName, digest: &Digest) -> StoragePath {
 
 /// A repository's link to a manifest.
 pub fn revision_link(name: &RepositoryName, digest: &Digest) -> StoragePath {
-    path(format!(
-        "{REPOSITORIES}/{name}/_manifests/revisions/{}/link",
-        algorithm_and_hex(digest)
-    ))
+    let revision = algorithm_and_hex(digest);
+    let revisions = "/_manifests/revisions/";
+    path_of(&[
+        REPOSITORIES,
+        "/",
+        name.as_str(),
+        revisions,
+        &revision,
+        "/link",
+    ])
 }
 
 /// The folder of a revision's signatures under one algorithm (schema 1).
@@ -150,9 +164,15 @@ pub fn tag(name: &RepositoryName, tag: &Tag) -> StoragePath {
 
 /// The link from a tag to the manifest it stands for.
 pub fn tag_current(name: &RepositoryName, tag: &Tag) -> StoragePath {
-    path(format!(
-        "{REPOSITORIES}/{name}/_manifests/tags/{tag}/current/link"
-    ))
+    let (tags, current) = ("/_manifests/tags/", "/current/link");
+    path_of(&[
+        REPOSITORIES,
+        "/",
+        name.as_str(),
+        tags,
+        tag.as_str(),
+        current,
+    ])
 }
 
 /// The folder of the manifests that a tag has stood for, under one algorithm.

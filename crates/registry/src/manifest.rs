@@ -73,7 +73,7 @@ impl Manifests {
         if reliance.is_lost(&item) {
             return Err(Error::ManifestUnknown(digest.to_string()));
         }
-        if !shared.gate.is_closed() && !reliance.rely_on([item.clone()]).await? {
+        if !shared.gate.is_closed() && !Box::pin(reliance.rely_on([item.clone()])).await? {
             let unknown = || Error::ManifestUnknown(digest.to_string());
             return match reliance.is_lost(&item) {
                 true => Err(unknown()),

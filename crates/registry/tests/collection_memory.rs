@@ -4,6 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
 use std::fs::File;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -14,8 +15,8 @@ use wharfinger_oci::{Algorithm, Digest};
 use wharfinger_registry::layout::{self, Located};
 use wharfinger_registry::{CollectOptions, CollectReport, Options, Registry};
 use wharfinger_storage::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, MemoryDriver, Reader, Result,
-    Stat, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Fetch, MemoryDriver, Reader,
+    Result, Stat, StoragePath, WriteMode, Writer,
 };
 
 /// Counts what is in use.
@@ -163,10 +164,10 @@ impl Driver for Simulated {
         "simulated"
     }
 
-    async fn get(&self, path: &StoragePath) -> Result<Bytes> {
+    fn get<'a>(&'a self, path: &'a StoragePath) -> Fetch<'a> {
         match self.content(path) {
-            Some(content) => Ok(content),
-            None => self.rest.get(path).await,
+            Some(content) => Fetch::Left(ready(Ok(content))),
+            None => self.rest.get(path),
         }
     }
 

@@ -133,12 +133,22 @@ impl Service for Answering {
         }
     }
 
-    async fn answer(&self, client: Client, request: Request<Incoming>) -> Response<Sending> {
-        respond(&self.0, client, request).await
+    fn answer(
+        &self,
+        client: Client,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Sending>> + Send + 'static {
+        respond(&self.0, client, request)
     }
 }
 
-async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> Response<Sending> {
+/// The answer is made in a box: memory that another request has just left is in the processor's cache,
+/// while that of a connection has left it since the last request came.
+fn respond(
+    app: &Arc<App>,
+    client: Client,
+    request: Request<Incoming>,
+) -> BoxFuture<'static, Response<Sending>> {
     let (request, body) = request.into_parts();
     let options = app.options.load_full();
     let id = request_id(&request.headers);
@@ -159,7 +169,8 @@ async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> 
         false => asker.to_string().into(),
     };
     let span = log_span(&request, &id, &asker_name, known);
-    let call = Call {
+    // In a box: it is handed from one to the next.
+    let call = Box::new(Call {
         app: Arc::clone(app),
         options,
         id: id.clone(),
@@ -171,20 +182,22 @@ async fn respond(app: &Arc<App>, client: Client, request: Request<Incoming>) -> 
         intake: client.intake,
         span: span.clone(),
         grant: Grant::default(),
-    };
+    });
     let mut exchange = Exchange::begin(&call, known);
     let trace = exchange.trace();
-    let mut response = {
-        // To enter the spans by hand saves moving the handler's large future into others.
-        let mut handling = pin!(handle(call, route, body, &mut exchange));
-        poll_fn(|context| {
-            let _spans = (span.enter(), trace.enter());
-            handling.as_mut().poll(context)
-        })
-        .await
-    };
-    response.headers_mut().insert(REQUEST_ID, id);
-    exchange.answer(response)
+    Box::pin(async move {
+        let mut response = {
+            // To enter the spans by hand saves moving the handler's large future into others.
+            let mut handling = pin!(handle(call, route, body, &mut exchange));
+            poll_fn(|context| {
+                let _spans = (span.enter(), trace.enter());
+                handling.as_mut().poll(context)
+            })
+            .await
+        };
+        response.headers_mut().insert(REQUEST_ID, id);
+        exchange.answer(response)
+    })
 }
 
 /// What all lines in the log about a request say of it, under the names that CNCF Distribution's

@@ -2,6 +2,7 @@
 
 mod collection;
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,8 +63,12 @@ impl Service for Arc<DebugServer> {
         SETTINGS
     }
 
-    async fn answer(&self, _: Client, request: Request<Incoming>) -> Response<Body> {
-        DebugServer::answer(self, &request)
+    fn answer(
+        &self,
+        _: Client,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static {
+        ready(DebugServer::answer(self, &request))
     }
 }
 

@@ -32,7 +32,7 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 
 /// Answers a request, whatever happens in between.
 pub(crate) async fn handle(
-    mut call: Call,
+    mut call: Box<Call>,
     route: Result<Option<Route>>,
     body: Incoming,
     exchange: &mut Exchange,
@@ -104,7 +104,7 @@ async fn admit(
     Ok(route)
 }
 
-async fn perform(call: Call, route: Route, body: RequestBody) -> Answer {
+async fn perform(call: Box<Call>, route: Route, body: RequestBody) -> Answer {
     let writes = !matches!(
         call.request.method,
         Method::GET | Method::HEAD | Method::OPTIONS
@@ -162,11 +162,11 @@ fn cannot_write(upstreams: &Upstreams, name: &RepositoryName) -> String {
 /// its point of no return must not be cut off, and what was received must be kept.
 struct Write {
     /// `None` when it has begun.
-    parts: Option<(Call, Route, RequestBody, Option<Turn>)>,
+    parts: Option<(Box<Call>, Route, RequestBody, Option<Turn>)>,
 }
 
 impl Write {
-    fn new(call: Call, route: Route, body: RequestBody, turn: Option<Turn>) -> Self {
+    fn new(call: Box<Call>, route: Route, body: RequestBody, turn: Option<Turn>) -> Self {
         Self {
             parts: Some((call, route, body, turn)),
         }
@@ -220,12 +220,12 @@ impl Drop for Write {
 /// Handlers that write or list are boxed, or every request would be moved about in as much memory
 /// as they need.
 async fn dispatch(
-    call: Call,
+    call: Box<Call>,
     route: Route,
     body: RequestBody,
     _turn: Option<Turn>,
 ) -> Result<Response<Body>> {
-    let call = &call;
+    let call = &*call;
     match (&route, call.request.method.as_str()) {
         (Route::Root, "GET" | "HEAD") => Ok(empty(StatusCode::OK)),
         (Route::Base, "GET" | "HEAD") => Ok(base::get()),
@@ -246,7 +246,7 @@ async fn dispatch(
             Box::pin(manifest::delete(call, name, reference)).await
         }
         (Route::Uploads(name), "POST") => Box::pin(upload::post(call, name, body)).await,
-        (Route::Upload(name, id), "GET" | "HEAD") => upload::get(call, name, id).await,
+        (Route::Upload(name, id), "GET" | "HEAD") => Box::pin(upload::get(call, name, id)).await,
         (Route::Upload(name, id), "PATCH") => Box::pin(upload::patch(call, name, id, body)).await,
         (Route::Upload(name, id), "PUT") => Box::pin(upload::put(call, name, id, body)).await,
         (Route::Upload(name, id), "DELETE") => Box::pin(upload::delete(call, name, id)).await,

@@ -20,6 +20,12 @@ use crate::{event, policy};
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
+/// The media types of manifests that list others.
+const LISTS: [&str; 2] = [
+    media_type::DOCKER_MANIFEST_LIST,
+    media_type::OCI_IMAGE_INDEX,
+];
+
 pub(crate) async fn get(
     call: &Call,
     name: &RepositoryName,
@@ -28,8 +34,10 @@ pub(crate) async fn get(
     let source = call.source(name);
     let Answer { content, stale } = source.manifest(reference, &call.request.method).await?;
     let served = match reference {
-        Reference::Tag(_) => for_old_client(&source, &call.request.headers, content).await?,
-        Reference::Digest(_) => content,
+        Reference::Tag(_) if LISTS.contains(&&*content.descriptor.media_type) => {
+            Box::pin(for_old_client(&source, &call.request.headers, content)).await?
+        }
+        _ => content,
     };
     let digest = served.descriptor.digest;
     if precondition_failed(&call.request.headers, &digest) {
@@ -64,16 +72,10 @@ pub(crate) async fn get(
     Ok(response)
 }
 
-/// What a tag stands for to a client that says which manifests it takes, and takes no lists: of a
-/// list, the manifest for `linux/amd64`, as Distribution serves it. Everybody else gets the list.
+/// Of a list that a tag stands for, what it is to a client that says which manifests it takes, and
+/// takes no lists: the manifest for `linux/amd64`, as Distribution serves it. Everybody else gets the
+/// list.
 async fn for_old_client(source: &Source, headers: &HeaderMap, served: Served) -> Result<Served> {
-    const LISTS: [&str; 2] = [
-        media_type::DOCKER_MANIFEST_LIST,
-        media_type::OCI_IMAGE_INDEX,
-    ];
-    if !LISTS.contains(&&*served.descriptor.media_type) {
-        return Ok(served);
-    }
     let accepted: Vec<String> = headers
         .get_all(header::ACCEPT)
         .iter()

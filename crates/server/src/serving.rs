@@ -58,7 +58,7 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
         &self,
         client: Client,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
+    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 }
 
 /// Whom a connection is with.
@@ -267,13 +267,13 @@ impl<S: Service> Connection<S> {
         let pulse = Arc::new(Pulse::new(header_timeout, idle_timeout));
         let service = service_fn(|request: Request<Incoming>| {
             let under_way = pulse.begin(request.version());
-            let service = self.service.clone();
             let mut client = client.clone();
             if request.version() == Version::HTTP_2 {
                 (client.files, client.intake) = (None, None);
             }
+            let answer = self.service.answer(client, request);
             async move {
-                let response = service.answer(client, request).await;
+                let response = answer.await;
                 let under_way = under_way.answered();
                 Ok::<_, Infallible>(response.map(|body| Counted::new(body, under_way)))
             }

@@ -1,5 +1,8 @@
 //! Where the content of a repository comes from: the registry's own, or another registry through
 //! the cache. What reads asks here and knows no difference.
+//!
+//! What the cache does is in boxes, or every request would be moved about in as much memory as that
+//! needs.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -39,7 +42,7 @@ impl Source {
     ) -> Result<Answer<Served>> {
         let repository = match self {
             Self::Cached(repository) => {
-                let served = repository.manifest(reference).await;
+                let served = Box::pin(repository.manifest(reference)).await;
                 return served.map_err(|error| ApiError::of_cache(error, repository));
             }
             Self::Own(repository) => repository,
@@ -74,8 +77,8 @@ impl Source {
             }
             Self::Cached(repository) => {
                 let blob = match *method {
-                    Method::HEAD => repository.stat(digest).await.map(Blob::Described),
-                    _ => repository.blob(digest).await.map(Blob::Cached),
+                    Method::HEAD => Box::pin(repository.stat(digest)).await.map(Blob::Described),
+                    _ => Box::pin(repository.blob(digest)).await.map(Blob::Cached),
                 };
                 blob.map_err(|error| ApiError::of_cache(error, repository))
             }
@@ -132,7 +135,7 @@ impl Blob {
             Self::Own { blobs, descriptor } => {
                 blobs.redirect(descriptor, method.as_str(), client).await?
             }
-            Self::Cached(blob) => blob.redirect(method.as_str(), client).await?,
+            Self::Cached(blob) => Box::pin(blob.redirect(method.as_str(), client)).await?,
             Self::Described(_) => None,
         })
     }
@@ -141,7 +144,7 @@ impl Blob {
     pub(crate) async fn open(&self, part: Range<u64>) -> Result<Content> {
         match self {
             Self::Own { blobs, descriptor } => Ok(blobs.open(descriptor, part).await?),
-            Self::Cached(blob) => Ok(blob.open(part).await?),
+            Self::Cached(blob) => Ok(Box::pin(blob.open(part)).await?),
             // Only its size was asked for.
             Self::Described(_) => Err(ApiError::new(Code::UNKNOWN)),
         }

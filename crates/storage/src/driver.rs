@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::fs::File;
+use std::future::Ready;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::pin::Pin;
@@ -10,11 +11,16 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
+use futures_util::future::{BoxFuture, Either};
 
 use crate::{Claim, ClaimError, Claimed, Errand, Error, Listing, Result, StoragePath};
 
 /// A file's content from some offset on, in pieces of bounded size.
 pub type Reader = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+
+/// The content of a small file: at once where nobody has to wait for it, which is most often so and
+/// then takes no more than the reading, or in a while.
+pub type Fetch<'a> = Either<Ready<Result<Bytes>>, BoxFuture<'a, Result<Bytes>>>;
 
 /// What is known of a file or folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +107,7 @@ pub trait Driver: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` for a folder.
-    async fn get(&self, path: &StoragePath) -> Result<Bytes>;
+    fn get<'a>(&'a self, path: &'a StoragePath) -> Fetch<'a>;
 
     /// Writes a small file whole, making the folders above it. A reader sees the old content or
     /// the new, never a part; with [`Durability::Machine`] also after a crash of the machine,

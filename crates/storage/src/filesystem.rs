@@ -7,8 +7,8 @@
 //! `.wharfinger-journal`, in which small changes become durable first.
 //!
 //! Every operation is one hop to tokio's blocking pool, which runs to its end even when the
-//! future that waits for it is dropped; only a small file whose bytes are in memory, and a folder
-//! whose listing is, are read on the spot. An errand has made its hop before all that, and its
+//! future that waits for it is dropped; only what is in memory is looked at on the spot: a small file,
+//! a folder whose listing is known, a file's size. An errand has made its hop before all that, and its
 //! operations run where it is.
 
 mod batch;
@@ -21,12 +21,14 @@ mod journaled;
 mod listing;
 mod output;
 mod reader;
+mod stamp;
 mod store;
 mod together;
 mod trash;
 mod writer;
 
 use std::fs::File;
+use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,8 +45,8 @@ pub use self::claim::{Claim, ClaimError, Claimed};
 use self::store::Store;
 use self::writer::WriterSlots;
 use crate::{
-    Driver, Durability, Entry, Errand, Error, Listing, Reader, Result, Stat, Steps, StoragePath,
-    WriteMode, Writer,
+    Driver, Durability, Entry, Errand, Error, Fetch, Listing, Reader, Result, Stat, Steps,
+    StoragePath, WriteMode, Writer,
 };
 
 /// The names in the root that are none of the store's files.
@@ -180,12 +182,13 @@ impl Driver for FilesystemDriver {
         Self::NAME
     }
 
-    async fn get(&self, path: &StoragePath) -> Result<Bytes> {
+    fn get<'a>(&'a self, path: &'a StoragePath) -> Fetch<'a> {
         if let Some(content) = cached::get(&self.store, path) {
-            return Ok(content);
+            return Fetch::Left(ready(content));
         }
         let wanted = path.clone();
-        self.hop(path, move |store| store.get(&wanted)).await
+        let read = self.hop(path, move |store| cached::read(store, &wanted));
+        Fetch::Right(Box::pin(read))
     }
 
     async fn put(&self, path: &StoragePath, content: Bytes, durability: Durability) -> Result<()> {
@@ -233,6 +236,11 @@ impl Driver for FilesystemDriver {
     }
 
     async fn stat(&self, path: &StoragePath) -> Result<Stat> {
+        if !Errand::is_here()
+            && let Some(stat) = cached::look(&self.store, path)
+        {
+            return stat;
+        }
         let wanted = path.clone();
         self.hop(path, move |store| store.stat(&wanted)).await
     }

@@ -73,7 +73,7 @@ mod walk;
 
 pub use buffer::Buffer;
 pub use driver::{
-    Driver, Durability, Entry, Reader, RedirectRequest, Stat, Steps, WriteMode, Writer,
+    Driver, Durability, Entry, Fetch, Reader, RedirectRequest, Stat, Steps, WriteMode, Writer,
 };
 pub use errand::{Errand, spawn_errand};
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! A driver whose calls are timed and traced.
 
 use std::fs::File;
+use std::future::ready;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tracing::{Instrument as _, Span};
 
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Errand, Listing, Reader,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Errand, Fetch, Listing, Reader,
     RedirectRequest, Result, Stat, Steps, StoragePath, WriteMode, Writer,
 };
 
@@ -110,14 +111,19 @@ impl Timings {
     ) -> Result<T> {
         let began = Instant::now();
         let result = call.instrument(span.clone()).await;
+        self.ended(action, &span, began, &result);
+        result
+    }
+
+    /// Notes how a call within `span` has ended.
+    fn ended<T>(&self, action: Action, span: &Span, began: Instant, result: &Result<T>) {
         self.record(action, began);
-        if let Err(error) = &result
+        if let Err(error) = result
             && !error.is_not_found()
         {
             span.record("otel.status_code", "ERROR");
             span.record("otel.status_description", tracing::field::display(error));
         }
-        result
     }
 }
 
@@ -173,10 +179,21 @@ impl Driver for MeasuredDriver {
         self.driver.has_only_objects()
     }
 
-    async fn get(&self, path: &StoragePath) -> Result<Bytes> {
+    fn get<'a>(&'a self, path: &'a StoragePath) -> Fetch<'a> {
         let span = span!(GetContent, self.name(), path);
-        let call = self.driver.get(path);
-        self.timings.time(Action::GetContent, span, call).await
+        let began = Instant::now();
+        match span.in_scope(|| self.driver.get(path)) {
+            Fetch::Left(content) => {
+                let content = content.into_inner();
+                self.timings
+                    .ended(Action::GetContent, &span, began, &content);
+                Fetch::Left(ready(content))
+            }
+            Fetch::Right(call) => {
+                let timed = self.timings.time(Action::GetContent, span, call);
+                Fetch::Right(Box::pin(timed))
+            }
+        }
     }
 
     async fn put(&self, path: &StoragePath, content: Bytes, durability: Durability) -> Result<()> {

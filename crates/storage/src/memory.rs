@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
+use std::future::ready;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Reader, Result, Stat,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Fetch, Reader, Result, Stat,
     StoragePath, WriteMode, Writer,
 };
 
@@ -249,9 +250,9 @@ impl Driver for MemoryDriver {
         Self::NAME
     }
 
-    async fn get(&self, path: &StoragePath) -> Result<Bytes> {
-        let file = Arc::clone(lock(&self.0).file(path)?);
-        Ok(lock(&file).whole())
+    fn get<'a>(&'a self, path: &'a StoragePath) -> Fetch<'a> {
+        let file = lock(&self.0).file(path).map(Arc::clone);
+        Fetch::Left(ready(file.map(|file| lock(&file).whole())))
     }
 
     async fn put(&self, path: &StoragePath, content: Bytes, _durability: Durability) -> Result<()> {

@@ -20,7 +20,7 @@ pub use self::redirect::Redirect;
 pub use self::rewrite::Rewrite;
 pub use self::url::InvalidUrl;
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Errand, Listing, Reader,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Errand, Fetch, Listing, Reader,
     RedirectRequest, Result, Stat, Steps, StoragePath, WriteMode, Writer,
 };
 
@@ -66,8 +66,8 @@ impl Driver for MiddlewareDriver {
         self.driver.has_only_objects()
     }
 
-    async fn get(&self, path: &StoragePath) -> Result<Bytes> {
-        self.driver.get(path).await
+    fn get<'a>(&'a self, path: &'a StoragePath) -> Fetch<'a> {
+        self.driver.get(path)
     }
 
     async fn put(&self, path: &StoragePath, content: Bytes, durability: Durability) -> Result<()> {

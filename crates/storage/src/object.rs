@@ -51,8 +51,8 @@ use self::turns::Turns;
 use self::unfinished::Unfinished;
 use self::writer::ObjectWriter;
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Listing, Reader, RedirectRequest,
-    Result, Stat, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Fetch, Listing, Reader,
+    RedirectRequest, Result, Stat, StoragePath, WriteMode, Writer,
 };
 
 /// How many folders are listed at once.
@@ -343,9 +343,11 @@ impl Driver for ObjectDriver {
         true
     }
 
-    async fn get(&self, path: &StoragePath) -> Result<Bytes> {
-        let got = self.0.bucket.get_bytes(&self.key(path)?, None).await;
-        got.map_err(failed(path, "read"))
+    fn get<'a>(&'a self, path: &'a StoragePath) -> Fetch<'a> {
+        Fetch::Right(Box::pin(async move {
+            let got = self.0.bucket.get_bytes(&self.key(path)?, None).await;
+            got.map_err(failed(path, "read"))
+        }))
     }
 
     async fn put(&self, path: &StoragePath, content: Bytes, _durability: Durability) -> Result<()> {

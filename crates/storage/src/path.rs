@@ -18,8 +18,12 @@ pub struct InvalidPath(pub String);
 pub struct StoragePath(String);
 
 pub(crate) fn is_part(part: &str) -> bool {
-    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-    !matches!(part, "" | "." | "..") && part.bytes().all(allowed)
+    are_of_a_part(part.as_bytes())
+}
+
+fn are_of_a_part(bytes: &[u8]) -> bool {
+    let allowed = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    !matches!(bytes, b"" | b"." | b"..") && bytes.iter().all(allowed)
 }
 
 impl StoragePath {
@@ -86,13 +90,22 @@ impl FromStr for StoragePath {
     type Err = InvalidPath;
 
     fn from_str(s: &str) -> Result<Self, InvalidPath> {
-        let valid = s == "/"
-            || s.strip_prefix('/')
-                .is_some_and(|s| s.split('/').all(is_part));
-        if valid {
-            Ok(Self(s.to_owned()))
-        } else {
-            Err(InvalidPath(s.to_owned()))
+        s.to_owned().try_into()
+    }
+}
+
+impl TryFrom<String> for StoragePath {
+    type Error = InvalidPath;
+
+    fn try_from(text: String) -> Result<Self, InvalidPath> {
+        let is_valid = match text.as_bytes() {
+            b"/" => true,
+            [b'/', parts @ ..] => parts.split(|c| *c == b'/').all(are_of_a_part),
+            _ => false,
+        };
+        match is_valid {
+            true => Ok(Self(text)),
+            false => Err(InvalidPath(text)),
         }
     }
 }

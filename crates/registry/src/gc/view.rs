@@ -110,11 +110,15 @@ impl Views {
         {
             return Ok(view);
         }
-        let _reading = self.reading.lock().await;
-        match self.current.load_full() {
-            Some(view) if view.holds() => Ok(view),
-            _ => self.read(driver, descriptors).await,
-        }
+        // In a box, so that most requests need no room for it.
+        Box::pin(async {
+            let _reading = self.reading.lock().await;
+            match self.current.load_full() {
+                Some(view) if view.holds() => Ok(view),
+                _ => self.read(driver, descriptors).await,
+            }
+        })
+        .await
     }
 
     /// A view that was read after this was called.

@@ -14,6 +14,7 @@ pub(super) use self::known::KnownListings;
 use self::known::Reading;
 use super::OURS;
 use super::folder::{Folder, is_temporary_name};
+use super::stamp;
 use super::store::{Store, read_error};
 use crate::listing::Unsorted;
 use crate::path::is_part;
@@ -123,7 +124,7 @@ struct OpenFolder<'a> {
 
 impl<'a> OpenFolder<'a> {
     fn open(store: &'a Store, path: &'a StoragePath) -> Result<Self> {
-        let now = known::now();
+        let now = stamp::now();
         let folder = Folder::open(store, path).map_err(|error| {
             let is_there = || fs::metadata(store.full(path)).is_ok();
             match error.kind() {

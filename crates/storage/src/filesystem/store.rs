@@ -1,15 +1,15 @@
 //! What the driver does on the blocking pool: one function per operation.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustix::fs::{Mode, OFlags, open};
 
 use super::FilesystemDriver;
+use super::cached::KnownFiles;
 use super::durable::DurableNames;
 use super::folder::{ATTEMPTS, Folder, Temporary};
 use super::journal::{Change, Journal};
@@ -32,6 +32,7 @@ pub(super) struct Store {
     root: PathBuf,
     pub(super) durable: DurableNames,
     pub(super) listings: KnownListings,
+    pub(super) files: KnownFiles,
     pub(super) buffers: Buffers,
     pub(super) journal: Arc<Journal>,
     helpers: Helpers,
@@ -61,6 +62,7 @@ impl Store {
         }
         fs::read_dir(&root).map_err(failed(&root, "read it"))?;
         let store = Self {
+            files: KnownFiles::new(&root),
             durable: DurableNames::default(),
             listings: KnownListings::default(),
             buffers: Buffers::default(),
@@ -119,24 +121,10 @@ impl Store {
         }
     }
 
-    pub(super) fn get(&self, path: &StoragePath) -> Result<Bytes> {
-        let (mut file, size) = self.open_file(path)?;
-        // One byte more than needed, so that the end is found without growing.
-        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-        file.read_to_end(&mut content)
-            .map_err(|error| Error::io(path, "read", error))?;
-        Ok(content.into())
-    }
-
     pub(super) fn stat(&self, path: &StoragePath) -> Result<Stat> {
         let metadata =
             fs::metadata(self.full(path)).map_err(|error| read_error(path, "stat", error))?;
-        let is_dir = metadata.is_dir();
-        Ok(Stat {
-            size: if is_dir { 0 } else { metadata.len() },
-            modified: metadata.modified().ok(),
-            is_dir,
-        })
+        Ok(told(&metadata))
     }
 
     /// Waits for the device twice: for the content together with the folders that were made for
@@ -397,6 +385,16 @@ fn make_root(root: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the kernel tells of a file or folder.
+pub(super) fn told(metadata: &fs::Metadata) -> Stat {
+    let is_dir = metadata.is_dir();
+    Stat {
+        size: if is_dir { 0 } else { metadata.len() },
+        modified: metadata.modified().ok(),
+        is_dir,
+    }
 }
 
 /// The error of an operation that looks for something: below a file there is nothing.

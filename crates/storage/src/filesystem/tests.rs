@@ -2,6 +2,7 @@ mod errands;
 mod journaling;
 mod listings;
 mod model;
+mod small_files;
 mod syncs;
 
 use std::fs;

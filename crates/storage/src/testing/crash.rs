@@ -30,6 +30,7 @@
 //! ```
 
 use std::fs::File;
+use std::future::ready;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,8 +41,8 @@ use futures_util::stream;
 
 use super::Random;
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Reader, Result, Stat, Steps,
-    StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Fetch, Reader, Result, Stat,
+    Steps, StoragePath, WriteMode, Writer,
 };
 
 mod platter;
@@ -117,9 +118,12 @@ impl Driver for CrashDisk {
         Self::NAME
     }
 
-    async fn get(&self, path: &StoragePath) -> Result<Bytes> {
+    fn get<'a>(&'a self, path: &'a StoragePath) -> Fetch<'a> {
         let state = self.lock();
-        Ok(state.content(state.find_file(path)?).live.clone().into())
+        let file = state.find_file(path);
+        Fetch::Left(ready(
+            file.map(|file| state.content(file).live.clone().into()),
+        ))
     }
 
     async fn put(&self, path: &StoragePath, content: Bytes, durability: Durability) -> Result<()> {

@@ -28,8 +28,8 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Random;
 use crate::{
-    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Reader, RedirectRequest, Result,
-    Stat, StoragePath, WriteMode, Writer,
+    Claim, ClaimError, Claimed, Driver, Durability, Entry, Error, Fetch, Reader, RedirectRequest,
+    Result, Stat, StoragePath, WriteMode, Writer,
 };
 
 /// What a driver, a writer or a reader is asked to do.
@@ -375,9 +375,12 @@ impl Driver for FaultDriver {
         self.inner.has_only_objects()
     }
 
-    async fn get(&self, path: &StoragePath) -> Result<Bytes> {
-        self.meet(Operation::Get, &[path], self.inner.get(path))
-            .await
+    fn get<'a>(&'a self, path: &'a StoragePath) -> Fetch<'a> {
+        Fetch::Right(Box::pin(async move {
+            // Not before it is its turn.
+            let got = async { self.inner.get(path).await };
+            self.meet(Operation::Get, &[path], got).await
+        }))
     }
 
     async fn put(&self, path: &StoragePath, content: Bytes, durability: Durability) -> Result<()> {
