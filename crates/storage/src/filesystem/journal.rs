@@ -32,7 +32,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use rustix::fs::syncfs;
 use tracing::{info, warn};
 
 use self::claims::Claims;
@@ -87,6 +86,8 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     member: Arc<Member>,
+    /// When it began.
+    pub(super) begun: u64,
     _claim: claims::Claim<'a>,
 }
 
@@ -164,6 +165,7 @@ impl Journal {
             if let Some(member) = self.entered.load_full() {
                 return Ok(Some(Turn {
                     member,
+                    begun: log::now(),
                     _claim: claim,
                 }));
             }
@@ -292,8 +294,8 @@ fn recover(store: &Store, place: &Place) -> Result<()> {
         return Ok(());
     }
     let done = replay::replay(store, batches)?;
-    let write_back = || syncfs(File::open(store.root())?).map_err(io::Error::from);
-    write_back().map_err(failed(store, "write back what it has"))?;
+    let written_back = File::open(store.root()).and_then(|root| log::write_back(&root));
+    written_back.map_err(failed(store, "write back what it has"))?;
     info!(
         changes = done,
         "what was written last was written again, from the journal"

@@ -71,7 +71,7 @@ pub(super) fn put_all(
         *moved = None;
     }
 
-    let durable = match log.commit(&changes) {
+    let durable = match log.commit(&changes, turn.begun) {
         Ok(durable) => durable,
         // The journal may have been taken away with the root.
         Err(error) => return failed(named, error),

@@ -265,9 +265,13 @@ impl Store {
         let found = self.find(path)?;
         let changes = [Change::Remove(path)];
         let folders = || std::iter::once(&found.folder);
-        let trashed = match turn.as_ref().and_then(|turn| turn.log(&changes, folders())) {
-            Some(log) => {
-                let durable = log.commit(&changes);
+        let log = turn.as_ref().and_then(|turn| {
+            let log = turn.log(&changes, folders())?;
+            Some((turn, log))
+        });
+        let trashed = match log {
+            Some((turn, log)) => {
+                let durable = log.commit(&changes, turn.begun);
                 let durable = durable.map_err(|error| Error::io(path, "remove", error))?;
                 let taken = self.take(&found, path);
                 if taken.is_err() {

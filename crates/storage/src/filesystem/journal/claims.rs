@@ -4,7 +4,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::StoragePath;
 
-/// The paths that are being changed. There are as many at once as threads that do it.
+/// The paths that are being changed, and those that are going to be. There are as many at once as
+/// threads that do it.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     state: Mutex<State>,
@@ -14,7 +15,8 @@ pub(super) struct Claims {
 #[derive(Debug, Default)]
 struct State {
     last: u64,
-    held: Vec<(u64, StoragePath)>,
+    /// In the order in which they were claimed.
+    claimed: Vec<(u64, StoragePath)>,
 }
 
 /// Nobody else changes these paths, or anything above or below them. Ends when dropped.
@@ -25,26 +27,32 @@ pub(super) struct Claim<'a> {
 }
 
 impl Claims {
-    /// Waits until none of the paths is another's, and takes them all at once: nobody holds one and
-    /// waits for another.
+    /// Waits until all who claimed one of the paths before are done. So everybody has a turn, and nobody
+    /// waits for one who came later.
     pub(super) fn claim(&self, paths: &[&StoragePath]) -> Claim<'_> {
-        let is_in_the_way = |held: &StoragePath| {
-            let meets = |path: &&StoragePath| path.is_within(held) || held.is_within(path);
-            paths.iter().any(meets)
-        };
-        let taken = |state: &mut State| state.held.iter().any(|(_, held)| is_in_the_way(held));
-        let mut state = self
-            .freed
-            .wait_while(self.lock(), taken)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.last += 1;
         let number = state.last;
-        let paths = paths.iter().map(|path| (number, (*path).clone()));
-        state.held.extend(paths);
-        Claim {
+        let new = paths.iter().map(|path| (number, (*path).clone()));
+        state.claimed.extend(new);
+        let claim = Claim {
             claims: self,
             number,
-        }
+        };
+        let meets = |other: &StoragePath| {
+            let meets = |path: &&StoragePath| path.is_within(other) || other.is_within(path);
+            paths.iter().any(meets)
+        };
+        let is_taken = |state: &mut State| {
+            let earlier = state
+                .claimed
+                .iter()
+                .take_while(|(other, _)| *other < number);
+            earlier.into_iter().any(|(_, other)| meets(other))
+        };
+        let state = self.freed.wait_while(state, is_taken);
+        drop(state.unwrap_or_else(PoisonError::into_inner));
+        claim
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -54,10 +62,9 @@ impl Claims {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.claims
-            .lock()
-            .held
-            .retain(|(number, _)| *number != self.number);
+        let mut state = self.claims.lock();
+        state.claimed.retain(|(number, _)| *number != self.number);
+        drop(state);
         self.claims.freed.notify_all();
     }
 }
@@ -77,7 +84,32 @@ mod tests {
         let claims = Claims::default();
         let _first = claims.claim(&[&path("/a/b"), &path("/c")]);
         let _second = claims.claim(&[&path("/a/bc"), &path("/a/c"), &path("/d/c")]);
-        assert_eq!(claims.lock().held.len(), 5);
+        assert_eq!(claims.lock().claimed.len(), 5);
+    }
+
+    #[test]
+    fn who_wants_everything_has_a_turn() {
+        let (claims, order) = (Claims::default(), Mutex::new(Vec::new()));
+        let first = claims.claim(&[&path("/a")]);
+        let wait_for = |claimed| {
+            while claims.lock().claimed.len() < claimed {
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _all = claims.claim(&[&StoragePath::root()]);
+                order.lock().unwrap().push("all");
+            });
+            wait_for(2);
+            scope.spawn(|| {
+                let _later = claims.claim(&[&path("/b")]);
+                order.lock().unwrap().push("later");
+            });
+            wait_for(3);
+            drop(first);
+        });
+        assert_eq!(order.into_inner().unwrap(), ["all", "later"]);
     }
 
     #[test]
@@ -98,6 +130,6 @@ mod tests {
             }
         });
         assert_eq!(counter.into_inner(), 1200);
-        assert!(claims.lock().held.is_empty());
+        assert!(claims.lock().claimed.is_empty());
     }
 }

@@ -11,11 +11,10 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::syncfs;
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 use tracing::error;
 
 use super::record::{BLOCK, Change, Collected, Key};
@@ -156,15 +155,26 @@ impl State {
         }
         age >= OLD
     }
+}
 
-    /// The time of a batch that is written now.
-    fn now(&mut self) -> u64 {
-        // The clock that the kernel takes files' times from.
-        let now = clock_gettime(ClockId::RealtimeCoarse);
-        let nanoseconds = now.tv_sec.saturating_mul(1_000_000_000) + now.tv_nsec;
-        self.time = self.time.max(u64::try_from(nanoseconds).unwrap_or(0));
-        self.time
-    }
+/// The time in nanoseconds since 1970, which is never before the one that a file has got from the kernel.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// What an error is to the system: it is told to several.
+fn number_of(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// Has the filesystem write back everything.
+///
+/// ext4 without a journal writes folders and inodes last, behind the flush of the device's cache. To
+/// sync a folder flushes it once more.
+pub(super) fn write_back(root: &File) -> io::Result<()> {
+    syncfs(root)?;
+    root.sync_all()
 }
 
 impl Log {
@@ -182,13 +192,18 @@ impl Log {
     }
 
     /// Makes changes durable, all of them or none. Waits for the device once, together with all who
-    /// come meanwhile.
-    pub(in crate::filesystem) fn commit(&self, changes: &[Change<'_>]) -> io::Result<Durable<'_>> {
+    /// come meanwhile. They were `begun` at this time ([`now`]), and no file of theirs is older.
+    pub(in crate::filesystem) fn commit(
+        &self,
+        changes: &[Change<'_>],
+        begun: u64,
+    ) -> io::Result<Durable<'_>> {
         let mut state = self.lock();
         while state.writing && state.next.groups.len() > ENOUGH {
             state = self.wait(state);
         }
         let group = self.collect(&mut state, changes);
+        state.time = state.time.max(begun);
         state.next.waiting += 1;
         let outcome = Arc::clone(&state.next.outcome);
         let file = loop {
@@ -230,7 +245,8 @@ impl Log {
     fn write<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.writing = true;
         let next = std::mem::take(&mut state.next);
-        let (number, time) = (state.batch, state.now());
+        state.time = state.time.max(now());
+        let (number, time) = (state.batch, state.time);
         let blocks = next.groups.into_blocks(&self.key, number, time);
         let length = blocks.len() as u64;
         while state.at > 0 && state.at + length > FULL && state.failed.is_none() {
@@ -262,7 +278,7 @@ impl Log {
             open.write_all_at(&blocks, at)?;
             open.sync_data()
         });
-        let written = written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        let written = written.map_err(|error| number_of(&error));
 
         let mut state = self.lock();
         match written {
@@ -369,13 +385,12 @@ impl Log {
     ) -> MutexGuard<'a, State> {
         let open = state.files[file].open.clone();
         drop(state);
-        let written_back = syncfs(&self.root);
-        #[cfg(test)]
-        let written_back = match self.lock().fails {
-            true => Err(Errno::IO),
-            false => written_back,
-        };
-        let empty = || {
+        let write_back = || {
+            write_back(&self.root)?;
+            #[cfg(test)]
+            if self.lock().fails {
+                return Err(Errno::IO.into());
+            }
             let open = match open {
                 Some(open) => open,
                 None => self.open(file)?,
@@ -383,10 +398,7 @@ impl Log {
             open.write_all_at(&[0; BLOCK], 0)?;
             open.sync_data()
         };
-        let emptied = written_back.and_then(|()| {
-            let emptied: io::Result<()> = empty();
-            emptied.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        });
+        let emptied: io::Result<()> = write_back();
         let mut state = self.lock();
         match emptied {
             Ok(()) => {
@@ -400,7 +412,7 @@ impl Log {
             Err(error) => {
                 error!(%error, "what was written cannot be made durable: it is written again, from \
                     the journal");
-                state.failed = Some(error);
+                state.failed = Some(number_of(&error));
             }
         }
         self.changed.notify_all();
