@@ -160,7 +160,9 @@ impl State {
 /// The time in nanoseconds since 1970, which is never before the one that a file has got from the kernel.
 pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
 }
 
 /// What an error is to the system: it is told to several.
