@@ -124,8 +124,15 @@ impl Machine {
         let log = self.driver.store.journal.log();
         let written_back = log.map_or(0, |log| log.written_back());
         if std::mem::replace(&mut self.written_back, written_back) != written_back {
-            let discarded = &self.may_be;
-            self.on_disk.retain(|file, _| discarded.contains_key(file));
+            let may_be = &self.may_be;
+            self.on_disk.retain(|file, on_disk| {
+                let discarded = may_be.get(file);
+                if let Some(before) = discarded {
+                    on_disk.clone_from(before);
+                    on_disk.insert(None);
+                }
+                discarded.is_some()
+            });
         }
     }
 
@@ -275,10 +282,12 @@ impl Machine {
             };
             match content {
                 Some(content) => {
+                    // Its inode may be durable while its bytes are not.
+                    let modified = fs::metadata(&place).and_then(|found| found.modified());
                     fs::create_dir_all(place.parent().unwrap()).unwrap();
                     fs::write(&place, content).unwrap();
                     let file = File::options().write(true).open(&place).unwrap();
-                    file.set_modified(UNIX_EPOCH).unwrap();
+                    file.set_modified(modified.unwrap_or(UNIX_EPOCH)).unwrap();
                 }
                 None => drop(fs::remove_file(&place)),
             }
