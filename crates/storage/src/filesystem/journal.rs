@@ -40,6 +40,7 @@ pub(super) use self::place::JOURNAL;
 use self::place::{Entered, Place};
 pub(super) use self::record::Change;
 use super::folder::Folder;
+use super::stamp;
 use super::store::Store;
 use crate::{Error, Result, StoragePath};
 
@@ -120,7 +121,8 @@ impl Journal {
     /// None is used where it is not wanted, or where the root's filesystem will not do.
     pub(super) fn new(root: &Path, wanted: bool) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
-            can_be: AtomicBool::new(will_do(root)),
+            // Tests have one wherever they run: no power is cut.
+            can_be: AtomicBool::new(cfg!(test) || will_do(root)),
             wanted,
             entered: ArcSwapOption::empty(),
             others: Mutex::default(),
@@ -326,35 +328,16 @@ fn is_read_only(error: &io::Error) -> bool {
     )
 }
 
-/// Whether the root's filesystem is this machine's own, and says what it could not write back: from
+/// Whether the root is on a disk of this machine, whose filesystem says what it could not write back: from
 /// Linux 5.8 on, syncfs(2) does.
-#[cfg(target_os = "linux")]
 fn will_do(root: &Path) -> bool {
-    const KINDS: [u32; 4] = [
-        0x0000_EF53, // ext4
-        0x5846_5342, // XFS
-        0x9123_683E, // Btrfs
-        0xF2F5_2010, // F2FS
-    ];
-    let Ok(kind) = rustix::fs::statfs(root) else {
-        return false;
-    };
-    // The kernel's type for it is wider on some machines, with the sign of a narrower one.
-    let kind = kind.f_type as u32;
-    let release = rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned();
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
     let mut numbers = release
         .split(['.', '-'])
         .map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    KINDS.contains(&kind) && version >= (5, 8)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn will_do(_root: &Path) -> bool {
-    false
+    version >= (5, 8) && File::open(root).is_ok_and(|root| stamp::is_on_disk(&root))
 }
 
 impl Member {
@@ -394,5 +377,15 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_disk_of_this_machine_will_not_do() {
+        assert!(!will_do(Path::new("/proc")) && !will_do(Path::new("/not/there")));
     }
 }

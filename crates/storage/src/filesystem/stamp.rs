@@ -91,9 +91,25 @@ pub(super) fn passed() -> Time {
 
 /// Whether the filesystem that something lies on is one of this machine alone, whose times are the
 /// kernel's.
-#[cfg(target_os = "linux")]
 pub(super) fn is_local(place: &File) -> bool {
-    use rustix::fs::{StatFs, fstatfs};
+    kind(place).is_some()
+}
+
+/// Whether a place is on a disk of this machine.
+pub(super) fn is_on_disk(place: &File) -> bool {
+    kind(place) == Some(Kind::Disk)
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Disk,
+    Memory,
+}
+
+/// What a place is on, where that is this machine's own.
+#[cfg(target_os = "linux")]
+fn kind(place: &File) -> Option<Kind> {
+    use rustix::fs::fstatfs;
 
     // From linux/magic.h, and ZFS's own. What lies over others (overlayfs, FUSE) may lie over
     // anything, and is not among them.
@@ -104,15 +120,17 @@ pub(super) fn is_local(place: &File) -> bool {
     const TMPFS: u64 = 0x0102_1994;
     const ZFS: u64 = 0x2fc1_2fc1;
 
-    let magic = |filesystem: StatFs| filesystem.f_type as u64 & 0xffff_ffff;
-    let magic = fstatfs(place).map(magic);
-    matches!(magic, Ok(EXT | XFS | BTRFS | F2FS | TMPFS | ZFS))
+    match fstatfs(place).ok()?.f_type as u64 & 0xffff_ffff {
+        EXT | XFS | BTRFS | F2FS | ZFS => Some(Kind::Disk),
+        TMPFS => Some(Kind::Memory),
+        _ => None,
+    }
 }
 
 /// Elsewhere nothing is known of filesystems.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn is_local(_place: &File) -> bool {
-    false
+fn kind(_place: &File) -> Option<Kind> {
+    None
 }
 
 #[cfg(test)]

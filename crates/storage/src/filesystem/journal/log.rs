@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::syncfs;
 use rustix::io::Errno;
 use tracing::error;
 
@@ -175,7 +174,9 @@ fn number_of(error: &io::Error) -> Errno {
 /// ext4 without a journal writes folders and inodes last, behind the flush of the device's cache. To
 /// sync a folder flushes it once more.
 pub(super) fn write_back(root: &File) -> io::Result<()> {
-    syncfs(root)?;
+    // Elsewhere there is no journal.
+    #[cfg(target_os = "linux")]
+    rustix::fs::syncfs(root)?;
     root.sync_all()
 }
 
