@@ -150,6 +150,9 @@ impl<'a> Walk<'a> {
                 self.levels.pop();
                 continue;
             }
+            // What is in memory is listed at once: without this, who walks through a large store, or
+            // again and again through a small one, would let nobody else have the thread.
+            tokio::task::coop::consume_budget().await;
             let listed = self
                 .driver
                 .list(&level.folder, level.after.as_deref(), Some(self.page));
