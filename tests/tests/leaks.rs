@@ -21,9 +21,11 @@ struct Held {
 
 fn held(server: &Wharfinger) -> Held {
     let handles = server.open_files();
-    // The folder itself is open as long as the server runs, and the journal's: so they are claimed.
+    // The folder itself is open as long as the server runs, and the journal's: so they are claimed. A
+    // file of the journal is open for a second after something was written.
     let below = |file: &&PathBuf| {
-        file.starts_with(server.data()) && *file != server.data() && !is_journal(file)
+        let is_claimed = *file == server.data() || file.ancestors().any(is_journal);
+        file.starts_with(server.data()) && !is_claimed
     };
     let files = handles.iter().filter(below);
     let mut leftovers = Vec::new();
@@ -48,7 +50,7 @@ fn find_leftovers(folder: &Path, found: &mut Vec<PathBuf>) {
                     .unwrap()
                     .map(|upload| upload.unwrap().path()),
             );
-        } else if name != "data" && name != "link" && !path.parent().is_some_and(is_journal) {
+        } else if name != "data" && name != "link" && !path.ancestors().any(is_journal) {
             found.push(path);
         }
     }
