@@ -29,7 +29,7 @@ impl Telemetry {
     /// Starts to write lines, send mails and collect traces. Only the first call in a process has
     /// an effect.
     pub fn start(options: LogOptions, mails: Vec<Mails>, traces: Option<Traces>) -> Self {
-        let (lines, handle) = log::lines(options, &mails);
+        let (lines, handle) = log::lines(options, &mails, traces.is_none());
         let layer = traces.as_ref().map(Traces::layer);
         // Boxed, so that what is switched off is not there at all.
         let layers = [Some(lines), layer]

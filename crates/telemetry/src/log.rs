@@ -2,6 +2,7 @@
 
 mod line;
 mod mail;
+mod wanted;
 
 use std::fmt::{self, Debug, Write as _};
 use std::io::Write as _;
@@ -15,10 +16,11 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber, span};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 pub use line::Formatter;
 pub use mail::{MailError, MailOptions, Mails};
+use wanted::Wanted;
 
 /// The target of the lines about requests.
 const ACCESS: &str = "access";
@@ -70,7 +72,7 @@ impl LogOptions {
 /// Changes what is logged, and how, while the process runs.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    filter: reload::Handle<EnvFilter, Registry>,
+    wanted: Wanted,
     options: Arc<ArcSwap<LogOptions>>,
 }
 
@@ -78,27 +80,33 @@ impl Handle {
     pub(crate) fn reload(&self, options: LogOptions) {
         let filter = options.filter();
         self.options.store(Arc::new(options));
-        // It can fail only when the subscriber is gone, and nobody logs then.
-        let _ = self.filter.reload(filter);
+        self.wanted.change(filter);
     }
 }
 
-/// The layer that writes lines, and what changes it.
+/// The layer that writes lines, and what changes it. Where it is `alone`, nobody else listens.
 pub(crate) fn lines(
     options: LogOptions,
     mails: &[Mails],
+    alone: bool,
 ) -> (Box<dyn Layer<Registry> + Send + Sync>, Handle) {
-    let (filter, reloads) = reload::Layer::new(options.filter());
+    let wanted = Wanted::new(options.filter());
     let options = Arc::new(ArcSwap::from_pointee(options));
     let lines = Lines {
         options: Arc::clone(&options),
         mails: mails.to_vec(),
     };
     let handle = Handle {
-        filter: reloads,
+        wanted: wanted.clone(),
         options,
     };
-    (lines.with_filter(filter).boxed(), handle)
+    // A filter of one layer among others has each span marked with whom it concerns, and has that
+    // looked up whenever the span is entered or left.
+    let lines = match alone {
+        true => wanted.and_then(lines).boxed(),
+        false => lines.with_filter(wanted).boxed(),
+    };
+    (lines, handle)
 }
 
 /// Writes each event as a line.
@@ -328,23 +336,25 @@ mod tests {
         use tracing::{Level, enabled};
         use tracing_subscriber::layer::SubscriberExt as _;
 
-        let (layer, handle) = lines(options(LevelFilter::WARN, &[]), &[]);
-        let subscriber = tracing_subscriber::registry().with(layer);
-        tracing::subscriber::with_default(subscriber, || {
-            assert!(!enabled!(Level::INFO));
-            handle.reload(options(
-                LevelFilter::DEBUG,
-                &[("hyper", LevelFilter::ERROR)],
-            ));
-            assert!(enabled!(Level::DEBUG));
-            assert!(enabled!(target: "response", Level::DEBUG));
-            assert!(enabled!(target: "h2", Level::WARN));
-            assert!(!enabled!(target: "h2", Level::INFO));
-            assert!(!enabled!(target: "hyper", Level::WARN));
-            handle.reload(options(LevelFilter::ERROR, &[]));
-            assert!(!enabled!(Level::WARN));
-            assert!(enabled!(target: "access", Level::INFO));
-        });
+        for alone in [true, false] {
+            let (layer, handle) = lines(options(LevelFilter::WARN, &[]), &[], alone);
+            let subscriber = tracing_subscriber::registry().with(layer);
+            tracing::subscriber::with_default(subscriber, || {
+                assert!(!enabled!(Level::INFO));
+                handle.reload(options(
+                    LevelFilter::DEBUG,
+                    &[("hyper", LevelFilter::ERROR)],
+                ));
+                assert!(enabled!(Level::DEBUG));
+                assert!(enabled!(target: "response", Level::DEBUG));
+                assert!(enabled!(target: "h2", Level::WARN));
+                assert!(!enabled!(target: "h2", Level::INFO));
+                assert!(!enabled!(target: "hyper", Level::WARN));
+                handle.reload(options(LevelFilter::ERROR, &[]));
+                assert!(!enabled!(Level::WARN));
+                assert!(enabled!(target: "access", Level::INFO));
+            });
+        }
     }
 
     #[test]

@@ -172,6 +172,10 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // The kernel has less to do for one piece that does not come as a list.
+        if let [bytes] = slices {
+            return self.poll_write(context, bytes);
+        }
         forward!(self, stream => stream.poll_write_vectored(context, slices))
     }
 
