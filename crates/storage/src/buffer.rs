@@ -1,51 +1,52 @@
 //! Memory for bytes on their way into a file, laid out as direct writing wants it, and used again:
 //! fresh memory for every megabyte would cost more than to copy it.
 
-use std::sync::{Mutex, PoisonError};
+mod piece;
 
 use bytes::Bytes;
+use piece::Piece;
 
 /// What offsets, lengths and addresses are multiples of where a file is written past the page
 /// cache, in bytes: what most devices want at the most.
 pub(crate) const BLOCK: usize = 4096;
 
-/// How many pieces of memory are kept while nobody uses them.
-const KEPT: usize = 4;
-
 /// Up to this length in bytes, memory is taken just as large as it must be.
 const SMALL: usize = 256 * 1024;
 
-static FREE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
-
-/// Memory in which [`Buffer::SIZE`] bytes, or fewer, begin at a block.
+/// Room for bytes that begin at a block.
 #[derive(Debug)]
-struct Memory(Box<[u8]>);
+enum Memory {
+    /// Of the heap; there is a block more, as it may begin anywhere.
+    Heap(Box<[u8]>),
+    Piece(Piece),
+}
 
 impl Memory {
     /// For `length` bytes; for more than [`SMALL`] it has room for [`Buffer::SIZE`].
     fn take(length: usize) -> Self {
-        if length <= SMALL {
-            return Self(vec![0; length + BLOCK].into());
+        match (length > SMALL).then(Piece::take).flatten() {
+            Some(piece) => Self::Piece(piece),
+            None => Self::Heap(vec![0; length + BLOCK].into()),
         }
-        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Self(free.unwrap_or_else(|| vec![0; Buffer::SIZE + BLOCK].into()))
     }
 
-    /// Where the first block begins. At most a block is left out, which there is for that.
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Piece(piece) => piece.bytes(),
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Piece(piece) => piece.bytes_mut(),
+        }
+    }
+
+    /// Where the first block begins.
     fn start(&self) -> usize {
-        self.0.as_ptr().align_offset(BLOCK).min(BLOCK)
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        if self.0.len() < Buffer::SIZE {
-            return;
-        }
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < KEPT {
-            free.push(std::mem::take(&mut self.0));
-        }
+        self.bytes().as_ptr().align_offset(BLOCK).min(BLOCK)
     }
 }
 
@@ -61,7 +62,7 @@ pub struct Buffer {
 
 impl Buffer {
     /// How many bytes one takes at the most.
-    pub const SIZE: usize = 1 << 20;
+    pub const SIZE: usize = Piece::SIZE;
 
     /// How many bytes one takes at the least when enough are expected.
     pub const LEAST: usize = Self::SIZE - BLOCK;
@@ -84,7 +85,7 @@ impl Buffer {
 
     /// Where the next bytes go.
     pub fn room(&mut self) -> &mut [u8] {
-        &mut self.memory.0[self.end..self.most]
+        &mut self.memory.bytes_mut()[self.end..self.most]
     }
 
     /// Says that so many bytes were put into the [`room`](Self::room). What it has no room for
@@ -120,7 +121,7 @@ impl Buffer {
     /// What it has. The memory is used again when that is dropped; of little bytes in much memory a
     /// copy is made, as they may be kept for long.
     pub fn freeze(self) -> Bytes {
-        if self.len() <= SMALL && self.memory.0.len() > SMALL + BLOCK {
+        if self.len() <= SMALL && matches!(self.memory, Memory::Piece(_)) {
             return Bytes::copy_from_slice(self.as_ref());
         }
         Bytes::from_owner(self)
@@ -129,7 +130,7 @@ impl Buffer {
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.memory.0[self.begin..self.end]
+        &self.memory.bytes()[self.begin..self.end]
     }
 }
 
@@ -159,17 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_and_little_bytes_do_not_keep_much_of_it() {
-        let many: Vec<_> = (0..=KEPT).map(|_| Buffer::new(0, u64::MAX)).collect();
-        drop(many);
-        // Other tests may have taken some of them.
-        assert!(FREE.lock().unwrap().len() <= KEPT);
-
+    fn little_bytes_do_not_keep_much_memory() {
         let mut buffer = Buffer::new(0, u64::MAX);
-        let place = buffer.memory.0.as_ptr() as usize;
+        let place = buffer.memory.bytes().as_ptr() as usize;
         assert_eq!(buffer.put(b"few"), 3);
         let bytes = buffer.freeze();
         assert_eq!(bytes, "few");
-        assert!(!(place..place + Buffer::SIZE + BLOCK).contains(&(bytes.as_ptr() as usize)));
+        assert!(!(place..place + Buffer::SIZE).contains(&(bytes.as_ptr() as usize)));
     }
 }
