@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use wharfinger_oci::{Digest, RepositoryName};
 use wharfinger_redis::{Absence, SharedCache};
@@ -26,6 +27,17 @@ pub(crate) struct CachedDescriptor {
 }
 
 type Key = (RepositoryName, LinkKind, Digest);
+
+/// A key to look for.
+#[derive(Hash)]
+struct Wanted<'a>(&'a RepositoryName, LinkKind, &'a Digest);
+
+impl Equivalent<Key> for Wanted<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        let (name, kind, digest) = key;
+        self.0 == name && self.1 == *kind && self.2 == digest
+    }
+}
 
 /// A bounded cache of access decisions in this process's memory, before what is shared with others.
 ///
@@ -84,7 +96,7 @@ impl DescriptorCache {
         kind: LinkKind,
         digest: &Digest,
     ) -> Option<CachedDescriptor> {
-        let (descriptor, until) = self.entries.get(&(name.clone(), kind, *digest))?;
+        let (descriptor, until) = self.entries.get(&Wanted(name, kind, digest))?;
         (Instant::now() < until).then_some(descriptor)
     }
 

@@ -1,14 +1,12 @@
 //! Links: how a repository grants access to blobs of the global store.
 
-use std::sync::Arc;
-
 use tracing::warn;
 use wharfinger_oci::{Algorithm, Digest, RepositoryName, Tag};
 use wharfinger_storage::StoragePath;
 
 use crate::descriptor_cache::{Asked, CachedDescriptor, DescriptorCache, Lookup};
 use crate::publication::Publication;
-use crate::repository::Shared;
+use crate::repository::{Shared, SharedRef};
 use crate::{Error, Result, layout};
 
 /// The kinds of links whose lookups are cached.
@@ -78,13 +76,13 @@ impl LinkSet {
 /// The blobs that one link set of a repository grants access to.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkedBlobs {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: SharedRef,
     pub(crate) name: RepositoryName,
     set: LinkSet,
 }
 
 impl LinkedBlobs {
-    pub(crate) fn new(shared: Arc<Shared>, name: RepositoryName, set: LinkSet) -> Self {
+    pub(crate) fn new(shared: SharedRef, name: RepositoryName, set: LinkSet) -> Self {
         Self { shared, name, set }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -13,21 +13,46 @@ use prometheus_client::registry::Registry as Metrics;
 
 use crate::Registry;
 use crate::descriptor_cache::DescriptorCache;
-use crate::repository::Shared;
+use crate::repository::SharedRef;
 
-/// How often a cache was asked, and how often it knew.
+/// How often a cache knew, and did not know, what it was asked for. Each thread counts in one of
+/// several places, so that processors do not wait for each other.
 #[derive(Debug, Default)]
-pub(crate) struct Lookups {
-    requests: AtomicU64,
+pub(crate) struct Lookups([Counts; 16]);
+
+/// In a cache line of its own; processors fetch two at once.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Counts {
     hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 impl Lookups {
     /// Counts a lookup, and hands what was found on.
     pub(crate) fn count<T>(&self, found: Option<T>) -> Option<T> {
-        self.requests.fetch_add(1, Relaxed);
-        self.hits.fetch_add(u64::from(found.is_some()), Relaxed);
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static THREAD: usize = THREADS.fetch_add(1, Relaxed);
+        }
+        let counts = &self.0[THREAD.with(|thread| thread % self.0.len())];
+        let count = match found {
+            Some(_) => &counts.hits,
+            None => &counts.misses,
+        };
+        count.fetch_add(1, Relaxed);
         found
+    }
+
+    /// How often it knew.
+    fn hits(&self) -> u64 {
+        self.0.iter().map(|counts| counts.hits.load(Relaxed)).sum()
+    }
+
+    /// How often it did not.
+    fn misses(&self) -> u64 {
+        let misses = self.0.iter().map(|counts| counts.misses.load(Relaxed));
+        misses.sum()
     }
 }
 
@@ -49,10 +74,10 @@ impl UploadCounts {
 
 /// Counts an upload as open for as long as a request works on it.
 #[derive(Debug)]
-pub(crate) struct OpenUpload(Arc<Shared>);
+pub(crate) struct OpenUpload(SharedRef);
 
 impl OpenUpload {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: &SharedRef) -> Self {
         shared.uploads_counted.open.fetch_add(1, Relaxed);
         Self(Arc::clone(shared))
     }
@@ -74,7 +99,7 @@ impl Registry {
 
 /// Gives the numbers at the time they are asked for.
 #[derive(Debug)]
-struct Counted(Arc<Shared>);
+struct Counted(SharedRef);
 
 impl Collector for Counted {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -87,9 +112,8 @@ impl Collector for Counted {
         let number = |counter: &AtomicU64| counter.load(Relaxed);
 
         let descriptors = &shared.descriptor_lookups;
-        // Hits first, so that they are never more than the requests.
-        let hits = number(&descriptors.hits);
-        let requests = number(&descriptors.requests);
+        let hits = descriptors.hits();
+        let requests = hits + descriptors.misses();
         let asked = "How often the descriptor cache was asked";
         counter("storage_cache_requests", asked, requests)?;
         let knew = "How often the descriptor cache knew the answer";
@@ -100,9 +124,10 @@ impl Collector for Counted {
         counter("storage_cache_errors", failed, errors)?;
 
         let content = &shared.blobs.content().lookups;
-        let content_hits = number(&content.hits);
+        let content_hits = content.hits();
+        let content_requests = content_hits + content.misses();
         let asked = "How often the cache of small content was asked";
-        counter("content_cache_requests", asked, number(&content.requests))?;
+        counter("content_cache_requests", asked, content_requests)?;
         let knew = "How often the cache of small content had it";
         counter("content_cache_hits", knew, content_hits)?;
 

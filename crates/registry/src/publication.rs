@@ -11,14 +11,14 @@ use wharfinger_storage::{Steps, StoragePath};
 
 use crate::descriptor_cache::{CachedDescriptor, Lookup};
 use crate::link::LinkedBlobs;
-use crate::repository::Shared;
+use crate::repository::SharedRef;
 use crate::{Result, layout};
 
 /// What is to be written, step by step. Until it is written, or dropped, nobody else can build on
 /// the digests it holds.
 #[derive(Debug)]
 pub(crate) struct Publication {
-    shared: Arc<Shared>,
+    shared: SharedRef,
     publishing: Vec<OwnedRwLockWriteGuard<()>>,
     /// Where a blob's bytes are that come before the steps, and where they go.
     moved: Option<(StoragePath, StoragePath)>,
@@ -38,7 +38,7 @@ struct NewLink {
 
 impl Publication {
     /// Begins to publish under these digests.
-    pub(crate) async fn begin(shared: &Arc<Shared>, digests: &[Digest]) -> Self {
+    pub(crate) async fn begin(shared: &SharedRef, digests: &[Digest]) -> Self {
         let mut digests = digests.to_vec();
         // In one order for everybody, or two could wait for each other.
         digests.sort_unstable();

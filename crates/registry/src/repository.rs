@@ -95,10 +95,13 @@ pub struct Page<T> {
     pub more: bool,
 }
 
+/// The state of a registry, as it is held: by way of who counts its holders ([`Registry::apart`]).
+pub(crate) type SharedRef = Arc<Arc<Shared>>;
+
 /// A registry over a storage driver. Clones are cheap and share everything.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: SharedRef,
 }
 
 impl Registry {
@@ -140,8 +143,17 @@ impl Registry {
             claimed: HeldClaim::default(),
         };
         Ok(Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Arc::new(shared)),
         })
+    }
+
+    /// The same registry, for one of those who ask a lot of it at once, such as one connection.
+    /// Clones of what this returns, and all that is made of it, are counted apart from others, so that
+    /// the processors that work on them do not wait for each other.
+    pub fn apart(&self) -> Self {
+        Self {
+            shared: Arc::new(Arc::clone(&self.shared)),
+        }
     }
 
     /// The repository with this name. It need not exist: pushing to it makes it.
@@ -193,7 +205,7 @@ impl Registry {
 /// One repository of a registry: hands out its services, which are cheap to make.
 #[derive(Clone, Debug)]
 pub struct Repository {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: SharedRef,
     pub(crate) name: RepositoryName,
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Refused {
 /// What a request is allowed and who sent it, or the refusal. Nothing of the store has been looked
 /// at before: nobody learns what there is.
 pub(crate) async fn check(call: &Call, route: &Route) -> Result<Grant, Refused> {
-    let Some(controller) = &call.options.access else {
+    let Some(controller) = &call.options().access else {
         return Ok(Grant::everything(""));
     };
     if matches!(route, Route::Root) {

@@ -1,5 +1,7 @@
 //! What all requests share.
 
+use std::sync::Arc;
+
 use arc_swap::ArcSwap;
 use wharfinger_health::Health;
 use wharfinger_proxy::Upstreams;
@@ -20,4 +22,25 @@ pub(crate) struct App {
     pub(crate) secret: Secret,
     pub(crate) health: Health,
     pub(crate) limiter: Limiter,
+}
+
+/// What all requests share, as those of one connection take hold of it. If each took hold of the app
+/// itself, all processors would count their requests in one and the same place of the memory, which
+/// takes them longer the more of them there are.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) app: Arc<App>,
+    pub(crate) registry: Registry,
+    /// The options that hold for a request, whatever is changed while it is answered.
+    pub(crate) options: Arc<Options>,
+}
+
+impl Shared {
+    pub(crate) fn new(app: &Arc<App>, options: Arc<Options>) -> Self {
+        Self {
+            registry: app.registry.apart(),
+            app: Arc::clone(app),
+            options,
+        }
+    }
 }

@@ -71,7 +71,7 @@ pub(crate) async fn get(
             .insert(header::CONTENT_LENGTH, length);
         if call.request.method == Method::GET {
             let content = blob.open(part).await?;
-            *response.body_mut() = Body::content(content, call.files.as_ref());
+            *response.body_mut() = Body::content(content, call.connection.files.as_ref());
         }
         let content_type = HeaderValue::from_static("application/octet-stream");
         response

@@ -10,32 +10,24 @@ use wharfinger_oci::RepositoryName;
 use wharfinger_registry::{Registry, Repository};
 
 use crate::Options;
-use crate::app::App;
-use crate::intake::Intake;
+use crate::app::{App, Shared};
 use crate::location::Locations;
-use crate::mapping::Mappings;
 use crate::peer::Peer;
 use crate::query::Query;
+use crate::serving::Client;
 use crate::source::Source;
 
 /// A request, and what is known about it besides what it says.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub(crate) app: Arc<App>,
-    /// The options that hold for this request, whatever is changed while it is answered.
-    pub(crate) options: Arc<Options>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) connection: Arc<Client>,
     /// Line and headers.
     pub(crate) request: Parts,
     /// What the client calls the repository that it asks about, where that is not its name here.
     pub(crate) called: Option<RepositoryName>,
     /// Who asks: the connection's other end, or whom it passes a request on for.
     pub(crate) client: Peer,
-    /// Whether the connection is one of TLS.
-    pub(crate) secure: bool,
-    /// By what files are sent without being read, where the connection can do that.
-    pub(crate) files: Option<Mappings>,
-    /// By what the body is received, where the connection can do that.
-    pub(crate) intake: Option<Intake>,
     /// The request's name in logs.
     pub(crate) id: HeaderValue,
     /// What lines in the log about it stand within.
@@ -45,17 +37,26 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    pub(crate) fn app(&self) -> &App {
+        &self.shared.app
+    }
+
+    /// The options that hold for this request.
+    pub(crate) fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
     pub(crate) fn registry(&self) -> &Registry {
-        &self.app.registry
+        &self.shared.registry
     }
 
     pub(crate) fn repository(&self, name: &RepositoryName) -> Repository {
-        self.app.registry.repository(name)
+        self.registry().repository(name)
     }
 
     /// Where the content of a repository comes from.
     pub(crate) fn source(&self, name: &RepositoryName) -> Source {
-        match self.app.upstreams.repository(name) {
+        match self.app().upstreams.repository(name) {
             None => Source::Own(self.repository(name)),
             Some(repository) => Source::Cached(repository),
         }
@@ -66,7 +67,7 @@ impl Call {
     pub(crate) fn mounts_from(&self) -> Option<Result<RepositoryName, String>> {
         let named = self.query().get("from")?;
         let name = match named.parse() {
-            Ok(name) => self.app.upstreams.spelt_out(&name).unwrap_or(name),
+            Ok(name) => self.app().upstreams.spelt_out(&name).unwrap_or(name),
             Err(_) => return Some(Err(named.into_owned())),
         };
         Some(Ok(name))
@@ -77,6 +78,6 @@ impl Call {
     }
 
     pub(crate) fn locations(&self) -> Locations {
-        Locations::new(&self.options, &self.request, self.secure)
+        Locations::new(self.options(), &self.request, self.connection.secure)
     }
 }

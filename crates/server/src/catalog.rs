@@ -24,7 +24,7 @@ struct Repositories<'a> {
 
 pub(crate) async fn list(call: &Call) -> Result<Response<Body>> {
     let asked = Asked::read(call)?;
-    let max = call.options.catalog_max;
+    let max = call.options().catalog_max;
     let limit = match asked.n {
         Some(n) if n > max => {
             return Err(ApiError::with(
@@ -35,7 +35,7 @@ pub(crate) async fn list(call: &Call) -> Result<Response<Body>> {
         Some(n) => n,
         None => DEFAULT_ENTRIES.min(max),
     };
-    let upstreams = &call.app.upstreams;
+    let upstreams = &call.app().upstreams;
     let host = upstreams
         .have_names()
         .then(|| naming::host(&call.request))

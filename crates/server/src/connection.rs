@@ -1,8 +1,9 @@
 //! The server: a registry's answers, on the listeners it is given.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
@@ -18,7 +19,7 @@ use wharfinger_registry::Registry;
 
 use crate::Options;
 use crate::access_log::asked_for;
-use crate::app::App;
+use crate::app::{App, Shared};
 use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::handler::handle;
@@ -101,29 +102,63 @@ impl Server {
                 stop.await;
                 health.drain();
             };
-            serving::serve(listener, Answering(self.app), stop).await;
+            serving::serve(listener, Answering::new(self.app), stop).await;
         })
     }
 }
 
-/// The registry's answers.
-#[derive(Clone)]
-struct Answering(Arc<App>);
+/// The registry's answers. Each connection has a clone.
+struct Answering {
+    app: Arc<App>,
+    shared: Mutex<Arc<Shared>>,
+}
+
+impl Answering {
+    fn new(app: Arc<App>) -> Self {
+        let options = app.options.load_full();
+        Self {
+            shared: Mutex::new(Arc::new(Shared::new(&app, options))),
+            app,
+        }
+    }
+
+    /// What a request that comes now shares with others.
+    fn shared(&self) -> Arc<Shared> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let options = self.app.options.load();
+        if !Arc::ptr_eq(&shared.options, &options) {
+            *shared = Arc::new(Shared::new(&self.app, Arc::clone(&options)));
+        }
+        Arc::clone(&shared)
+    }
+}
+
+impl Clone for Answering {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.app))
+    }
+}
 
 impl Service for Answering {
     type Body = Sending;
     type Place = Option<Turn>;
 
     async fn room(&self) {
-        self.0.limiter.room_for_connection(&self.0.options).await;
+        self.app
+            .limiter
+            .room_for_connection(&self.app.options)
+            .await;
     }
 
     fn place(&self, peer: Peer) -> Option<Option<Turn>> {
-        self.0.limiter.connect(&self.0.options.load(), peer).ok()
+        self.app
+            .limiter
+            .connect(&self.app.options.load(), peer)
+            .ok()
     }
 
     fn settings(&self) -> Settings {
-        let options = self.0.options.load();
+        let options = self.app.options.load();
         Settings {
             header_timeout: options.header_timeout,
             idle_timeout: options.idle_timeout,
@@ -135,22 +170,22 @@ impl Service for Answering {
 
     fn answer(
         &self,
-        client: Client,
+        client: &Arc<Client>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Sending>> + Send + 'static {
-        respond(&self.0, client, request)
+        respond(self.shared(), Arc::clone(client), request)
     }
 }
 
 /// The answer is made in a box: memory that another request has just left is in the processor's cache,
 /// while that of a connection has left it since the last request came.
 fn respond(
-    app: &Arc<App>,
-    client: Client,
+    shared: Arc<Shared>,
+    connection: Arc<Client>,
     request: Request<Incoming>,
 ) -> BoxFuture<'static, Response<Sending>> {
     let (request, body) = request.into_parts();
-    let options = app.options.load_full();
+    let Shared { app, options, .. } = &*shared;
     let id = request_id(&request.headers);
     let mut route = Route::of(&options.prefix, request.uri.path());
     let called = match &mut route {
@@ -163,23 +198,21 @@ fn respond(
     });
     let known = route.as_ref().ok().and_then(Option::as_ref);
     let proxies = &options.trusted_proxies;
-    let asker = proxies.client(client.peer, &request.headers);
-    let asker_name = match asker == client.peer {
-        true => client.name,
-        false => asker.to_string().into(),
+    let client = proxies.client(connection.peer, &request.headers);
+    let name = match client == connection.peer {
+        true => Cow::Borrowed(&*connection.name),
+        false => Cow::Owned(client.to_string()),
     };
-    let span = log_span(&request, &id, &asker_name, known);
+    let span = log_span(&request, &id, &name, known);
+    drop(name);
     // In a box: it is handed from one to the next.
     let call = Box::new(Call {
-        app: Arc::clone(app),
-        options,
+        shared,
+        connection,
         id: id.clone(),
         request,
         called,
-        client: asker,
-        secure: client.secure,
-        files: client.files,
-        intake: client.intake,
+        client,
         span: span.clone(),
         grant: Grant::default(),
     });

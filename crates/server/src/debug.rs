@@ -65,7 +65,7 @@ impl Service for Arc<DebugServer> {
 
     fn answer(
         &self,
-        _: Client,
+        _: &Arc<Client>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Body>> + Send + 'static {
         ready(DebugServer::answer(self, &request))

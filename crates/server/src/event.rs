@@ -93,7 +93,7 @@ pub(crate) async fn manifest_pushed(
 }
 
 fn tell(call: &Call, action: Action, media_type: &str, target: impl FnOnce() -> Target) -> Kept {
-    let Some(notifications) = &call.options.notifications else {
+    let Some(notifications) = &call.options().notifications else {
         return Kept::default();
     };
     if !notifications.sink.wants(action, media_type) {
@@ -120,7 +120,7 @@ fn manifest(
     bytes: &[u8],
     tag: Option<&Tag>,
 ) -> Target {
-    let told = call.options.notifications.as_ref();
+    let told = call.options().notifications.as_ref();
     let references = match told.is_some_and(|told| told.include_references) {
         true => Reference::all_of(bytes),
         false => Vec::new(),
@@ -165,7 +165,7 @@ fn client(call: &Call) -> String {
 /// The user who was let in. Where the registry asks nobody who they are, a proxy in front may have:
 /// the name in the credentials that it passes on.
 fn actor(call: &Call) -> String {
-    if !call.grant.user.is_empty() || call.options.access.is_some() {
+    if !call.grant.user.is_empty() || call.options().access.is_some() {
         return call.grant.user.clone();
     }
     basic(text(call, header::AUTHORIZATION)).map_or_else(String::new, |(user, _)| user)

@@ -47,7 +47,7 @@ impl Exchange {
     /// Begins with a request that has just arrived, for a path that the API has or, if `None`, has
     /// not.
     pub(crate) fn begin(call: &Call, route: Option<&Route>) -> Self {
-        let options = &call.options;
+        let options = call.options();
         let watched = options.metrics.is_some()
             || options.access_log
             || options.continue_trace.is_some()
@@ -114,7 +114,7 @@ impl Exchange {
 impl Watched {
     fn begin(call: &Call, route: Option<&Route>) -> Self {
         let began = Instant::now();
-        let options = &call.options;
+        let options = call.options();
         let handler = route.map_or(Handler::Other, Handler::of);
         let metrics = options.metrics.clone();
         if let Some(metrics) = &metrics {

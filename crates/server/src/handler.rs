@@ -38,11 +38,11 @@ pub(crate) async fn handle(
     exchange: &mut Exchange,
 ) -> Response<Body> {
     let is_head = call.request.method == Method::HEAD;
-    let options = Arc::clone(&call.options);
+    let shared = Arc::clone(&call.shared);
     let counted = exchange.receive(&body);
-    let (body, rest) = RequestBody::new(body, &call.request, options.body_timeout, counted);
+    let (body, rest) = RequestBody::new(body, &call.request, shared.options.body_timeout, counted);
     let (method, path) = (&call.request.method, call.request.uri.path());
-    let outcome = match probes::answer(&call.app.health, method, path) {
+    let outcome = match probes::answer(&call.app().health, method, path) {
         Some(response) => Ok(response),
         None => match admit(&mut call, route, exchange).await {
             Ok(route) => perform(call, route, body).await,
@@ -56,7 +56,7 @@ pub(crate) async fn handle(
     let mut response = outcome.unwrap_or_else(ApiError::into_response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    for (name, value) in &options.headers {
+    for (name, value) in &shared.options.headers {
         headers.append(name, value.clone());
     }
     if is_head {
@@ -86,7 +86,7 @@ async fn admit(
                 .status(StatusCode::NOT_FOUND),
         );
     };
-    if !call.app.health.is_good() && !matches!(route, Route::Root) {
+    if !call.app().health.is_good() && !matches!(route, Route::Root) {
         // Which one fails, and why, is no client's business.
         let detail = "a health check fails; its operator sees which one at /debug/health";
         return Err(ApiError::with(Code::UNAVAILABLE, detail));
@@ -94,9 +94,9 @@ async fn admit(
     if matches!(route, Route::Root) {
         return Ok(route);
     }
-    call.app.limiter.count(call).await?;
+    call.app().limiter.count(call).await?;
     let checked = access::check(call, &route).await;
-    call.grant = call.app.limiter.count_checked(call, checked).await?;
+    call.grant = call.app().limiter.count_checked(call, checked).await?;
     if !call.grant.user.is_empty() {
         call.span.record("auth.user.name", call.grant.user.as_str());
         exchange.sent_by(&call.grant.user);
@@ -109,7 +109,7 @@ async fn perform(call: Box<Call>, route: Route, body: RequestBody) -> Answer {
         call.request.method,
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    let upstreams = &call.app.upstreams;
+    let upstreams = &call.app().upstreams;
     let cached = route.repository().filter(|name| upstreams.have(name));
     let methods_left = route.methods_left(cached.is_some() || call.registry().is_read_only());
     if let Some(name) = cached {
@@ -126,7 +126,7 @@ async fn perform(call: Box<Call>, route: Route, body: RequestBody) -> Answer {
     }
     let turn = match &route {
         Route::Uploads(_) | Route::Upload(..) if !body.is_empty() => {
-            call.app.limiter.upload(&call).await?
+            call.app().limiter.upload(&call).await?
         }
         _ => None,
     };
@@ -195,8 +195,8 @@ impl Write {
 
     /// The answer in the making, and what passes the body on to it.
     fn begin(&mut self, is_whole: bool) -> Option<(Answering, Option<Feeder>)> {
-        let (mut call, route, body, turn) = self.parts.take()?;
-        let (body, feeder) = body.feed(call.intake.take());
+        let (call, route, body, turn) = self.parts.take()?;
+        let (body, feeder) = body.feed(call.connection.intake.clone());
         let registry = call.registry().clone();
         let answering = AssertUnwindSafe(dispatch(call, route, body, turn)).catch_unwind();
         let answering = answering.in_current_span();

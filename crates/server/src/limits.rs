@@ -183,7 +183,7 @@ impl Limiter {
     /// # Cancel safety
     /// A request that is dropped while it is held back counts all the same.
     pub(crate) async fn count(&self, call: &Call) -> Result<()> {
-        let limits = &call.options.limits;
+        let limits = &call.options().limits;
         let Some(rate) = limits.client_rate else {
             return Ok(());
         };
@@ -209,7 +209,7 @@ impl Limiter {
         call: &Call,
         checked: Result<Grant, Refused>,
     ) -> Result<Grant> {
-        let limits = &call.options.limits;
+        let limits = &call.options().limits;
         let (Some(rate), true, true) =
             (limits.client_rate, limits.by_user, shows_credentials(call))
         else {
@@ -261,7 +261,7 @@ impl Limiter {
     /// # Cancel safety
     /// Dropping this while it waits loses nothing.
     pub(crate) async fn upload(&self, call: &Call) -> Result<Option<Turn>> {
-        let limits = &call.options.limits;
+        let limits = &call.options().limits;
         let each = limits.client_uploads;
         if limits.uploads.is_none() && each.is_none() {
             return Ok(None);

@@ -172,7 +172,7 @@ fn tag_parameters(call: &Call) -> Result<Vec<Tag>> {
 }
 
 async fn read(call: &Call, mut body: RequestBody) -> Result<Bytes> {
-    let most = call.options.limits.manifest_size.min(MAX_SIZE);
+    let most = call.options().limits.manifest_size.min(MAX_SIZE);
     let too_large = || ApiError::too_large(Code::MANIFEST_INVALID, "a manifest", most as u64);
     let length = call
         .request

@@ -13,7 +13,7 @@ const IMAGE: &str = "image";
 /// # Errors
 /// `DENIED` for a manifest of a class that the registry, or this client's token, does not allow.
 pub(crate) fn check(call: &Call, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
-    let allowed = &call.options.classes;
+    let allowed = &call.options().classes;
     if allowed.is_empty() {
         return Ok(());
     }

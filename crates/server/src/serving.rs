@@ -5,9 +5,11 @@ mod pulse;
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use http::{Request, Response, Version};
@@ -56,7 +58,7 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
     /// Answers one request.
     fn answer(
         &self,
-        client: Client,
+        client: &Arc<Client>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 }
@@ -66,7 +68,7 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
 pub(crate) struct Client {
     pub(crate) peer: Peer,
     /// The peer as text: every request is logged with it.
-    pub(crate) name: Arc<str>,
+    pub(crate) name: String,
     /// Whether nobody can listen in: TLS is spoken.
     pub(crate) secure: bool,
     /// By what files are sent without being read, where that is possible.
@@ -259,18 +261,24 @@ impl<S: Service> Connection<S> {
         let intake = is_one.then(Intake::default);
         let client = Client {
             peer: self.peer,
-            name: self.peer.to_string().into(),
+            name: self.peer.to_string(),
             secure,
             files: files.clone(),
             intake: intake.clone(),
         };
+        let of_two = Arc::new(Client {
+            files: None,
+            intake: None,
+            ..client.clone()
+        });
+        let of_one = Arc::new(client);
         let pulse = Arc::new(Pulse::new(header_timeout, idle_timeout));
         let service = service_fn(|request: Request<Incoming>| {
             let under_way = pulse.begin(request.version());
-            let mut client = client.clone();
-            if request.version() == Version::HTTP_2 {
-                (client.files, client.intake) = (None, None);
-            }
+            let client = match request.version() {
+                Version::HTTP_2 => &of_two,
+                _ => &of_one,
+            };
             let answer = self.service.answer(client, request);
             async move {
                 let response = answer.await;
@@ -286,7 +294,7 @@ impl<S: Service> Connection<S> {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => break ended,
-                changed = self.phase.changed() => match *self.phase.borrow_and_update() {
+                changed = changed(&mut self.phase) => match *self.phase.borrow_and_update() {
                     Phase::Finishing => connection.as_mut().graceful_shutdown(),
                     Phase::Open if changed.is_ok() => {}
                     // Or the server is gone.
@@ -312,6 +320,32 @@ impl<S: Service> Connection<S> {
             debug!(peer = %self.peer, error, "a connection ended badly");
         }
     }
+}
+
+/// Waits for another phase. That takes a lock that connections share, so it is taken once, and not again
+/// each time that the connection's task wakes up for a request.
+///
+/// # Errors
+/// When the server is gone.
+///
+/// # Cancel safety
+/// Dropping this while it waits loses nothing.
+async fn changed(phase: &mut watch::Receiver<Phase>) -> Result<(), watch::error::RecvError> {
+    let seen = phase.clone();
+    let mut changed = pin!(phase.changed());
+    let mut waiting: Option<Waker> = None;
+    poll_fn(|context| {
+        let waits = waiting.as_ref();
+        if waits.is_some_and(|waker| waker.will_wake(context.waker()))
+            && seen.has_changed().is_ok_and(|changed| !changed)
+        {
+            return Poll::Pending;
+        }
+        let polled = changed.as_mut().poll(context);
+        waiting = polled.is_pending().then(|| context.waker().clone());
+        polled
+    })
+    .await
 }
 
 /// Whether a handshake failed because of what the client showed, or did not.

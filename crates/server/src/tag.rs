@@ -20,7 +20,7 @@ struct Tags<'a> {
 
 pub(crate) async fn list(call: &Call, name: &RepositoryName) -> Result<Response<Body>> {
     let asked = Asked::read(call)?;
-    let limit = asked.n.map(|n| n.min(call.options.tags_max));
+    let limit = asked.n.map(|n| n.min(call.options().tags_max));
     let source = call.source(name);
     let listed = source.tags(asked.last.as_deref(), limit);
     let Answer {

@@ -32,7 +32,7 @@ pub(crate) async fn post(
         let digest = parse_digest(&mount)?;
         // Another registry's name, perhaps: then there is nothing to mount from.
         let from = call.mounts_from();
-        let upstreams = &call.app.upstreams;
+        let upstreams = &call.app().upstreams;
         let mounted = match &from {
             Some(Ok(from)) if !upstreams.deny(from) => blobs.mount(from, &digest).await?,
             Some(_) => None,
@@ -157,7 +157,7 @@ fn check_state(call: &Call, name: &RepositoryName, id: &UploadId) -> Result<Uplo
     let query = call.query();
     let state = query
         .get("_state")
-        .and_then(|token| call.app.secret.verify(&token));
+        .and_then(|token| call.app().secret.verify(&token));
     state.filter(|state| state.is_of(name, id)).ok_or_else(|| {
         debug!(upload = %id, "an upload's state is not one that this registry signed for it");
         ApiError::with(
@@ -286,7 +286,7 @@ async fn append(
     if body.is_empty() {
         return Ok(());
     }
-    let room = call.options.limits.room(upload.offset());
+    let room = call.options().limits.room(upload.offset());
     if content_length(call).is_some_and(|length| length > room.bytes) {
         return Err(Failure::TooLarge(room));
     }
@@ -330,7 +330,7 @@ fn told(
         started_at: progress.started_at,
         algorithm: UploadState::named(algorithm),
     };
-    let token = call.app.secret.sign(&state);
+    let token = call.app().secret.sign(&state);
     let mut response = empty(status);
     let headers = response.headers_mut();
     let location = call.locations().upload(name, &state.uuid, &token);

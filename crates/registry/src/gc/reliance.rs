@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::item::{self, Item};
 use super::state::Phase;
 use super::view::View;
-use crate::repository::Shared;
+use crate::repository::{Shared, SharedRef};
 use crate::{Error, Result};
 
 /// How long a request waits for the end of a run that removes what it needs.
@@ -21,14 +21,21 @@ const CONCURRENCY: usize = 8;
 /// What a request depends on and does not write itself, or may not have to.
 #[derive(Debug)]
 pub(crate) struct Reliance {
-    shared: Arc<Shared>,
+    shared: SharedRef,
     view: Arc<View>,
     on: Vec<Item>,
 }
 
 impl Reliance {
+    /// Whether there is no need for one: no collection removes anything, nor will one remove what a
+    /// request sees from now on before its client had time to make use of that. To be called before
+    /// anything is looked at.
+    pub(crate) fn is_needless(shared: &Shared) -> bool {
+        shared.views.tell_of_no_run()
+    }
+
     /// To be called before anything is looked at that the request will depend on.
-    pub(crate) async fn begin(shared: &Arc<Shared>) -> Result<Self> {
+    pub(crate) async fn begin(shared: &SharedRef) -> Result<Self> {
         let descriptors = shared.descriptors.as_ref();
         let view = shared.views.get(&*shared.driver, descriptors).await?;
         Ok(Self {

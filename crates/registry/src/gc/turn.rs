@@ -13,7 +13,7 @@ use wharfinger_storage::{Claimed, Durability};
 
 use super::moment::Moment;
 use super::state::{self, CollectorId, Phase, RunId, State};
-use crate::repository::Shared;
+use crate::repository::SharedRef;
 use crate::turn::{Claimant, claim};
 use crate::{Error, Result, layout};
 
@@ -27,7 +27,7 @@ const UNSURE: u32 = 6;
 /// A collector's turn. What it has begun stays as it is when this is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
-    shared: Arc<Shared>,
+    shared: SharedRef,
     me: CollectorId,
     /// As this collector wrote it, or found it.
     state: Option<State>,
@@ -80,7 +80,7 @@ impl Turn {
     ///
     /// # Errors
     /// [`Error::AlreadyCollecting`] while another one is at work.
-    pub(super) async fn take(shared: &Arc<Shared>) -> Result<Self> {
+    pub(super) async fn take(shared: &SharedRef) -> Result<Self> {
         let here = Arc::clone(&shared.collecting).try_lock_owned();
         let here = here.map_err(|_| Error::AlreadyCollecting)?;
         let claimant = claim(&*shared.driver, &layout::gc()).ok_or(Error::AlreadyCollecting)?;
@@ -257,7 +257,7 @@ impl Turn {
 }
 
 /// Gives signs of life until the turn is lost.
-async fn beat(shared: Arc<Shared>, me: CollectorId, sure: Arc<Sure>) {
+async fn beat(shared: SharedRef, me: CollectorId, sure: Arc<Sure>) {
     let lease = shared.views.lease();
     let driver = &*shared.driver;
     let mut number = 0_u64;

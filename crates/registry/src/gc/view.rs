@@ -99,6 +99,13 @@ impl Views {
         self.lease
     }
 
+    /// Whether the last one holds, and no run is on by it.
+    pub(super) fn tell_of_no_run(&self) -> bool {
+        let view = self.current.load();
+        view.as_ref()
+            .is_some_and(|view| view.phase() == Phase::Over && view.holds())
+    }
+
     /// A view that holds.
     pub(super) async fn get(
         &self,

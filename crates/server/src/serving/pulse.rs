@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use http::Version;
@@ -107,6 +107,7 @@ impl Pulse {
             pulse: Arc::clone(self),
             armed: u64::MAX,
             timer: Box::pin(sleep_until(self.began)),
+            waiting: None,
             sent: 0,
             quiet_since: 0,
         }
@@ -124,6 +125,8 @@ pub(super) struct Lapsing {
     /// When the timer goes off, in milliseconds since the connection began.
     armed: u64,
     timer: Pin<Box<Sleep>>,
+    /// Whom the timer wakes.
+    waiting: Option<Waker>,
     /// How often bytes had been sent at the last look, and since when that is so.
     sent: u64,
     quiet_since: u64,
@@ -139,10 +142,23 @@ impl Lapsing {
         now.saturating_sub(self.quiet_since) >= milliseconds(self.pulse.idle_timeout).max(1)
     }
 
+    /// A connection looks here after every request: a timer that has been asked to wake it is asked
+    /// again only when it goes off.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let waits = self.waiting.as_ref();
+        if waits.is_some_and(|waker| waker.will_wake(context.waker())) && !self.timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        let gone_off = self.timer.as_mut().poll(context);
+        self.waiting = gone_off.is_pending().then(|| context.waker().clone());
+        gone_off
+    }
+
     fn arm(&mut self, deadline: u64) {
         self.armed = deadline;
         let instant = self.pulse.began + Duration::from_millis(deadline);
         self.timer.as_mut().reset(instant);
+        self.waiting = None;
     }
 }
 
@@ -157,7 +173,7 @@ impl Future for Lapsing {
             if !used && deadline < self.armed {
                 self.arm(deadline);
             }
-            ready!(self.timer.as_mut().poll(context));
+            ready!(self.poll_timer(context));
             let now = pulse.now();
             if used {
                 if self.is_stalled(now) {
