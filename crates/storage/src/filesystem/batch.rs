@@ -19,7 +19,7 @@ use super::journaled;
 use super::store::Store;
 use super::together::Target;
 use crate::driver::Steps;
-use crate::{Durability, Error, Result, StoragePath};
+use crate::{Durability, Result, StoragePath};
 
 /// A file that is moved before anything else appears.
 #[derive(Debug)]
@@ -69,16 +69,12 @@ pub(super) fn put_all(store: &Store, moved: Option<&Moved>, steps: &Steps) -> Re
 /// to be moved then is left in `moved`.
 fn at_once(store: &Store, moved: &mut Option<&Moved>, steps: &Steps) -> Result<bool> {
     // All folders before the first sync, so that it takes them along.
-    let folder_of = |path: &StoragePath| {
-        let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
-        Ok(Arc::new(Folder::open_or_make(store, &parent)?))
-    };
     let mut folders = Vec::new();
     for (path, _) in steps.iter().flatten() {
-        folders.push(folder_of(path)?);
+        folders.push(Arc::new(Folder::of_file(store, path)?));
     }
     let move_to = match moved {
-        Some(moved) => Some(folder_of(&moved.to)?),
+        Some(moved) => Some(Arc::new(Folder::of_file(store, &moved.to)?)),
         None => None,
     };
     let failed = |path: &StoragePath, error: io::Error| match error.kind() {

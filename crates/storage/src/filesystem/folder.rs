@@ -72,6 +72,15 @@ impl Folder {
         }
     }
 
+    /// Opens the folder that a file is or will be in, and makes it where it is not there.
+    ///
+    /// # Errors
+    /// As [`open_or_make`](Self::open_or_make); that the root is no file.
+    pub(super) fn of_file(store: &Store, path: &StoragePath) -> Result<Self> {
+        let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
+        Self::open_or_make(store, &parent)
+    }
+
     /// Makes the folder's entries survive the machine.
     pub(super) fn sync(&self) -> io::Result<()> {
         match self.handle.sync_all() {

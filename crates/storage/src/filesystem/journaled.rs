@@ -13,7 +13,7 @@ use super::folder::{Folder, Temporary};
 use super::journal::{Change, Turn};
 use super::store::Store;
 use crate::driver::Steps;
-use crate::{Error, Result, StoragePath};
+use crate::{Result, StoragePath};
 
 /// Moves a file, and writes files step by step, as far as the journal can take them. False when it
 /// cannot, or when somebody took a folder away meanwhile: then what there is of it in the journal is
@@ -40,10 +40,10 @@ pub(super) fn put_all(
     };
     let mut folders = Vec::new();
     for (path, _) in files() {
-        folders.push(folder_of(store, path)?);
+        folders.push(Folder::of_file(store, path)?);
     }
     let new_place = match moved {
-        Some(moved) => Some(folder_of(store, &moved.to)?),
+        Some(moved) => Some(Folder::of_file(store, &moved.to)?),
         None => None,
     };
     let Some(log) = turn.log(&changes, folders.iter().chain(&new_place)) else {
@@ -83,11 +83,6 @@ pub(super) fn put_all(
         }
     }
     Ok(true)
-}
-
-fn folder_of(store: &Store, path: &StoragePath) -> Result<Folder> {
-    let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
-    Folder::open_or_make(store, &parent)
 }
 
 /// That a file can have this name.

@@ -135,9 +135,8 @@ impl Store {
         content: &[u8],
         durability: Durability,
     ) -> Result<()> {
-        let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
         self.retry(path, "write", || {
-            let folder = Arc::new(Folder::open_or_make(self, &parent)?);
+            let folder = Arc::new(Folder::of_file(self, path)?);
             let temporary = match Temporary::with(&folder, content) {
                 Ok(temporary) => temporary,
                 Err(error) => return Ok(Err(error)),

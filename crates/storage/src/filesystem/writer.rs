@@ -110,11 +110,10 @@ pub(super) async fn open(
 }
 
 fn create(store: &Store, path: &StoragePath) -> Result<(File, Place)> {
-    let parent = path.parent().ok_or_else(|| Error::not_a_file(path))?;
     let failed = |error| store.write_error(path, "create", error);
     let mut attempts = 1;
     let (folder, created) = loop {
-        let folder = Folder::open_or_make(store, &parent)?;
+        let folder = Folder::of_file(store, path)?;
         match folder.create(path.name()) {
             // A removal has taken away the folder that was just opened or made.
             Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => {
