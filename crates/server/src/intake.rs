@@ -91,7 +91,7 @@ impl Intake {
         if is_last {
             self.end(&mut guard);
         } else {
-            taking.buffer = Some(Buffer::new(taking.at, taking.left));
+            taking.buffer = Some(Buffer::another(taking.at, taking.left));
         }
         Heard::Last(buffer)
     }

@@ -23,8 +23,8 @@ enum Memory {
 
 impl Memory {
     /// For `length` bytes; for more than [`SMALL`] it has room for [`Buffer::SIZE`].
-    fn take(length: usize) -> Self {
-        match (length > SMALL).then(Piece::take).flatten() {
+    fn take(length: usize, piece: impl FnOnce() -> Option<Piece>) -> Self {
+        match (length > SMALL).then(piece).flatten() {
             Some(piece) => Self::Piece(piece),
             None => Self::Heap(vec![0; length + BLOCK].into()),
         }
@@ -68,12 +68,21 @@ impl Buffer {
     pub const LEAST: usize = Self::SIZE - BLOCK;
 
     /// A buffer for bytes that go to `offset` of a file, of which `expected` come at the most, both
-    /// in bytes.
+    /// in bytes. It takes memory as they come, who may never come.
     pub fn new(offset: u64, expected: u64) -> Self {
+        Self::with(offset, expected, Piece::kept)
+    }
+
+    /// The same for who has just filled one: it takes all memory at once, which costs less.
+    pub fn another(offset: u64, expected: u64) -> Self {
+        Self::with(offset, expected, Piece::take)
+    }
+
+    fn with(offset: u64, expected: u64, piece: fn() -> Option<Piece>) -> Self {
         let before = (offset % BLOCK as u64) as usize;
         let expected = usize::try_from(expected).unwrap_or(usize::MAX);
         let length = before.saturating_add(expected).min(Self::SIZE);
-        let memory = Memory::take(length);
+        let memory = Memory::take(length, piece);
         let start = memory.start();
         Self {
             memory,
@@ -161,7 +170,7 @@ mod tests {
 
     #[test]
     fn little_bytes_do_not_keep_much_memory() {
-        let mut buffer = Buffer::new(0, u64::MAX);
+        let mut buffer = Buffer::another(0, u64::MAX);
         let place = buffer.memory.bytes().as_ptr() as usize;
         assert_eq!(buffer.put(b"few"), 3);
         let bytes = buffer.freeze();

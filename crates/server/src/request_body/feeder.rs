@@ -90,6 +90,8 @@ pub(crate) struct Feeder {
     over: Bytes,
     /// Where in the file the next bytes go.
     at: u64,
+    /// Whether a buffer has become full.
+    has_filled: bool,
     /// Whether anything has come: then hyper has nothing of the body that it has not passed on, or
     /// on its way.
     has_begun: bool,
@@ -109,6 +111,7 @@ impl Feeder {
             buffer: None,
             over: Bytes::new(),
             at: 0,
+            has_filled: false,
             has_begun: false,
         };
         let fed = Fed {
@@ -191,14 +194,18 @@ impl Feeder {
         }
         let left = self.source.left().unwrap_or(u64::MAX);
         let expected = left.saturating_add(bytes.len() as u64);
-        let buffer = self
-            .buffer
-            .get_or_insert_with(|| Buffer::new(self.at, expected));
+        let make = match self.has_filled {
+            true => Buffer::another,
+            false => Buffer::new,
+        };
+        let buffer = self.buffer.get_or_insert_with(|| make(self.at, expected));
         let taken = buffer.put(&bytes);
         bytes.advance(taken);
         self.at += taken as u64;
         self.over = bytes;
-        self.buffer.take_if(|buffer| buffer.is_full())
+        let full = self.buffer.take_if(|buffer| buffer.is_full());
+        self.has_filled |= full.is_some();
+        full
     }
 
     /// Has the connection read what is still to come into buffers, when it is much. Nothing of the

@@ -28,21 +28,23 @@ impl Piece {
     /// How many bytes it has: half of a huge page on most machines.
     pub(super) const SIZE: usize = 1 << 20;
 
-    /// A piece; `None` where the kernel has no memory.
-    pub(super) fn take() -> Option<Self> {
-        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let (mapping, start) = match free {
-            Some(free) => free,
-            None => {
-                let mapping = MmapMut::map_anon(2 * Self::SIZE).ok()?;
-                // Where the kernel has no huge pages, small ones do.
-                let _ = mapping.advise(Advice::HugePage);
-                let mapping = Arc::new(MmapRaw::from(mapping));
-                keep(Arc::clone(&mapping), Self::SIZE);
-                (mapping, 0)
-            }
-        };
+    /// One of those that are kept, if any is.
+    pub(super) fn kept() -> Option<Self> {
+        let (mapping, start) = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
         Some(Self { mapping, start })
+    }
+
+    /// A piece, which is in memory as a whole from its first byte on; `None` where the kernel has none.
+    pub(super) fn take() -> Option<Self> {
+        if let Some(piece) = Self::kept() {
+            return Some(piece);
+        }
+        let mapping = MmapMut::map_anon(2 * Self::SIZE).ok()?;
+        // Where the kernel has no huge pages, small ones do.
+        let _ = mapping.advise(Advice::HugePage);
+        let mapping = Arc::new(MmapRaw::from(mapping));
+        keep(Arc::clone(&mapping), Self::SIZE);
+        Some(Self { mapping, start: 0 })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

@@ -48,7 +48,7 @@ impl Buffers {
         *lent += 1;
         drop(lent);
         Lent {
-            buffer: Buffer::new(0, Buffer::SIZE as u64),
+            buffer: Buffer::another(0, Buffer::SIZE as u64),
             buffers: self,
         }
     }
