@@ -21,7 +21,7 @@ const PIECE: usize = 256 * 1024;
 
 /// How much of a file the kernel is told to send at once: little enough for other connections not
 /// to wait for it.
-const SENT: usize = 512 * 1024;
+const SENT: usize = 2 * 1024 * 1024;
 
 /// The body.
 #[derive(Debug)]
