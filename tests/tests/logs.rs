@@ -31,6 +31,30 @@ fn line(server: &Wharfinger, message: &str) -> Value {
 }
 
 #[test]
+fn lines_can_be_asked_for_by_what_their_requests_are() {
+    // Where nobody else wants to know of requests, too.
+    for access_log in [true, false] {
+        let home = folder();
+        let mut server = Config::new(home.path())
+            .set("log.formatter", "json")
+            .set("log.accesslog.disabled", !access_log)
+            .env("RUST_LOG", "warn,[request{http.request.method=PUT}]=debug")
+            .start();
+        let http = server.http();
+        http.push_blob("a", b"content");
+        assert_eq!(http.get("/v2/").status, 200);
+        line(&server, "response completed");
+        server.stop();
+        let told = lines(&server, "response completed");
+        let methods: Vec<_> = told
+            .iter()
+            .map(|line| &line["http.request.method"])
+            .collect();
+        assert_eq!(methods, ["PUT"]);
+    }
+}
+
+#[test]
 fn lines_about_requests_carry_what_distributions_carry() {
     let home = folder();
     let server = Config::new(home.path())

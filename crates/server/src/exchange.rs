@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
+use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span, debug, enabled};
 
 use crate::access_log::Entry;
@@ -51,7 +52,7 @@ impl Exchange {
         let watched = options.metrics.is_some()
             || options.access_log
             || options.continue_trace.is_some()
-            || enabled!(target: "response", Level::DEBUG);
+            || is_told(&call.span);
         Self(watched.then(|| Box::new(Watched::begin(call, route))))
     }
 
@@ -162,7 +163,7 @@ impl Drop for Watched {
         if let Some(entry) = &self.entry {
             entry.write(status, sent, took);
         }
-        if enabled!(target: "response", Level::DEBUG) {
+        if is_told(&self.span) {
             let _entered = self.span.enter();
             debug!(
                 target: "response",
@@ -175,6 +176,13 @@ impl Drop for Watched {
             );
         }
     }
+}
+
+/// Whether there is a line about the answer in the log. That may depend on what the span of the request
+/// says, which is not looked at where no line can be so detailed.
+fn is_told(span: &Span) -> bool {
+    Level::DEBUG <= LevelFilter::current()
+        && span.in_scope(|| enabled!(target: "response", Level::DEBUG))
 }
 
 /// About how many bytes the request's line and headers took, as Prometheus's library for Go counts
