@@ -10,7 +10,7 @@ use piece::Piece;
 /// cache, in bytes: what most devices want at the most.
 pub(crate) const BLOCK: usize = 4096;
 
-/// Up to this length in bytes, memory is taken just as large as it must be.
+/// Up to this length in bytes, memory is of the heap in any case, and may be kept for long.
 const SMALL: usize = 256 * 1024;
 
 /// Room for bytes that begin at a block.
@@ -22,8 +22,8 @@ enum Memory {
 }
 
 impl Memory {
-    /// For `length` bytes; for more than [`SMALL`] it has room for [`Buffer::SIZE`].
-    fn take(length: usize, piece: impl FnOnce() -> Option<Piece>) -> Self {
+    /// For `length` bytes; for more than [`SMALL`] it is what `piece` gives, if that gives any.
+    fn take(length: usize, piece: fn() -> Option<Piece>) -> Self {
         match (length > SMALL).then(piece).flatten() {
             Some(piece) => Self::Piece(piece),
             None => Self::Heap(vec![0; length + BLOCK].into()),
@@ -130,7 +130,7 @@ impl Buffer {
     /// What it has. The memory is used again when that is dropped; of little bytes in much memory a
     /// copy is made, as they may be kept for long.
     pub fn freeze(self) -> Bytes {
-        if self.len() <= SMALL && matches!(self.memory, Memory::Piece(_)) {
+        if self.len() <= SMALL && self.memory.bytes().len() > SMALL + BLOCK {
             return Bytes::copy_from_slice(self.as_ref());
         }
         Bytes::from_owner(self)
@@ -170,11 +170,22 @@ mod tests {
 
     #[test]
     fn little_bytes_do_not_keep_much_memory() {
-        let mut buffer = Buffer::another(0, u64::MAX);
-        let place = buffer.memory.bytes().as_ptr() as usize;
-        assert_eq!(buffer.put(b"few"), 3);
-        let bytes = buffer.freeze();
-        assert_eq!(bytes, "few");
-        assert!(!(place..place + Buffer::SIZE).contains(&(bytes.as_ptr() as usize)));
+        for (make, memory) in [
+            ("of the heap", Memory::take(Buffer::SIZE, || None)),
+            ("a piece", Memory::take(Buffer::SIZE, Piece::take)),
+        ] {
+            let place = memory.bytes().as_ptr_range();
+            let start = memory.start();
+            let mut buffer = Buffer {
+                memory,
+                begin: start,
+                end: start,
+                most: start + Buffer::SIZE,
+            };
+            assert_eq!(buffer.put(b"few"), 3);
+            let bytes = buffer.freeze();
+            assert_eq!(bytes, "few");
+            assert!(!place.contains(&bytes.as_ptr()), "{make}");
+        }
     }
 }
