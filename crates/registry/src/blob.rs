@@ -194,14 +194,10 @@ impl Blobs {
     /// As [`Blobs::stat`]; a blob that is being removed is unknown.
     pub async fn promise(&self, digest: &Digest) -> Result<Descriptor> {
         let shared = &self.links.shared;
-        if Reliance::is_needless(shared) {
+        let Some(mut reliance) = Reliance::during_run(shared).await? else {
             return self.stat(digest).await;
-        }
-        let mut reliance = Reliance::begin(shared).await?;
+        };
         let blob = self.blob(digest).await?;
-        if !reliance.is_run_on() {
-            return Ok(descriptor(digest, blob.size));
-        }
         let item = Item::Blob(blob.canonical);
         if reliance.is_lost(&item) {
             return Err(Error::BlobUnknown(*digest));

@@ -65,13 +65,9 @@ impl Manifests {
     /// [`Error::ManifestUnknown`] for one that is being removed.
     pub async fn promise(&self, digest: &Digest) -> Result<()> {
         let shared = &self.repository.shared;
-        if Reliance::is_needless(shared) {
+        let Some(mut reliance) = Reliance::during_run(shared).await? else {
             return Ok(());
-        }
-        let mut reliance = Reliance::begin(shared).await?;
-        if !reliance.is_run_on() {
-            return Ok(());
-        }
+        };
         let item = Item::Manifest(self.repository.name.clone(), *digest);
         if reliance.is_lost(&item) {
             return Err(Error::ManifestUnknown(digest.to_string()));

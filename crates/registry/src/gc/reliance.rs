@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::item::{self, Item};
 use super::state::Phase;
 use super::view::View;
-use crate::repository::{Shared, SharedRef};
+use crate::repository::SharedRef;
 use crate::{Error, Result};
 
 /// How long a request waits for the end of a run that removes what it needs.
@@ -27,13 +27,6 @@ pub(crate) struct Reliance {
 }
 
 impl Reliance {
-    /// Whether there is no need for one: no collection removes anything, nor will one remove what a
-    /// request sees from now on before its client had time to make use of that. To be called before
-    /// anything is looked at.
-    pub(crate) fn is_needless(shared: &Shared) -> bool {
-        shared.views.tell_of_no_run()
-    }
-
     /// To be called before anything is looked at that the request will depend on.
     pub(crate) async fn begin(shared: &SharedRef) -> Result<Self> {
         let descriptors = shared.descriptors.as_ref();
@@ -43,6 +36,19 @@ impl Reliance {
             view,
             on: Vec::new(),
         })
+    }
+
+    /// The same where a run is on, which may remove what is there. Without one nothing goes before who
+    /// is told of it from now on had time to depend on it, and there is no need of a reliance.
+    ///
+    /// # Errors
+    /// That the store failed.
+    pub(crate) async fn during_run(shared: &SharedRef) -> Result<Option<Self>> {
+        if shared.views.tell_of_no_run() {
+            return Ok(None);
+        }
+        let reliance = Self::begin(shared).await?;
+        Ok(reliance.is_run_on().then_some(reliance))
     }
 
     /// Sees to it that no collection removes these. False when that is not possible now, or one may
